@@ -1,0 +1,1 @@
+//! A private Postgres for demo, dev and tests.
