@@ -5,5 +5,8 @@ pub mod clock;
 pub mod intent;
 pub mod local_postgres;
 pub mod outcome;
+pub mod progress;
 pub mod provider;
+pub mod retry;
 pub mod simulator;
+pub mod verify;
