@@ -131,12 +131,14 @@ create table leases (
     fences integer[] not null,
     generations smallint[] not null,
     purposes smallint[] not null,
+    -- Of the rows as they were claimed: what was written in another history stays so if it is given back.
+    epochs integer[] not null,
     settled bit varying not null,
     constraint leases_arrays_agree check (
         cardinality(intents) > 0
         and cardinality(intents) = cardinality(lanes) and cardinality(intents) = cardinality(fences)
         and cardinality(intents) = cardinality(generations) and cardinality(intents) = cardinality(purposes)
-        and cardinality(intents) = length(settled)
+        and cardinality(intents) = cardinality(epochs) and cardinality(intents) = length(settled)
     ),
     constraint leases_end_after_they_begin check (until > claimed_at)
 );

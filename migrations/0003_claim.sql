@@ -147,10 +147,10 @@ begin
         where not j.blocked
     ),
     leased as (
-        insert into leases (id, worker, epoch, claimed_at, until, request_format, intents, lanes, fences, generations, purposes, settled)
+        insert into leases (id, worker, epoch, claimed_at, until, request_format, intents, lanes, fences, generations, purposes, epochs, settled)
         select p_lease, p_worker, v_epoch, v_now, v_now + p_lease_ms * interval '1 millisecond', p_request_format,
                array_agg(c.intent order by c.slot), array_agg(c.lane order by c.slot), array_agg(c.fence + 1 order by c.slot),
-               array_agg(c.generation order by c.slot), array_agg(c.purpose order by c.slot),
+               array_agg(c.generation order by c.slot), array_agg(c.purpose order by c.slot), array_agg(c.epoch order by c.slot),
                repeat('0', count(*)::integer)::bit varying
         from claimed c
         having count(*) > 0
@@ -283,4 +283,27 @@ begin
     )
     select count(*) into v_rescued from put;
     return v_rescued;
+end $$;
+
+-- The answer of a claim was lost on its way to the worker, which therefore sent nothing: its intents go back to where
+-- they came from. Only that worker, which made up the lease's id, may ask for this.
+create function give_back(p_lease uuid) returns integer
+    language plpgsql volatile security definer set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+declare
+    v_now timestamptz := clock_now();
+    v_returned integer;
+begin
+    with gone as (
+        delete from leases l where l.id = p_lease and position('1' in l.settled::text) = 0 returning l.*
+    ), put as (
+        insert into ready (lane, purpose, urgency, intent, fence, epoch, since)
+        select s.lane, s.purpose, urgency_of(i.priority, i.authorization_expires_at, v_now), s.intent, s.fence, s.epoch, v_now
+        from gone g, unnest(g.intents, g.lanes, g.fences, g.purposes, g.epochs) as s(intent, lane, fence, purpose, epoch)
+        join intents i on i.id = s.intent
+        returning 1
+    )
+    select count(*) into v_returned from put;
+    return v_returned;
 end $$;

@@ -37,7 +37,7 @@ begin
                 'select on all tables in schema %1$I', 'insert, delete, update on workers', 'insert, delete on waiters',
                 'insert on lanes', 'update (rate_per_minute) on lanes', 'execute on function clock_now', 'execute on function current_epoch',
                 'execute on function server_timeline', 'execute on function server_identifier',
-                'execute on function claim', 'execute on function settle', 'execute on function rescue', 'execute on function move_due',
+                'execute on function claim', 'execute on function give_back', 'execute on function settle', 'execute on function rescue', 'execute on function move_due',
                 'execute on function take_shipments', 'execute on function match_releases', 'execute on function watch_deadlines']),
             ('capture_readonly', array['select on all tables in schema %1$I', 'execute on function events_after', 'execute on function clock_now']),
             ('capture_operator', array[
