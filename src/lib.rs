@@ -1,9 +1,13 @@
 //! `capture`: a durable worker on Postgres that captures authorised payments.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod filter;
 pub mod intent;
 pub mod local_postgres;
 pub mod outcome;
 pub mod provider;
 pub mod simulator;
+pub mod telemetry;
