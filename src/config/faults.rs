@@ -45,15 +45,20 @@ pub struct Fault {
     pub fix: String,
 }
 
+impl Fault {
+    /// Place, setting and what is wrong, without what to do.
+    pub fn wrong_at(&self) -> String {
+        let place = (self.place != Place::Default).then(|| self.place.to_string());
+        let key = (!self.key.is_empty()).then(|| self.key.clone());
+        let parts: Vec<String> = place.into_iter().chain(key).chain([self.wrong.clone()]).collect();
+        parts.join(": ")
+    }
+}
+
+/// One line.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.place != Place::Default {
-            write!(f, "{}: ", self.place)?;
-        }
-        if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
-        }
-        f.write_str(&self.wrong)?;
+        f.write_str(&self.wrong_at())?;
         if !self.fix.is_empty() {
             write!(f, "; {}", self.fix)?;
         }

@@ -508,7 +508,7 @@ fn check_schema(name: &str) -> Result<(), Refusal> {
 }
 
 /// What PostgreSQL 15 to 18 do not take as a name without quotes.
-const RESERVED_WORDS: [&str; 100] = [
+const RESERVED_WORDS: [&str; 101] = [
     "all",
     "analyse",
     "analyze",
@@ -609,6 +609,7 @@ const RESERVED_WORDS: [&str; 100] = [
     "when",
     "where",
     "window",
+    "with",
 ];
 
 fn check_filter(filter: &str) -> Result<(), Refusal> {

@@ -365,15 +365,20 @@ impl<'a> Reader<'a> {
     /// An account's secret never stands in the settings file itself: `named_by` is the key that names its variable there.
     /// Without `named_by` the file may hold `key`.
     pub(super) fn secret(&mut self, key: &Key, named_by: Option<&Key>) -> Result<Option<SecretString>, Fault> {
-        let (secret, place) = match self.find_secret(key, named_by)? {
-            Some(found) => found,
-            None => {
-                self.show(&key.shown, None, Place::Default);
-                return Ok(None);
+        match self.find_secret(key, named_by) {
+            Ok(Some((secret, place))) => {
+                self.show(&key.shown, Some("***".to_owned()), place);
+                Ok(Some(secret))
             }
-        };
-        self.show(&key.shown, Some("***".to_owned()), place);
-        Ok(Some(secret))
+            Ok(None) => {
+                self.show(&key.shown, None, Place::Default);
+                Ok(None)
+            }
+            Err(fault) => {
+                self.show(&key.shown, None, fault.place.clone());
+                Err(fault)
+            }
+        }
     }
 
     fn find_secret(&mut self, key: &Key, named_by: Option<&Key>) -> Result<Option<(SecretString, Place)>, Fault> {

@@ -210,7 +210,8 @@ secret_env = "AFTERPAY_SECRET_EU"
 #[test]
 fn each_fault_names_its_place_and_says_what_to_do() {
     let account = |lines: &str| format!("[[account]]\n{lines}");
-    let cases: Vec<(String, &[(&str, &str)], &str)> = vec![
+    type Case = (String, &'static [(&'static str, &'static str)], &'static str);
+    let cases: Vec<Case> = vec![
         (
             "worker = 5".into(),
             &[],
