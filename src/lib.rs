@@ -1,7 +1,10 @@
 //! `capture`: a durable worker on Postgres that captures authorised payments.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod filter;
 pub mod intent;
 pub mod local_postgres;
 pub mod outcome;
@@ -9,4 +12,5 @@ pub mod progress;
 pub mod provider;
 pub mod retry;
 pub mod simulator;
+pub mod telemetry;
 pub mod verify;
