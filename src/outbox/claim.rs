@@ -206,8 +206,9 @@ impl Outbox {
 
         let mut claimed = Claimed::default();
         for row in rows {
-            let purpose = Purpose::from_number(row.purpose)
-                .ok_or_else(|| OutboxError::NotUnderstood { what: format!("purpose {}", row.purpose) })?;
+            let purpose = Purpose::from_number(row.purpose).ok_or_else(|| OutboxError::NotUnderstood {
+                what: format!("purpose {}", row.purpose),
+            })?;
             let id = IntentId(row.id);
             let ticket = Ticket {
                 lease: request.lease,
@@ -231,24 +232,39 @@ impl Outbox {
                         "unreadable_currency"
                     };
                     let progress: Progress = progress.ok().flatten().unwrap_or_default();
-                    claimed.unreadable.push(Unreadable { ticket, progress, code: Code::new(code) });
+                    claimed.unreadable.push(Unreadable {
+                        ticket,
+                        progress,
+                        code: Code::new(code),
+                    });
                     continue;
                 }
             };
-            if let (Some(company), Some(method), Some(tracking_number)) = (row.company, row.method, row.tracking_number) {
-                details.shipping = Some(Shipping { company, method, tracking_number });
+            if let (Some(company), Some(method), Some(tracking_number)) = (row.company, row.method, row.tracking_number)
+            {
+                details.shipping = Some(Shipping {
+                    company,
+                    method,
+                    tracking_number,
+                });
             }
-            let late_receipt = row.late.and_then(|late| serde_json::from_value::<LateReceipt>(late).ok()).map(|late| Receipt {
-                provider_capture_id: late.provider_capture_id,
-                amount: Money::new(late.captured_minor, currency),
-                captured_at: late.captured_at,
-                proof: Proof::Answer,
-                evidence: Evidence::new(b"{\"late_result\":true}".to_vec()),
-            });
+            let late_receipt = row
+                .late
+                .and_then(|late| serde_json::from_value::<LateReceipt>(late).ok())
+                .map(|late| Receipt {
+                    provider_capture_id: late.provider_capture_id,
+                    amount: Money::new(late.captured_minor, currency),
+                    captured_at: late.captured_at,
+                    proof: Proof::Answer,
+                    evidence: Evidence::new(b"{\"late_result\":true}".to_vec()),
+                });
             claimed.claims.push(Claim {
                 intent: CaptureIntent {
                     id,
-                    lane: Lane { provider: row.provider, account: row.account },
+                    lane: Lane {
+                        provider: row.provider,
+                        account: row.account,
+                    },
                     order_id: row.order_id,
                     payment_id: row.payment_id,
                     capture_ref: row.capture_ref,
@@ -276,6 +292,9 @@ impl Outbox {
     /// Gives back a claim whose answer was lost. Only for the worker that asked for it, which therefore knows that none
     /// of its intents was sent. Returns how many went back; none if the claim never took effect.
     pub async fn give_back(&self, lease: Uuid) -> Result<i32, OutboxError> {
-        Ok(repeating(|| sqlx::query_scalar!(r#"select give_back($1) as "given_back!""#, lease).fetch_one(&self.pool)).await?)
+        Ok(
+            repeating(|| sqlx::query_scalar!(r#"select give_back($1) as "given_back!""#, lease).fetch_one(&self.pool))
+                .await?,
+        )
     }
 }

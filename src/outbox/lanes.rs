@@ -80,8 +80,14 @@ impl Outbox {
             .into_iter()
             .map(|row| LaneRow {
                 id: row.id,
-                lane: Lane { provider: row.provider, account: row.account },
-                paused: row.paused_at.zip(row.paused_by.zip(row.pause_reason)).map(|(at, (by, why))| (at, by, why)),
+                lane: Lane {
+                    provider: row.provider,
+                    account: row.account,
+                },
+                paused: row
+                    .paused_at
+                    .zip(row.paused_by.zip(row.pause_reason))
+                    .map(|(at, (by, why))| (at, by, why)),
                 rate_per_minute: row.rate_per_minute,
                 limited_until: row.limited_until,
                 unanswered: row.unanswered,

@@ -84,7 +84,9 @@ impl OutboxError {
 
     /// The SQLSTATE, constraint, column and hint of a refusal by the database, if it was one.
     pub fn refusal(&self) -> Option<Refusal> {
-        let OutboxError::Sql(sqlx::Error::Database(error)) = self else { return None };
+        let OutboxError::Sql(sqlx::Error::Database(error)) = self else {
+            return None;
+        };
         let error = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?;
         Some(Refusal {
             sqlstate: error.code().to_owned(),
@@ -113,12 +115,16 @@ pub struct Refusal {
 
 pub(crate) fn is_connection_error(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Protocol(_) => true,
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::Protocol(_) => true,
         // 57P01 and so on: the server ends our session. 08: connection exceptions. 53300: no connection is free.
         // 25006: a standby, which is no place to work on.
-        sqlx::Error::Database(database) => database
-            .code()
-            .is_some_and(|code| code.starts_with("57P") || code.starts_with("08") || code == "53300" || code == "25006"),
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+            code.starts_with("57P") || code.starts_with("08") || code == "53300" || code == "25006"
+        }),
         _ => false,
     }
 }
@@ -166,7 +172,10 @@ impl Outbox {
             .acquire()
             .await
             .map(drop)
-            .map_err(|source| OutboxError::Unreachable { address: outbox.address.clone(), source })?;
+            .map_err(|source| OutboxError::Unreachable {
+                address: outbox.address.clone(),
+                source,
+            })?;
         Ok(outbox)
     }
 
@@ -194,7 +203,12 @@ impl Outbox {
             .max_connections(settings.max_connections)
             .acquire_timeout(settings.acquire_timeout)
             .connect_lazy_with(options.clone());
-        Ok(Outbox { pool, options, schema: settings.schema.clone(), address })
+        Ok(Outbox {
+            pool,
+            options,
+            schema: settings.schema.clone(),
+            address,
+        })
     }
 
     /// Host and port, or socket: for messages.
@@ -214,13 +228,17 @@ impl Outbox {
 
     /// The database's clock.
     pub async fn now(&self) -> Result<chrono::DateTime<chrono::Utc>, OutboxError> {
-        Ok(sqlx::query_scalar!(r#"select clock_now() as "now!""#).fetch_one(&self.pool).await?)
+        Ok(sqlx::query_scalar!(r#"select clock_now() as "now!""#)
+            .fetch_one(&self.pool)
+            .await?)
     }
 
     /// Sets the database's clock ahead, for every connection. Tests only.
     pub async fn set_clock_ahead(&self, by: Duration) -> Result<(), OutboxError> {
         let ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        sqlx::query!("update clock set ahead = $1::bigint * interval '1 millisecond'", ms).execute(&self.pool).await?;
+        sqlx::query!("update clock set ahead = $1::bigint * interval '1 millisecond'", ms)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 }
@@ -239,7 +257,10 @@ where
             Err(error) => error,
         };
         tries += 1;
-        let code = error.as_database_error().and_then(|database| database.code()).unwrap_or_default();
+        let code = error
+            .as_database_error()
+            .and_then(|database| database.code())
+            .unwrap_or_default();
         let again = match code.as_ref() {
             "40001" | "40P01" => tries <= 8,
             "0A000" | "26000" => tries <= 2,

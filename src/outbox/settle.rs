@@ -54,7 +54,9 @@ impl Settlement {
     pub fn new(ticket: Ticket, before: &Progress, decision: Decision, attempt: AttemptRecord) -> Settlement {
         let delay = match &decision.disposition {
             Disposition::Retry(wait) | Disposition::Verify(wait) => wait.draw(),
-            Disposition::Captured(_) | Disposition::Dead(..) | Disposition::Cancelled | Disposition::Return => Wait::None.draw(),
+            Disposition::Captured(_) | Disposition::Dead(..) | Disposition::Cancelled | Disposition::Return => {
+                Wait::None.draw()
+            }
         };
         Settlement {
             was_unknown: before.unknown_since.is_some(),
@@ -108,15 +110,27 @@ impl Settlement {
         let evidence = match &self.disposition {
             Disposition::Captured(receipt) => &receipt.evidence,
             Disposition::Dead(_, evidence) if !evidence.bytes().is_empty() => evidence,
-            Disposition::Dead(..) | Disposition::Retry(_) | Disposition::Verify(_) | Disposition::Cancelled | Disposition::Return => &self.attempt.evidence,
+            Disposition::Dead(..)
+            | Disposition::Retry(_)
+            | Disposition::Verify(_)
+            | Disposition::Cancelled
+            | Disposition::Return => &self.attempt.evidence,
         };
         let dead_reason = match &self.disposition {
             Disposition::Dead(reason, _) => Some(reason.name()),
-            Disposition::Captured(_) | Disposition::Retry(_) | Disposition::Verify(_) | Disposition::Cancelled | Disposition::Return => None,
+            Disposition::Captured(_)
+            | Disposition::Retry(_)
+            | Disposition::Verify(_)
+            | Disposition::Cancelled
+            | Disposition::Return => None,
         };
         let receipt = match &self.disposition {
             Disposition::Captured(receipt) => receipt_document(receipt),
-            Disposition::Retry(_) | Disposition::Verify(_) | Disposition::Dead(..) | Disposition::Cancelled | Disposition::Return => Value::Null,
+            Disposition::Retry(_)
+            | Disposition::Verify(_)
+            | Disposition::Dead(..)
+            | Disposition::Cancelled
+            | Disposition::Return => Value::Null,
         };
         json!({
             "n": n,
@@ -178,7 +192,9 @@ impl Settlement {
                 "reason": reason.name(), "class": self.progress.last_class, "code": self.progress.last_code,
                 "attempts": self.progress.attempts,
             }})),
-            Disposition::Cancelled => events.push(json!({"type": "capture.cancelled", "data": {"by": "request", "reason": "requested while in flight"}})),
+            Disposition::Cancelled => events.push(
+                json!({"type": "capture.cancelled", "data": {"by": "request", "reason": "requested while in flight"}}),
+            ),
             Disposition::Return => {}
         }
         events
@@ -195,15 +211,19 @@ fn receipt_document(receipt: &Receipt) -> Value {
 }
 
 fn ms(span: Duration) -> i64 {
-    i64::try_from(span.as_millis()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
+    i64::try_from(span.as_millis())
+        .unwrap_or(i64::MAX / 4)
+        .min(i64::MAX / 4)
 }
 
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
 }
 
 /// What a batch of calls told of one lane: for its breaker, its rate limit and its pause.
@@ -244,10 +264,21 @@ impl Outbox {
     /// Records a batch; one entry of the answer per settlement, in order. Safe to repeat with the same batch when the
     /// answer is lost.
     pub async fn settle(&self, settlements: &[Settlement], lanes: &[LaneNews]) -> Result<Vec<Settled>, OutboxError> {
-        let documents = Value::Array(settlements.iter().enumerate().map(|(n, settlement)| settlement.document(n)).collect());
+        let documents = Value::Array(
+            settlements
+                .iter()
+                .enumerate()
+                .map(|(n, settlement)| settlement.document(n))
+                .collect(),
+        );
         let news = serde_json::to_value(lanes).unwrap_or_else(|_| json!([]));
         let rows = repeating(|| {
-            sqlx::query!(r#"select n as "n!", settled as "settled!" from settle($1, $2)"#, documents, news).fetch_all(&self.pool)
+            sqlx::query!(
+                r#"select n as "n!", settled as "settled!" from settle($1, $2)"#,
+                documents,
+                news
+            )
+            .fetch_all(&self.pool)
         })
         .await?;
         let mut settled = vec![Settled::IntentLost; settlements.len()];
@@ -256,7 +287,11 @@ impl Outbox {
                 "recorded" => Settled::Recorded,
                 "already_recorded" => Settled::AlreadyRecorded,
                 "lease_lost" => Settled::LeaseLost,
-                other => return Err(OutboxError::NotUnderstood { what: format!("settle said '{other}'") }),
+                other => {
+                    return Err(OutboxError::NotUnderstood {
+                        what: format!("settle said '{other}'"),
+                    });
+                }
             };
             if let Some(place) = usize::try_from(row.n).ok().and_then(|n| settled.get_mut(n)) {
                 *place = said;

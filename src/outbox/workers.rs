@@ -92,7 +92,11 @@ impl Outbox {
 
     /// A connection to sleep on, outside the pool (a listener would hold one of its few places).
     pub async fn listen(&self) -> Result<Sleep, OutboxError> {
-        let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None).connect_lazy_with(self.options.clone());
+        let pool = sqlx::postgres::PgPoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .connect_lazy_with(self.options.clone());
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.ignore_pool_close_event(true);
         listener.listen(&format!("{}.ready", self.schema)).await?;
@@ -112,7 +116,9 @@ impl Outbox {
 
     /// Says that this worker is awake.
     pub async fn get_up(&self, worker: Uuid) -> Result<(), OutboxError> {
-        sqlx::query!("delete from waiters where worker = $1", worker).execute(&self.pool).await?;
+        sqlx::query!("delete from waiters where worker = $1", worker)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 }
