@@ -7,6 +7,7 @@ pub mod config;
 pub mod filter;
 pub mod intent;
 pub mod local_postgres;
+pub mod metrics;
 pub mod outcome;
 pub mod provider;
 pub mod simulator;
