@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod filter;
+pub mod http;
 pub mod intent;
 pub mod local_postgres;
 pub mod metrics;

@@ -368,6 +368,12 @@ impl Metrics {
         Ok(metrics)
     }
 
+    /// Metrics that nothing is counted into: for tests, which share one process.
+    #[cfg(test)]
+    pub fn unheard() -> Result<Metrics, MetricsError> {
+        Metrics::build().map(|(metrics, _)| metrics)
+    }
+
     fn build() -> Result<(Metrics, PrometheusRecorder), MetricsError> {
         let of = |name: &str| Matcher::Full(name.to_owned());
         let recorder = PrometheusBuilder::new()
