@@ -17,3 +17,4 @@ pub mod retry;
 pub mod simulator;
 pub mod telemetry;
 pub mod verify;
+pub mod worker;

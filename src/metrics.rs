@@ -15,6 +15,7 @@ use std::time::Duration;
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use crate::outbox::{Purpose, Settled};
 use crate::intent::{Currency, Lane, Money};
 use crate::outcome::{Class, Observation, Outcome};
 
@@ -64,7 +65,7 @@ const fn metric(
 ///
 /// Labels: `provider`, `account` from the settings; `outcome` captured, accepted, failed, not_sent; `class` the seven
 /// classes or `none`; `call` capture, read, mark; `currency` ISO 4217; `state` as in [`BacklogState`]; `reason` as in
-/// `dead_reason`; `within` 24h, 48h; `purpose` first_send, retry, verify; `result` recorded, already_recorded, lease_lost.
+/// `dead_reason`; `within` 24h, 48h; `purpose` send, retry, verify; `result` recorded, already_recorded, lease_lost.
 pub const METRICS: [Metric; 24] = [
     metric(
         "capture_attempts_total",
@@ -521,28 +522,6 @@ pub enum Call {
     Mark,
 }
 
-/// Why intents are claimed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// Never sent yet.
-    FirstSend,
-    /// Sent before; surely not processed.
-    Retry,
-    /// Of unknown outcome.
-    Verify,
-}
-
-/// What a settle said of a result.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// Recorded now.
-    Recorded,
-    /// Recorded before; the answer had been lost.
-    AlreadyRecorded,
-    /// The lease was taken away.
-    LeaseLost,
-}
-
 /// A capture POST ended.
 pub fn attempt(provider: &str, outcome: &Outcome) {
     let class = match outcome {
@@ -600,12 +579,7 @@ pub fn captured(provider: &str, amount: Money) {
 
 /// Intents of one provider were claimed for one purpose.
 pub fn claimed(provider: &str, purpose: Purpose, count: u64) {
-    let purpose = match purpose {
-        Purpose::FirstSend => "first_send",
-        Purpose::Retry => "retry",
-        Purpose::Verify => "verify",
-    };
-    counter!("capture_claims_total", "provider" => provider.to_owned(), "purpose" => purpose).increment(count);
+    counter!("capture_claims_total", "provider" => provider.to_owned(), "purpose" => purpose.name()).increment(count);
 }
 
 /// A claim took so long.
@@ -628,6 +602,7 @@ pub fn settled(provider: &str, settled: Settled) {
             counter!("capture_lease_lost_total", "provider" => provider.to_owned()).increment(1);
             "lease_lost"
         }
+        Settled::IntentLost => "intent_lost",
     };
     counter!("capture_settled_total", "result" => result).increment(1);
 }
@@ -718,7 +693,7 @@ mod tests {
             provider_latency("resolve", Call::Mark, Duration::from_secs(1));
             captured("afterpay", usd(1000));
             captured("afterpay", usd(234));
-            for purpose in [Purpose::FirstSend, Purpose::Retry, Purpose::Verify] {
+            for purpose in [Purpose::Send, Purpose::Retry, Purpose::Verify] {
                 claimed("afterpay", purpose, 7);
             }
             claim_latency(Duration::from_millis(3));

@@ -26,7 +26,7 @@ use crate::intent::KeyGeneration;
 use crate::outbox::{AttemptRecord, Claim, Purpose, Settlement, Unreadable};
 use crate::outcome::{Class, Code, Evidence, Failure, Observation, Outcome};
 use crate::progress::Progress;
-use crate::provider::{Call, Exactness, Provider, Repeat};
+use crate::provider::{Call, Exactness, Provider};
 use crate::retry::{self, DeadReason, Decision, Disposition, Situation, Wait, delta};
 use crate::telemetry;
 use crate::verify::{self, Step, Weighed};
@@ -111,7 +111,6 @@ impl Errand {
         let took = Boottime::now().since(began);
         let decision = keep_unknown(done.decision, claim.ticket.purpose());
         self.log(&claim, &decision, done.failure.as_ref(), done.outcome, took, &trace_id);
-        crate::metrics::attempt(&claim.intent.lane, done.outcome, done.failure.as_ref().map(|failure| failure.class), took);
         let record = AttemptRecord {
             sent: done.sent,
             outcome: done.outcome,
@@ -231,7 +230,13 @@ impl Errand {
     async fn read(&self, claim: &Claim, progress: Progress, unknown: bool) -> Result<Progress, Box<Done>> {
         let began = self.now(claim);
         let call = self.call(claim, &progress);
+        let asked_at = Boottime::now();
+        let in_flight = crate::metrics::call_in_flight(&claim.intent.lane);
         let observation = self.provider.read(&call).await;
+        drop(in_flight);
+        let provider = claim.ticket.provider();
+        crate::metrics::provider_latency(provider, crate::metrics::Call::Read, Boottime::now().since(asked_at));
+        crate::metrics::observation(provider, &observation);
         let (failure, evidence, answered) = match &observation {
             Observation::Failed(failure) => (Some(failure.clone()), failure.evidence.clone(), failure.answered),
             Observation::Captured(receipt) => (None, receipt.evidence.clone(), true),
@@ -284,7 +289,13 @@ impl Errand {
         if self.stopping.is_cancelled() || !self.guard.may_send() || self.situation(claim, claim.now).too_late() {
             return Done::without_a_call(Decision::of(Disposition::Return, progress));
         }
+        let asked_at = Boottime::now();
+        let in_flight = crate::metrics::call_in_flight(&claim.intent.lane);
         let outcome = self.provider.capture(&self.call(claim, &progress)).await;
+        drop(in_flight);
+        let provider = claim.ticket.provider();
+        crate::metrics::provider_latency(provider, crate::metrics::Call::Capture, Boottime::now().since(asked_at));
+        crate::metrics::attempt(provider, &outcome);
         self.decided(outcome, progress, claim)
     }
 

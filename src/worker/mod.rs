@@ -282,12 +282,15 @@ impl Worker {
             alone,
             lanes: &lanes,
         };
-        let claimed = self.outbox.claim(&request).await.map_err(|error| LostClaim { lease, error })?;
+        let claimed = self.outbox.claim(&request).await.map_err(|error| {
+            crate::metrics::database_error("claim");
+            LostClaim { lease, error }
+        })?;
+        crate::metrics::claim_latency(Boottime::now().since(claimed_from));
         let guard = SendGuard::new(claimed_from, self.settings.lease, self.settings.longest_call);
         let count = claimed.claims.len() + claimed.unreadable.len();
         if count > 0 {
             tracing::debug!(lease = %lease, count, "claimed");
-            crate::metrics::claimed(count);
         }
         for unreadable in claimed.unreadable {
             let slot = self.slots.take(unreadable.ticket.lane(), unreadable.ticket.purpose());
@@ -295,6 +298,7 @@ impl Worker {
         }
         for claim in claimed.claims {
             let slot = self.slots.take(claim.ticket.lane(), claim.ticket.purpose());
+            crate::metrics::claimed(claim.ticket.provider(), claim.ticket.purpose(), 1);
             let Some(served) = self.served(claim.ticket.lane()) else { continue };
             let errand = Errand {
                 provider: served.provider.clone(),

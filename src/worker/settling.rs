@@ -12,6 +12,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::Settings;
 use super::slots::Slot;
+use crate::clock::Boottime;
 use crate::outbox::{LaneId, LaneNews, Outbox, OutboxError, Settled, Settlement};
 use crate::retry::LaneOrder;
 
@@ -97,21 +98,27 @@ impl Settler {
     /// Repeats while the connection is lost; any other error is returned.
     async fn until_answered(&self, settlements: &[Settlement], news: &[LaneNews]) -> Result<Vec<Settled>, OutboxError> {
         let mut tried = 0u32;
+        let began = Boottime::now();
         loop {
             match self.outbox.settle(settlements, news).await {
                 Err(error) if error.is_connection_lost() || is_passing(&error) => {
+                    crate::metrics::database_error("settle");
                     tried += 1;
                     tracing::warn!(error = %error, tried, results = settlements.len(), "results cannot be recorded; trying again");
                     tokio::time::sleep(Duration::from_millis(50) * 2u32.saturating_pow(tried.min(5))).await;
                 }
-                answer => return answer,
+                answer => {
+                    let results = u32::try_from(settlements.len()).unwrap_or(u32::MAX);
+                    crate::metrics::settle_batch(results, Boottime::now().since(began));
+                    return answer;
+                }
             }
         }
     }
 
     fn account(&self, settlements: &[Settlement], settled: &[Settled]) {
-        crate::metrics::settled(settlements.len());
         for (settlement, settled) in settlements.iter().zip(settled) {
+            crate::metrics::settled(settlement.provider(), *settled);
             match settled {
                 Settled::Recorded | Settled::AlreadyRecorded => {
                     if let crate::retry::Disposition::Captured(receipt) = settlement.disposition() {
@@ -119,7 +126,6 @@ impl Settler {
                     }
                 }
                 Settled::LeaseLost => {
-                    crate::metrics::lease_lost();
                     tracing::warn!(intent = %settlement.intent(), fence = settlement.fence(), "the lease was lost; the result is kept as a late result");
                 }
                 Settled::IntentLost => {

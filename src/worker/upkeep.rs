@@ -57,6 +57,7 @@ async fn one_round(outbox: &Outbox, settings: &Settings, me: &Identity, slots: &
         outbox.heartbeat(me.worker, settings.listen.as_deref(), &me.lanes).await?;
         let rescued = outbox.rescue(ROWS).await?;
         if rescued > 0 {
+            crate::metrics::rescued(u64::try_from(rescued).unwrap_or(0));
             tracing::warn!(rescued, "leases lapsed: their outcomes are unknown and will be verified");
         }
         outbox.watch_deadlines(settings.policy.deadline_margin, ROWS).await?;
