@@ -1,0 +1,110 @@
+//! The providers: one adapter each behind one trait.
+//!
+//! The worker knows no provider by name. It asks what a provider *can do* ([`Abilities`]) and acts on that: whether a
+//! repeat of an unknown capture is safe by its key, by a unique reference, or not at all; how exact a read is; how many
+//! calls each step costs of a shared rate budget. An adapter builds the documented request, has `transport` put it on
+//! the wire at most once, and classes the answer by a total match. It never retries, never sleeps, and never says
+//! "captured" but for the one shape that the provider documents for it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use crate::clock::SendGuard;
+use crate::intent::{CaptureIntent, IdempotencyKey, KeyGeneration};
+use crate::outcome::{Failure, Observation, Outcome};
+
+/// What happens when a capture whose outcome is unknown is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// The provider knows the key and tells the first outcome, for `window` from the first send (`None`: for as long as
+    /// we have reason to believe). After it the same key may move money again.
+    Key {
+        /// For how long; already shortened by a margin.
+        window: Option<Duration>,
+    },
+    /// Our reference is unique at the provider, but the answer to a duplicate is not documented: reads first.
+    UniqueReference,
+    /// A repeat moves money again. Reads before every send, and quiet reads before a second one.
+    Nothing,
+}
+
+/// How exactly a read can tell that a capture is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exactness {
+    /// Our reference is on it.
+    Reference,
+    /// It can only be told from amount, time and a marker, with nobody else writing.
+    Inference,
+}
+
+/// How many calls a step makes, for the rate budget of the lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Calls {
+    /// A capture, with the reads and markers before and after it.
+    pub send: u32,
+    /// One verification by reads.
+    pub read: u32,
+}
+
+/// What a provider can do. The worker acts on this, never on names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// What a repeat does.
+    pub repeat: Repeat,
+    /// How exact a read is.
+    pub exactness: Exactness,
+    /// By how much a read may lag behind a capture, as far as known. Quiet reads are at least this far apart.
+    pub read_lag: Duration,
+    /// Must the worker read (and mark) before every capture POST?
+    pub read_before_send: bool,
+    /// Calls per step.
+    pub calls: Calls,
+}
+
+/// One intent on its way to the provider: everything that a request is made of.
+#[derive(Debug, Clone)]
+pub struct Call<'a> {
+    /// What was asked.
+    pub intent: &'a CaptureIntent,
+    /// The generation of the key.
+    pub generation: KeyGeneration,
+    /// When this intent was first sent, by the database's clock; `None` if it never was. A capture that was there before
+    /// cannot be ours.
+    pub first_sent_at: Option<DateTime<Utc>>,
+    /// Until when the POST may start.
+    pub guard: SendGuard,
+}
+
+impl Call<'_> {
+    /// The idempotency key of this call.
+    pub fn key(&self) -> IdempotencyKey {
+        self.intent.id.key(self.generation)
+    }
+}
+
+/// A payment provider.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// What it can do.
+    fn abilities(&self) -> Abilities;
+
+    /// The host and environment that calls go to, for the record of each attempt. No secret in it.
+    fn host(&self) -> &str;
+
+    /// Refuses, before anything is sent, an intent that this provider can never take.
+    fn check(&self, intent: &CaptureIntent) -> Result<(), Failure>;
+
+    /// Leaves our marker on the payment, where that is how a read will later know our capture. Idempotent; moves no
+    /// money. The default has nothing to mark.
+    async fn mark(&self, _call: &Call<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Sends exactly one capture POST, if the guard still allows, and classes the answer.
+    async fn capture(&self, call: &Call<'_>) -> Outcome;
+
+    /// Reads what the provider knows of this capture. Moves no money.
+    async fn read(&self, call: &Call<'_>) -> Observation;
+}

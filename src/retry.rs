@@ -1,0 +1,476 @@
+//! What to do next: the outcome of a call and what is behind the intent, in; a decision, out.
+//!
+//! Everything here is pure: no I/O, no clock, no randomness (but [`Wait::draw`], which the worker calls on the decision,
+//! and which is the only use of the `backoff` crate). The rules:
+//!
+//! - Only a [`Receipt`] makes an intent captured.
+//! - `transient`, `rate_limited` and `misconfigured` are *surely not processed*: the intent may be sent again, unless an
+//!   earlier attempt is still unknown, in which case it goes on being verified.
+//! - `ambiguous`, `in_progress` and `maybe_done` are questions. They end by a repeat of the key or by reads (`verify`),
+//!   never by running out of patience into "failed".
+//! - A tainted intent (an earlier attempt was ambiguous) takes a refusal for the possible echo of its own success.
+//! - Nothing is sent from the deadline's margin on.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::outcome::{Class, Code, Evidence, Failure, Outcome, Receipt};
+use crate::progress::Progress;
+use crate::provider::{Abilities, Repeat};
+
+/// The settings of retry and verification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Ceiling of the first delay. Default 2 s: most brown-outs are shorter.
+    pub initial: Duration,
+    /// By how much the ceiling grows with each attempt, in thousandths. Default 2000 (doubles).
+    pub multiplier_thousandths: u32,
+    /// The largest ceiling. Default 15 min: several tries fit in the shortest authorisation seen (36 h).
+    pub max: Duration,
+    /// Capture POSTs that may be spent. Default 12.
+    pub attempts: i16,
+    /// Least time between two quiet reads. Default 10 min: reads may come from a search index that lags.
+    pub verify_quiet: Duration,
+    /// How long before the authorisation ends we stop sending. Default 15 min.
+    pub deadline_margin: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            initial: Duration::from_secs(2),
+            multiplier_thousandths: 2000,
+            max: Duration::from_secs(15 * 60),
+            attempts: 12,
+            verify_quiet: Duration::from_secs(10 * 60),
+            deadline_margin: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+/// The bounds put on what a provider asks us to wait.
+pub const RETRY_AFTER_LEAST: Duration = Duration::from_secs(1);
+/// See [`RETRY_AFTER_LEAST`].
+pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(3600);
+/// What we wait when a provider says 429 and not for how long.
+pub const RATE_LIMITED_DEFAULT: Duration = Duration::from_secs(30);
+/// How long an earlier send may be "still running" before we read instead of asking again.
+pub const IN_PROGRESS_MOST: Duration = Duration::from_secs(600);
+/// After how many TLS failures (or firewall pages) in a row the lane is ours to fix.
+pub const OWN_FAULTS_MOST: i16 = 3;
+
+/// Why an intent is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeadReason {
+    /// Refused for good.
+    Rejected,
+    /// Every attempt was spent, and it is known that nothing was captured.
+    Exhausted,
+    /// The authorisation ended, or is about to, and it is known that nothing was captured.
+    Expired,
+    /// Nobody can tell from here whether money moved: a person must.
+    Undecided,
+    /// Captured by somebody else.
+    CapturedElsewhere,
+    /// It kills workers, and was never sent.
+    Poison,
+}
+
+impl DeadReason {
+    /// Every reason.
+    pub const ALL: [DeadReason; 6] = [
+        DeadReason::Rejected,
+        DeadReason::Exhausted,
+        DeadReason::Expired,
+        DeadReason::Undecided,
+        DeadReason::CapturedElsewhere,
+        DeadReason::Poison,
+    ];
+
+    /// The name in SQL, CLI and HTTP.
+    pub fn name(self) -> &'static str {
+        match self {
+            DeadReason::Rejected => "rejected",
+            DeadReason::Exhausted => "exhausted",
+            DeadReason::Expired => "expired",
+            DeadReason::Undecided => "undecided",
+            DeadReason::CapturedElsewhere => "captured_elsewhere",
+            DeadReason::Poison => "poison",
+        }
+    }
+}
+
+/// A delay: exact, or drawn with full jitter from nothing up to a ceiling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    None,
+    /// Just so long.
+    Exactly(Duration),
+    /// Full jitter: anything up to this, so that many that failed together do not come back together.
+    UpTo(Duration),
+}
+
+impl Wait {
+    /// The delay to use now. Randomness lives here and nowhere else in this module.
+    pub fn draw(self) -> Duration {
+        match self {
+            Wait::None => Duration::ZERO,
+            Wait::Exactly(delay) => delay,
+            Wait::UpTo(ceiling) => full_jitter(ceiling),
+        }
+    }
+}
+
+/// Uniform in [0, ceiling]. The crate draws from `interval ± factor × interval`: half the ceiling, and a factor of one.
+fn full_jitter(ceiling: Duration) -> Duration {
+    use backoff::backoff::Backoff;
+    let half = ceiling / 2;
+    let mut schedule = backoff::ExponentialBackoff {
+        current_interval: half,
+        initial_interval: half,
+        randomization_factor: 1.0,
+        multiplier: 1.0,
+        max_interval: half,
+        // The crate gives up after 15 minutes by default; giving up is decided here, by attempts and deadline.
+        max_elapsed_time: None,
+        ..backoff::ExponentialBackoff::default()
+    };
+    schedule.next_backoff().unwrap_or(ceiling).min(ceiling)
+}
+
+/// What becomes of the intent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disposition {
+    /// Captured, with the proof.
+    Captured(Receipt),
+    /// Surely not captured; send again after the wait.
+    Retry(Wait),
+    /// Unknown; verify after the wait.
+    Verify(Wait),
+    /// Ended without capture, or undecided.
+    Dead(DeadReason, Evidence),
+    /// Ended because somebody asked for it before anything was sent.
+    Cancelled,
+    /// Nothing happened to it; back to where it was claimed from.
+    Return,
+}
+
+/// What the whole lane must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LaneOrder {
+    /// Go on.
+    None,
+    /// Claim nothing for so long: the provider asked for it.
+    Wait(Duration),
+    /// Pause until an operator resumes it: ours to fix.
+    Pause(Code),
+}
+
+/// A decision about one intent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// What becomes of it.
+    pub disposition: Disposition,
+    /// What it now has behind it.
+    pub progress: Progress,
+    /// What its lane must do.
+    pub lane: LaneOrder,
+}
+
+impl Decision {
+    /// A decision that asks nothing of the lane.
+    pub fn of(disposition: Disposition, progress: Progress) -> Decision {
+        Decision {
+            disposition,
+            progress,
+            lane: LaneOrder::None,
+        }
+    }
+}
+
+/// What a decision is made from, beside the outcome and the progress.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// The database's time.
+    pub now: DateTime<Utc>,
+    /// When the call was begun, by the database's time.
+    pub sent_at: DateTime<Utc>,
+    /// When the authorisation ends, if known.
+    pub deadline: Option<DateTime<Utc>>,
+    /// Somebody asked to cancel: nothing is sent any more.
+    pub cancel_requested: bool,
+    /// What the provider can do.
+    pub abilities: Abilities,
+    /// The settings.
+    pub policy: &'a Policy,
+}
+
+impl Situation<'_> {
+    /// The last instant at which something may be sent.
+    pub fn last_send(&self) -> Option<DateTime<Utc>> {
+        self.deadline
+            .map(|deadline| deadline - delta(self.policy.deadline_margin))
+    }
+
+    /// Is it too late to send?
+    pub fn too_late(&self) -> bool {
+        self.last_send().is_some_and(|last| self.now >= last)
+    }
+
+    /// Would a repeat with the same key still be recognised? Half open: at the window's end it is not.
+    pub fn inside_key_window(&self, progress: &Progress) -> bool {
+        match self.abilities.repeat {
+            Repeat::Key { window: None } => true,
+            Repeat::Key { window: Some(window) } => match progress.first_sent_at {
+                Some(first) => self.now < first + delta(window),
+                None => true,
+            },
+            Repeat::UniqueReference | Repeat::Nothing => false,
+        }
+    }
+}
+
+/// A duration on the wall clock, saturating.
+pub fn delta(span: Duration) -> TimeDelta {
+    TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)
+}
+
+/// The ceiling of the delay before the attempt after `attempts` failed ones.
+pub fn ceiling(policy: &Policy, attempts: i16) -> Duration {
+    let mut ms = policy.initial.as_millis();
+    let most = policy.max.as_millis();
+    for _ in 1..attempts.clamp(1, 64) {
+        ms = ms.saturating_mul(u128::from(policy.multiplier_thousandths)) / 1000;
+        if ms >= most {
+            break;
+        }
+    }
+    Duration::from_millis(u64::try_from(ms.min(most)).unwrap_or(u64::MAX))
+}
+
+/// The class of a failure, seen with what is behind the intent: taint turns refusals into questions, and a gateway's
+/// "unavailable" is only surely harmless while our key still protects us.
+pub fn effective_class(failure: &Failure, progress: &Progress, situation: &Situation<'_>) -> Class {
+    match failure.class {
+        // 401, 403, 408, 409 and 429 never come as `rejected`.
+        Class::Rejected if progress.tainted => Class::MaybeDone,
+        Class::Transient
+            if failure.http_status.is_some_and(|status| status >= 500) && !situation.inside_key_window(progress) =>
+        {
+            Class::Ambiguous
+        }
+        same @ (Class::Transient
+        | Class::RateLimited
+        | Class::InProgress
+        | Class::Ambiguous
+        | Class::MaybeDone
+        | Class::Rejected
+        | Class::Misconfigured) => same,
+    }
+}
+
+/// Decides what follows from the outcome of one capture POST (or of none: [`Outcome::NotSent`]).
+pub fn decide(outcome: Outcome, before: &Progress, situation: &Situation<'_>) -> Decision {
+    let mut progress = before.clone();
+    progress.lost_leases = 0;
+    let failure = match outcome {
+        Outcome::Captured(receipt) => {
+            progress.attempts = progress.attempts.saturating_add(1);
+            return Decision::of(Disposition::Captured(receipt), progress);
+        }
+        Outcome::Accepted { .. } => {
+            spend(&mut progress, situation);
+            progress.accepted = true;
+            progress.tainted = true;
+            progress.becomes_unknown(situation.now);
+            progress.last_class = None;
+            progress.last_code = Some("accepted".to_owned());
+            return Decision::of(Disposition::Verify(Wait::Exactly(ACCEPTED_FIRST_LOOK)), progress);
+        }
+        Outcome::NotSent => {
+            progress.lost_leases = before.lost_leases;
+            return Decision::of(Disposition::Return, progress);
+        }
+        Outcome::Failed(failure) => failure,
+    };
+    let class = effective_class(&failure, before, situation);
+    progress.saw(class, &failure.code);
+    match class {
+        Class::Transient => transient(failure, progress, situation),
+        Class::RateLimited => {
+            let wait = clamp_retry_after(failure.retry_after);
+            keyed_send_counts(&mut progress, situation);
+            Decision {
+                disposition: again(&progress, Wait::Exactly(wait)),
+                progress,
+                lane: LaneOrder::Wait(wait),
+            }
+        }
+        Class::InProgress => {
+            note_first_send(&mut progress, situation);
+            let since = progress.in_progress_since.unwrap_or(situation.now);
+            progress.in_progress_since = Some(since);
+            progress.tainted = true;
+            progress.becomes_unknown(situation.now);
+            progress.quiet_after = Some(situation.now);
+            let asked = (situation.now - since).to_std().unwrap_or_default();
+            // 5 s at first, then as long as it has already run, at most a minute.
+            let wait = asked.clamp(Duration::from_secs(5), Duration::from_secs(60));
+            if asked >= IN_PROGRESS_MOST {
+                progress.read_first = true;
+            }
+            Decision::of(Disposition::Verify(Wait::Exactly(wait)), progress)
+        }
+        Class::Ambiguous => {
+            spend(&mut progress, situation);
+            progress.tainted = true;
+            progress.becomes_unknown(situation.now);
+            progress.quiet_after = Some(situation.now);
+            progress.quiet_reads = 0;
+            progress.last_quiet_at = None;
+            let wait = before_deadline(Wait::UpTo(ceiling(situation.policy, progress.attempts)), situation);
+            Decision::of(Disposition::Verify(wait), progress)
+        }
+        Class::MaybeDone => {
+            spend(&mut progress, situation);
+            progress.becomes_unknown(situation.now);
+            progress.quiet_after = Some(progress.quiet_after.unwrap_or(situation.now));
+            progress.refusal_class = Some(failure.class.name().to_owned());
+            progress.refusal_code = Some(failure.code.as_str().to_owned());
+            Decision::of(Disposition::Verify(Wait::None), progress)
+        }
+        Class::Rejected => {
+            spend(&mut progress, situation);
+            Decision::of(Disposition::Dead(DeadReason::Rejected, failure.evidence), progress)
+        }
+        Class::Misconfigured => misconfigured(failure, progress, situation),
+    }
+}
+
+/// The first look after a provider took a capture that is not final yet; later looks grow to [`ACCEPTED_MOST`].
+pub const ACCEPTED_FIRST_LOOK: Duration = Duration::from_secs(30);
+/// The longest time between two looks at a capture that is not final yet.
+pub const ACCEPTED_MOST: Duration = Duration::from_secs(600);
+
+fn transient(failure: Failure, mut progress: Progress, situation: &Situation<'_>) -> Decision {
+    keyed_send_counts(&mut progress, situation);
+    let ours = matches!(failure.code.as_str(), "token_expired" | "tls");
+    if ours {
+        progress.own_faults = progress.own_faults.saturating_add(1);
+        let patience = if failure.code.as_str() == "token_expired" {
+            1
+        } else {
+            OWN_FAULTS_MOST
+        };
+        if progress.own_faults > patience {
+            return misconfigured(failure, progress, situation);
+        }
+        // Ours to fix, so it spends no attempt. A new token is minted at the next attempt: at once.
+        let wait = if failure.code.as_str() == "token_expired" {
+            Wait::None
+        } else {
+            Wait::UpTo(ceiling(situation.policy, progress.own_faults))
+        };
+        return Decision::of(again(&progress, wait), progress);
+    }
+    progress.attempts = progress.attempts.saturating_add(1);
+    // A gateway's 5xx is harmless only under the same key; the next refusal, or a new key, must not trust it.
+    if failure.http_status.is_some_and(|status| status >= 500) {
+        progress.tainted = true;
+        progress.quiet_after = Some(situation.now);
+        note_first_send(&mut progress, situation);
+    }
+    let exhausted = progress.attempts >= situation.policy.attempts;
+    if situation.too_late() || exhausted {
+        if progress.tainted || progress.unknown_since.is_some() {
+            progress.becomes_unknown(situation.now);
+            return Decision::of(Disposition::Verify(Wait::None), progress);
+        }
+        let reason = if exhausted {
+            DeadReason::Exhausted
+        } else {
+            DeadReason::Expired
+        };
+        return Decision::of(Disposition::Dead(reason, failure.evidence), progress);
+    }
+    let asked = failure
+        .retry_after
+        .map(|asked| Wait::Exactly(clamp_retry_after(Some(asked))));
+    let wait = asked.unwrap_or(Wait::UpTo(ceiling(situation.policy, progress.attempts)));
+    Decision::of(again(&progress, before_deadline(wait, situation)), progress)
+}
+
+fn misconfigured(failure: Failure, mut progress: Progress, situation: &Situation<'_>) -> Decision {
+    keyed_send_counts(&mut progress, situation);
+    progress.saw(Class::Misconfigured, &failure.code);
+    // A firewall's page may be a passing mood of the firewall: looked at a few times before the lane stops.
+    if failure.code.as_str() == "firewall" {
+        progress.own_faults = progress.own_faults.saturating_add(1);
+        if progress.own_faults <= OWN_FAULTS_MOST {
+            let wait = Wait::UpTo(ceiling(situation.policy, progress.own_faults).max(Duration::from_secs(30)));
+            return Decision::of(again(&progress, wait), progress);
+        }
+    }
+    // Who knows which credentials, or which account, come next: after the pause a read goes first.
+    progress.own_faults = 0;
+    progress.read_first = true;
+    progress.becomes_unknown(situation.now);
+    Decision {
+        disposition: Disposition::Verify(Wait::None),
+        progress,
+        lane: LaneOrder::Pause(failure.code),
+    }
+}
+
+/// A POST that counts was sent.
+fn spend(progress: &mut Progress, situation: &Situation<'_>) {
+    progress.attempts = progress.attempts.saturating_add(1);
+    note_first_send(progress, situation);
+    progress.own_faults = 0;
+}
+
+fn note_first_send(progress: &mut Progress, situation: &Situation<'_>) {
+    progress.first_sent_at = Some(progress.first_sent_at.unwrap_or(situation.sent_at));
+}
+
+/// Once a keyed provider may have seen the key, its window runs, whatever it answered. For the others a call that was
+/// surely not processed must *not* count as a first send: a capture by somebody else after it would look like ours.
+fn keyed_send_counts(progress: &mut Progress, situation: &Situation<'_>) {
+    match situation.abilities.repeat {
+        Repeat::Key { .. } => note_first_send(progress, situation),
+        Repeat::UniqueReference | Repeat::Nothing => {}
+    }
+}
+
+/// Again, as what it is: a retry if nothing is unknown, else a verification.
+fn again(progress: &Progress, wait: Wait) -> Disposition {
+    if progress.unknown_since.is_some() {
+        Disposition::Verify(wait)
+    } else {
+        Disposition::Retry(wait)
+    }
+}
+
+/// A wait that would sleep past the last send is cut to half of what is left, so that one more try fits.
+fn before_deadline(wait: Wait, situation: &Situation<'_>) -> Wait {
+    let Some(last) = situation.last_send() else { return wait };
+    let left = (last - situation.now).to_std().unwrap_or_default() / 2;
+    match wait {
+        Wait::None => Wait::None,
+        Wait::Exactly(delay) => Wait::Exactly(delay.min(left)),
+        Wait::UpTo(ceiling) => Wait::UpTo(ceiling.min(left)),
+    }
+}
+
+/// What a provider asked us to wait, within [`RETRY_AFTER_LEAST`] and [`RETRY_AFTER_MOST`].
+pub fn clamp_retry_after(asked: Option<Duration>) -> Duration {
+    asked
+        .unwrap_or(RATE_LIMITED_DEFAULT)
+        .clamp(RETRY_AFTER_LEAST, RETRY_AFTER_MOST)
+}
+
+#[cfg(test)]
+#[path = "retry_tests.rs"]
+mod tests;
