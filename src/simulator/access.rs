@@ -22,11 +22,7 @@ use super::{
 };
 
 /// Whose call it is, or 401.
-pub(super) fn account_of(
-    simulation: &Simulation,
-    model: Model,
-    head: &Head,
-) -> Result<String, Refusal> {
+pub(super) fn account_of(simulation: &Simulation, model: Model, head: &Head) -> Result<String, Refusal> {
     let provider = model.provider();
     let denied = || Refusal::usual(model, 401);
     let header = head.header("authorization").ok_or_else(denied)?;
@@ -49,16 +45,11 @@ pub(super) fn account_of(
 
 fn is_known(simulation: &Simulation, provider: ProviderName, id: &str, secret: &str) -> bool {
     let listed = &simulation.settings.credentials;
-    if !listed
-        .iter()
-        .any(|credential| credential.provider == provider)
-    {
+    if !listed.iter().any(|credential| credential.provider == provider) {
         return !id.is_empty() && !secret.is_empty();
     }
     listed.iter().any(|credential| {
-        credential.provider == provider
-            && credential.merchant_id == id
-            && credential.secret == secret
+        credential.provider == provider && credential.merchant_id == id && credential.secret == secret
     })
 }
 
@@ -66,9 +57,7 @@ fn is_known(simulation: &Simulation, provider: ProviderName, id: &str, secret: &
 fn mint(simulation: &Simulation, provider: ProviderName, account: &str) -> String {
     let now = simulation.clock.now();
     let life = TimeDelta::from_std(simulation.settings.token_life).unwrap_or(TimeDelta::MAX);
-    let until = now
-        .checked_add_signed(life)
-        .unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let until = now.checked_add_signed(life).unwrap_or(DateTime::<Utc>::MAX_UTC);
     let claims = format!(
         "{provider}\n{}\n{}\n{account}",
         now.timestamp_micros(),
@@ -81,12 +70,7 @@ fn mint(simulation: &Simulation, provider: ProviderName, account: &str) -> Strin
     )
 }
 
-fn token_account(
-    simulation: &Simulation,
-    provider: ProviderName,
-    token: &str,
-    from: DateTime<Utc>,
-) -> Option<String> {
+fn token_account(simulation: &Simulation, provider: ProviderName, token: &str, from: DateTime<Utc>) -> Option<String> {
     let (claims, proven) = token.split_once('.')?;
     let claims = String::from_utf8(URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
     if proof(simulation.settings.seed, &claims) != proven {
@@ -147,19 +131,12 @@ pub(super) fn token_answer(simulation: &Simulation, model: Model, request: &Requ
 
 /// The headers that Resolve puts on every answer, and others on none (Resolve's current documents;
 /// that the reset is when the oldest request leaves the minute is an assumption).
-pub(super) fn with_window(
-    answer: Answer,
-    provider: ProviderName,
-    window: Option<Window>,
-) -> Answer {
+pub(super) fn with_window(answer: Answer, provider: ProviderName, window: Option<Window>) -> Answer {
     match window {
         Some(window) if provider == ProviderName::Resolve => answer
             .with("X-Ratelimit-Limit", window.limit.to_string())
             .with("X-Ratelimit-Remaining", window.remaining.to_string())
-            .with(
-                "X-Ratelimit-Reset",
-                (window.resets_at.timestamp() + 1).to_string(),
-            ),
+            .with("X-Ratelimit-Reset", (window.resets_at.timestamp() + 1).to_string()),
         _ => answer,
     }
 }

@@ -44,14 +44,14 @@ impl Simulation {
         }
     }
 
-    pub(super) fn requests(&self) -> Vec<RequestRecord> {
-        self.books().requests.iter().cloned().collect()
+    /// Those that are wanted, oldest first.
+    pub(super) fn requests(&self, wanted: impl Fn(&RequestRecord) -> bool) -> Vec<RequestRecord> {
+        let books = self.books();
+        books.requests.iter().filter(|record| wanted(record)).cloned().collect()
     }
 
     pub(super) fn counts(&self) -> Counts {
-        let mut counts = self.books().counts.clone();
-        counts.doubles = self.ledger().doubled().len() as u64;
-        counts
+        self.books().counts.clone()
     }
 
     /// Authorises many at once, synced before it returns. What exists is left as it is.
@@ -75,13 +75,9 @@ impl Simulation {
         payment_id: &str,
         amount_minor: i64,
     ) -> Result<LedgerEntry, ActError> {
-        let key = self.only_payment(provider, payment_id)?;
         let missing = || ActError::NoPayment(payment_id.to_owned());
-        let turn = self
-            .books()
-            .payment(&key)
-            .map(|payment| Arc::clone(&payment.turn));
-        let turn = turn.ok_or_else(missing)?;
+        let key = self.only_payment(provider, payment_id)?;
+        let turn = self.turn(&key).ok_or_else(missing)?;
         let _held = turn.lock().await;
         let now = self.clock.now();
         let movement = {
@@ -102,12 +98,12 @@ impl Simulation {
     }
 
     /// Gives back what is not captured: voided, cancelled.
-    pub(super) async fn void(
-        &self,
-        provider: Option<ProviderName>,
-        payment_id: &str,
-    ) -> Result<(), ActError> {
-        let (provider, payment_account, payment_id) = self.only_payment(provider, payment_id)?;
+    pub(super) async fn void(&self, provider: Option<ProviderName>, payment_id: &str) -> Result<(), ActError> {
+        let key = self.only_payment(provider, payment_id)?;
+        let turn = self.turn(&key);
+        let turn = turn.ok_or_else(|| ActError::NoPayment(payment_id.to_owned()))?;
+        let _held = turn.lock().await;
+        let (provider, payment_account, payment_id) = key;
         let line = Line::Voided {
             provider,
             payment_account,
@@ -129,8 +125,7 @@ impl Simulation {
 
     pub(super) async fn advance(&self, by: Duration) -> Result<(), ActError> {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.set_offset_ms(self.clock.offset_ms().saturating_add(by))
-            .await
+        self.set_offset_ms(self.clock.offset_ms().saturating_add(by)).await
     }
 
     /// Whatever is late, slow or pending happens now; the clock stays.
@@ -146,21 +141,13 @@ impl Simulation {
         self.books().tokens_from = now;
     }
 
-    pub(super) fn set_down(
-        self: &Arc<Self>,
-        provider: ProviderName,
-        down: bool,
-    ) -> Result<(), ActError> {
+    pub(super) fn set_down(self: &Arc<Self>, provider: ProviderName, down: bool) -> Result<(), ActError> {
         self.ports.set_down(provider, down)?;
         self.changed();
         Ok(())
     }
 
-    pub(super) fn down_for(
-        self: &Arc<Self>,
-        provider: ProviderName,
-        time: Duration,
-    ) -> Result<(), ActError> {
+    pub(super) fn down_for(self: &Arc<Self>, provider: ProviderName, time: Duration) -> Result<(), ActError> {
         self.set_down(provider, true)?;
         let host = Arc::clone(self);
         self.spawn(async move {
@@ -172,11 +159,7 @@ impl Simulation {
         Ok(())
     }
 
-    fn only_payment(
-        &self,
-        provider: Option<ProviderName>,
-        payment_id: &str,
-    ) -> Result<PaymentKey, ActError> {
+    fn only_payment(&self, provider: Option<ProviderName>, payment_id: &str) -> Result<PaymentKey, ActError> {
         let mut found = self.books().named(provider, payment_id);
         match (found.pop(), found.is_empty()) {
             (Some(key), true) => Ok(key),

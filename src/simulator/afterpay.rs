@@ -40,10 +40,7 @@ struct Money {
 /// and merchant as the documents ask.
 pub(super) fn check_headers(request: &Request) -> Result<(), Refusal> {
     let head = &request.head;
-    let has = |name: &str, wanted: &str| {
-        head.header(name)
-            .is_some_and(|value| value.contains(wanted))
-    };
+    let has = |name: &str, wanted: &str| head.header(name).is_some_and(|value| value.contains(wanted));
     if head.method != "GET" && !has("content-type", "application/json") {
         return Err(Refusal::new(
             415,
@@ -52,11 +49,7 @@ pub(super) fn check_headers(request: &Request) -> Result<(), Refusal> {
         ));
     }
     if !has("accept", "application/json") {
-        return Err(Refusal::new(
-            406,
-            "not_acceptable",
-            "Accept must be application/json",
-        ));
+        return Err(Refusal::new(406, "not_acceptable", "Accept must be application/json"));
     }
     let agent = head.header("user-agent").unwrap_or_default();
     let named = agent.contains('(') && agent.contains("Merchant/") && agent.contains("http");
@@ -75,12 +68,8 @@ pub(super) fn ask(request: &Request) -> Result<Ask, Refusal> {
         return Err(Refusal::new(400, "bad_request", "The body is not JSON"));
     }
     let invalid = |what: &str| Refusal::new(422, "invalid_object", what.to_owned());
-    let body: Body =
-        serde_json::from_slice(&request.body).map_err(|_| invalid("The body is not a capture"))?;
-    for reference in [
-        &body.merchant_reference,
-        &body.payment_event_merchant_reference,
-    ] {
+    let body: Body = serde_json::from_slice(&request.body).map_err(|_| invalid("The body is not a capture"))?;
+    for reference in [&body.merchant_reference, &body.payment_event_merchant_reference] {
         if reference
             .as_ref()
             .is_some_and(|text| text.chars().count() > REFERENCE_MAX)
@@ -133,43 +122,24 @@ pub(super) fn judge(payment: &Payment, ask: &Ask, now: DateTime<Utc>) -> Result<
     let Asked::Decimal(text) = &ask.amount else {
         return Err(invalid("The amount is missing"));
     };
-    let minor =
-        minor_from_decimal(text, exponent(payment.currency())).map_err(|fault| match fault {
-            NoAmount::NotDecimal => Refusal::new(422, "invalid_object", "The amount is no decimal"),
-            NoAmount::TooFine | NoAmount::TooLarge => invalid("The amount has too many digits"),
-        })?;
+    let minor = minor_from_decimal(text, exponent(payment.currency())).map_err(|fault| match fault {
+        NoAmount::NotDecimal => Refusal::new(422, "invalid_object", "The amount is no decimal"),
+        NoAmount::TooFine | NoAmount::TooLarge => invalid("The amount has too many digits"),
+    })?;
     if payment.authorization.declined {
-        return Err(Refusal::new(
-            412,
-            "invalid_state",
-            "The payment was not approved",
-        ));
+        return Err(Refusal::new(412, "invalid_state", "The payment was not approved"));
     }
     if payment.remaining_minor() == 0 {
-        return Err(Refusal::new(
-            410,
-            "payment_captured",
-            "The payment is captured already",
-        ));
+        return Err(Refusal::new(410, "payment_captured", "The payment is captured already"));
     }
     if payment.is_voided(now) {
-        return Err(Refusal::new(
-            412,
-            "payment_voided",
-            "The payment was voided",
-        ));
+        return Err(Refusal::new(412, "payment_voided", "The payment was voided"));
     }
     if payment.is_expired(now) {
-        return Err(Refusal::new(
-            412,
-            "payment_expired",
-            "The authorisation has expired",
-        ));
+        return Err(Refusal::new(412, "payment_expired", "The authorisation has expired"));
     }
     if minor < MINIMUM_MINOR || minor > payment.remaining_minor() {
-        return Err(invalid(
-            "The amount is below the minimum or above what is open",
-        ));
+        return Err(invalid("The amount is below the minimum or above what is open"));
     }
     Ok(minor)
 }
@@ -197,11 +167,7 @@ pub(super) fn payment_json(view: &View<'_>) -> String {
     let captured = view.captured_minor();
     let over = payment.is_voided(view.as_of) || payment.is_expired(view.as_of);
     let left = payment.authorized_minor() - captured;
-    let open = if over || authorization.declined {
-        0
-    } else {
-        left
-    };
+    let open = if over || authorization.declined { 0 } else { left };
     let last_declined = view
         .movements()
         .next_back()
@@ -245,10 +211,7 @@ pub(super) fn payment_json(view: &View<'_>) -> String {
 fn events_json(view: &View<'_>, ended: Option<i64>, money: &dyn Fn(i64) -> String) -> String {
     let payment = view.payment;
     let event = |id: &str, at: DateTime<Utc>, kind: &str, minor: i64, reference: Option<&str>| {
-        let expires = payment
-            .authorization
-            .expires_at
-            .filter(|_| kind == "AUTH_APPROVED");
+        let expires = payment.authorization.expires_at.filter(|_| kind == "AUTH_APPROVED");
         Object::new()
             .text("id", id)
             .text("created", &instant(at))
@@ -286,9 +249,7 @@ fn events_json(view: &View<'_>, ended: Option<i64>, money: &dyn Fn(i64) -> Strin
     }
     if let Some(left) = ended.filter(|left| *left > 0) {
         match (payment.voided_at, payment.authorization.expires_at) {
-            (Some(at), _) if at <= view.as_of => {
-                events.push(event(&id("void"), at, "VOIDED", left, None))
-            }
+            (Some(at), _) if at <= view.as_of => events.push(event(&id("void"), at, "VOIDED", left, None)),
             (_, Some(at)) => events.push(event(&id("expiry"), at, "EXPIRED", left, None)),
             _ => {}
         }
@@ -297,10 +258,7 @@ fn events_json(view: &View<'_>, ended: Option<i64>, money: &dyn Fn(i64) -> Strin
 }
 
 fn is_declined(movement: &Movement) -> bool {
-    matches!(
-        movement.standing,
-        Standing::Declined | Standing::DeclinedWith402
-    )
+    matches!(movement.standing, Standing::Declined | Standing::DeclinedWith402)
 }
 
 /// Personal data, as the real answers have it; none of it may be stored by a client.

@@ -15,8 +15,8 @@ pub(super) enum NoAmount {
 /// Decimals of a currency (ISO 4217); two unless listed.
 pub(super) fn exponent(currency: &str) -> u32 {
     match currency {
-        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX"
-        | "VND" | "VUV" | "XAF" | "XOF" | "XPF" => 0,
+        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "VND" | "VUV"
+        | "XAF" | "XOF" | "XPF" => 0,
         "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
         _ => 2,
     }
@@ -86,16 +86,9 @@ mod tests {
     #[test]
     fn what_is_no_plain_decimal_is_refused() {
         for text in ["", ".5", "5.", "1e3", "+1", "1,00", "NaN", "0x10", "1.0.0"] {
-            assert_eq!(
-                minor_from_decimal(text, 2),
-                Err(NoAmount::NotDecimal),
-                "{text}"
-            );
+            assert_eq!(minor_from_decimal(text, 2), Err(NoAmount::NotDecimal), "{text}");
         }
         assert_eq!(minor_from_decimal("1.001", 2), Err(NoAmount::TooFine));
-        assert_eq!(
-            minor_from_decimal("99999999999999999999", 2),
-            Err(NoAmount::TooLarge)
-        );
+        assert_eq!(minor_from_decimal("99999999999999999999", 2), Err(NoAmount::TooLarge));
     }
 }

@@ -85,8 +85,7 @@ impl Answer {
             Breakage::InvalidUtf8 => b"\xff\xfe",
         };
         if let Some(place) = find(&self.body, mark.as_bytes()) {
-            self.body
-                .splice(place..place + mark.len(), worse.iter().copied());
+            self.body.splice(place..place + mark.len(), worse.iter().copied());
         }
         self
     }
@@ -143,11 +142,7 @@ fn gzip_stored(body: &[u8]) -> Vec<u8> {
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            if crc & 1 == 1 {
-                crc >> 1 ^ 0xEDB8_8320
-            } else {
-                crc >> 1
-            }
+            if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 }
         })
     })
 }
@@ -211,9 +206,6 @@ mod tests {
         let answer = Answer::json(200, "{\"id\":\"x\\u0001\"}".to_owned());
         let broken = answer.clone().broken_by(Breakage::LoneSurrogate);
         assert_eq!(broken.body, br#"{"id":"x\ud800"}"#);
-        assert_eq!(
-            answer.broken_by(Breakage::InvalidUtf8).body,
-            b"{\"id\":\"x\xff\xfe\"}"
-        );
+        assert_eq!(answer.broken_by(Breakage::InvalidUtf8).body, b"{\"id\":\"x\xff\xfe\"}");
     }
 }

@@ -83,8 +83,7 @@ impl Model {
             Model::Afterpay => afterpay::judge(payment, ask, now).map(Verdict::Capture),
             Model::Optty => optty::judge(payment, ask, now, settings.optty_duplicate),
             Model::ResolveCharge => {
-                resolve_charge::judge(payment, ask, now, settings.resolve_recapture)
-                    .map(Verdict::Capture)
+                resolve_charge::judge(payment, ask, now, settings.resolve_recapture).map(Verdict::Capture)
             }
             Model::ResolveOrder => resolve_order::judge(payment, ask, now).map(Verdict::Capture),
         }

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{
     fault::Fault,
     fault_plan::{CallName, FaultPlan, Script},
-    ledger::{LedgerEntry, Writer},
+    ledger::{IntentName, LedgerEntry, Writer},
     ledger_file::{Line, Movement, Standing},
     model::{Model, Operation, ProviderName},
     payment::{Payment, PaymentKey},
@@ -39,12 +39,22 @@ pub(super) enum Said {
     Refusal(Refusal),
 }
 
+/// A capture that is not decided yet.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) payment: PaymentKey,
+    pub(super) capture_id: String,
+    pub(super) until: DateTime<Utc>,
+    pub(super) succeeds: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Books {
     pub(super) payments: HashMap<PaymentKey, Payment>,
     pub(super) remembered: HashMap<KeyScope, Remembered>,
     pub(super) running: HashSet<KeyScope>,
     pub(super) captures: Vec<LedgerEntry>,
+    pub(super) captured_names: HashSet<IntentName>,
     pub(super) requests: VecDeque<RequestRecord>,
     pub(super) requests_kept: usize,
     pub(super) counts: Counts,
@@ -82,8 +92,7 @@ impl Books {
 
     /// Payments of any provider and account with this id.
     pub(super) fn named(&self, provider: Option<ProviderName>, id: &str) -> Vec<PaymentKey> {
-        let meant =
-            |key: &&PaymentKey| key.2 == id && provider.is_none_or(|provider| provider == key.0);
+        let meant = |key: &&PaymentKey| key.2 == id && provider.is_none_or(|provider| provider == key.0);
         let unowned = ProviderName::ALL.map(|provider| (provider, None, id.to_owned()));
         let direct: Vec<PaymentKey> = unowned
             .into_iter()
@@ -115,13 +124,9 @@ impl Books {
                 at,
             } => {
                 let key = (*provider, payment_account.clone(), payment_id.clone());
-                let movements = self
-                    .payments
-                    .get_mut(&key)
-                    .map(|payment| &mut payment.movements);
-                let movement = movements.and_then(|movements| {
-                    movements.iter_mut().find(|m| m.capture_id == *capture_id)
-                });
+                let movements = self.payments.get_mut(&key).map(|payment| &mut payment.movements);
+                let movement =
+                    movements.and_then(|movements| movements.iter_mut().find(|m| m.capture_id == *capture_id));
                 if let Some(movement) = movement {
                     movement.standing = if *captured {
                         Standing::Captured
@@ -193,10 +198,7 @@ impl Books {
             return;
         };
         if payment.authorization.any_currency {
-            payment
-                .authorization
-                .currency
-                .clone_from(&movement.currency);
+            payment.authorization.currency.clone_from(&movement.currency);
             payment.authorization.any_currency = false;
         }
         payment.movements.push(movement.clone());
@@ -213,10 +215,7 @@ impl Books {
                 Remembered {
                     at: movement.at,
                     body_sha256: movement.body_sha256.clone(),
-                    said: Said::Movement {
-                        payment: key,
-                        place,
-                    },
+                    said: Said::Movement { payment: key, place },
                 },
             );
         }
@@ -227,19 +226,26 @@ impl Books {
 
     fn enter(&mut self, entry: LedgerEntry) {
         match entry.writer {
-            Writer::Ours => self.counts.captures_ours += 1,
+            Writer::Ours => {
+                self.counts.captures_ours += 1;
+                self.counts.doubles += u64::from(!self.captured_names.insert(entry.intent_name()));
+            }
             Writer::Foreign => self.counts.captures_foreign += 1,
         }
         self.captures.push(entry);
     }
 
-    /// All pending captures: what is to be settled, and when.
-    pub(super) fn pending(&self) -> Vec<(PaymentKey, String, DateTime<Utc>, bool)> {
+    pub(super) fn pending(&self) -> Vec<Pending> {
         let mut pending = Vec::new();
         for (key, payment) in &self.payments {
             for movement in &payment.movements {
                 if let Standing::Pending { until, succeeds } = movement.standing {
-                    pending.push((key.clone(), movement.capture_id.clone(), until, succeeds));
+                    pending.push(Pending {
+                        payment: key.clone(),
+                        capture_id: movement.capture_id.clone(),
+                        until,
+                        succeeds,
+                    });
                 }
             }
         }
@@ -260,9 +266,7 @@ impl Books {
             ordinal: *ordinal,
         };
         *ordinal += 1;
-        let scripted = self
-            .script
-            .take(call.model.provider(), payment_id, call.operation);
+        let scripted = self.script.take(call.model.provider(), payment_id, call.operation);
         scripted
             .or_else(|| self.plan.choose(self.seed, &name))
             .filter(|fault| *fault != Fault::None && fault.fits(call.model, call.operation))
@@ -276,10 +280,7 @@ impl Books {
         now: DateTime<Utc>,
     ) -> Option<Window> {
         let limit = self.limits.per_minute(provider)?;
-        let window = self
-            .windows
-            .entry((provider, account.to_owned()))
-            .or_default();
+        let window = self.windows.entry((provider, account.to_owned())).or_default();
         let minute = TimeDelta::minutes(1);
         while window.front().is_some_and(|at| *at + minute <= now) {
             window.pop_front();
@@ -308,11 +309,7 @@ impl Books {
         if let Some(provider) = record.provider {
             *self.counts.by_provider.entry(provider).or_default() += 1;
         }
-        *self
-            .counts
-            .by_operation
-            .entry(record.operation)
-            .or_default() += 1;
+        *self.counts.by_operation.entry(record.operation).or_default() += 1;
         self.requests.push_back(record);
         while self.requests.len() > self.requests_kept {
             self.requests.pop_front();
@@ -323,9 +320,7 @@ impl Books {
     /// Adds to what is remembered of a request, if it still is.
     pub(super) fn amend(&mut self, seq: u64, change: impl FnOnce(&mut RequestRecord)) {
         let first = self.requests.front().map_or(seq, |record| record.seq);
-        let place = seq
-            .checked_sub(first)
-            .and_then(|place| usize::try_from(place).ok());
+        let place = seq.checked_sub(first).and_then(|place| usize::try_from(place).ok());
         if let Some(record) = place.and_then(|place| self.requests.get_mut(place)) {
             change(record);
         }

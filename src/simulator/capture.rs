@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{
     answer::Answer,
     ask::{Ask, Verdict},
-    books::{KeyScope, Remembered, Said},
+    books::{KeyScope, Pending, Remembered, Said},
     ledger::Writer,
     ledger_file::{Line, Movement, NotWritten, Standing},
     model::{Model, ProviderName},
@@ -72,10 +72,7 @@ impl Drop for Running {
 }
 
 /// Takes the key, or tells what it already stands for. Boxed: the error is the rare, big case.
-pub(super) fn begin(
-    simulation: &Arc<Simulation>,
-    call: &CaptureCall,
-) -> Result<Running, Box<Done>> {
+pub(super) fn begin(simulation: &Arc<Simulation>, call: &CaptureCall) -> Result<Running, Box<Done>> {
     let provider = call.model.provider();
     let scope = call.ask.key.as_ref().map(|key| {
         let (account, payment_id) = (call.account.clone(), call.payment_id.clone());
@@ -86,9 +83,7 @@ pub(super) fn begin(
         if books.running.contains(scope) {
             books.counts.in_progress += 1;
             drop(books);
-            return Err(Box::new(Done::said(
-                Refusal::usual(call.model, 409).answer(call.model),
-            )));
+            return Err(Box::new(Done::said(Refusal::usual(call.model, 409).answer(call.model))));
         }
         let known = books
             .remembered
@@ -96,22 +91,17 @@ pub(super) fn begin(
             .filter(|known| is_alive(simulation, provider, known));
         if let Some(known) = known.cloned() {
             books.counts.replays += 1;
-            if known
-                .body_sha256
-                .as_ref()
-                .is_some_and(|hash| *hash != call.body_sha256)
-            {
+            if known.body_sha256.as_ref().is_some_and(|hash| *hash != call.body_sha256) {
                 books.counts.key_reused_with_other_body += 1;
             }
             let answer = match &known.said {
                 Said::Refusal(refusal) => Some(refusal.answer(call.model)),
-                Said::Movement { payment, place } => books
-                    .payment(payment)
-                    .and_then(|payment| shown(call, payment, *place)),
+                Said::Movement { payment, place } => {
+                    books.payment(payment).and_then(|payment| shown(call, payment, *place))
+                }
             };
             drop(books);
-            let answer =
-                answer.unwrap_or_else(|| Refusal::usual(call.model, 500).answer(call.model));
+            let answer = answer.unwrap_or_else(|| Refusal::usual(call.model, 500).answer(call.model));
             return Err(Box::new(Done {
                 answer,
                 moved: false,
@@ -128,18 +118,12 @@ pub(super) fn begin(
 
 /// Afterpay's keys live for the key window (24 h documented as the most), Resolve's for ever (unknown).
 fn is_alive(simulation: &Simulation, provider: ProviderName, known: &Remembered) -> bool {
-    let age = (simulation.clock.now() - known.at)
-        .to_std()
-        .unwrap_or_default();
+    let age = (simulation.clock.now() - known.at).to_std().unwrap_or_default();
     provider != ProviderName::Afterpay || age < simulation.settings.key_window
 }
 
 /// Decides, writes, moves. Runs to its end whether or not the client is still there.
-pub(super) async fn execute(
-    simulation: &Arc<Simulation>,
-    call: &CaptureCall,
-    running: Running,
-) -> Done {
+pub(super) async fn execute(simulation: &Arc<Simulation>, call: &CaptureCall, running: Running) -> Done {
     let done = match decide(simulation, call).await {
         Ok(done) => done,
         Err(error) => {
@@ -148,9 +132,7 @@ pub(super) async fn execute(
         }
     };
     if done.moved {
-        simulation
-            .books()
-            .amend(call.seq, |record| record.money_moved = true);
+        simulation.books().amend(call.seq, |record| record.money_moved = true);
     }
     drop(running);
     simulation.changed();
@@ -165,9 +147,7 @@ async fn decide(simulation: &Arc<Simulation>, call: &CaptureCall) -> Result<Done
         payment.map(|payment| (payment.key(), Arc::clone(&payment.turn)))
     };
     let Some((key, turn)) = found else {
-        return Ok(Done::said(
-            model.unknown_payment(&call.payment_id).answer(model),
-        ));
+        return Ok(Done::said(model.unknown_payment(&call.payment_id).answer(model)));
     };
     let _held = turn.lock().await;
     if call.play.foreign_first {
@@ -232,14 +212,18 @@ async fn move_money(
 ) -> Result<Done, NotWritten> {
     let line = match movement.standing {
         Standing::Pending { .. } => Line::Pending(movement.clone()),
-        Standing::Declined | Standing::DeclinedWith402 | Standing::Failed => {
-            Line::Declined(movement.clone())
-        }
+        Standing::Declined | Standing::DeclinedWith402 | Standing::Failed => Line::Declined(movement.clone()),
         Standing::Captured => Line::Capture(movement.clone()),
     };
     simulation.commit(&[&line]).await?;
     if let Standing::Pending { until, succeeds } = movement.standing {
-        simulation.settle_later(payment.key(), movement.capture_id.clone(), until, succeeds);
+        let pending = Pending {
+            payment: payment.key(),
+            capture_id: movement.capture_id.clone(),
+            until,
+            succeeds,
+        };
+        simulation.settle_later(pending, Some(call.seq));
     }
     let moved = movement.standing == Standing::Captured;
     payment.movements.push(movement);
@@ -298,12 +282,7 @@ async fn remember_refusal(
     call: &CaptureCall,
     refusal: &Refusal,
 ) -> Result<(), NotWritten> {
-    let Some(key) = call
-        .ask
-        .key
-        .as_ref()
-        .filter(|_| simulation.settings.replay_refusals)
-    else {
+    let Some(key) = call.ask.key.as_ref().filter(|_| simulation.settings.replay_refusals) else {
         return Ok(());
     };
     let line = Line::Refused {
@@ -321,20 +300,14 @@ async fn remember_refusal(
 }
 
 /// Somebody else asks for the same, a moment earlier; if that cannot be had, for all that is left.
-async fn capture_first(
-    simulation: &Arc<Simulation>,
-    call: &CaptureCall,
-    key: &PaymentKey,
-) -> Result<(), NotWritten> {
+async fn capture_first(simulation: &Arc<Simulation>, call: &CaptureCall, key: &PaymentKey) -> Result<(), NotWritten> {
     let now = simulation.clock.now();
     let line = {
         let books = simulation.books();
         let Some(payment) = books.payment(key) else {
             return Ok(());
         };
-        let asked = call
-            .model
-            .judge(payment, &call.ask, now, &simulation.settings);
+        let asked = call.model.judge(payment, &call.ask, now, &simulation.settings);
         let amount_minor = match asked {
             Ok(Verdict::Capture(minor)) => minor.min(payment.remaining_minor()),
             Ok(Verdict::Repeat(_)) | Err(_) => payment.remaining_minor(),
@@ -348,11 +321,7 @@ async fn capture_first(
 }
 
 /// A capture by a dashboard or a shop plugin: no key, no reference of ours.
-pub(super) fn foreign_movement(
-    payment: &Payment,
-    amount_minor: i64,
-    at: chrono::DateTime<chrono::Utc>,
-) -> Movement {
+pub(super) fn foreign_movement(payment: &Payment, amount_minor: i64, at: chrono::DateTime<chrono::Utc>) -> Movement {
     Movement {
         provider: payment.authorization.provider,
         model: None,

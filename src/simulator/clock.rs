@@ -34,10 +34,7 @@ struct Waiting {
 impl Clock {
     pub(super) fn new(offset_ms: i64) -> Arc<Self> {
         Arc::new(Self {
-            hands: watch::Sender::new(Hands {
-                offset_ms,
-                hurried: 0,
-            }),
+            hands: watch::Sender::new(Hands { offset_ms, hurried: 0 }),
             waiting: Mutex::default(),
             happened: Notify::new(),
         })
@@ -135,6 +132,5 @@ impl Drop for Due {
 }
 
 fn later(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
-    at.checked_add_signed(by)
-        .unwrap_or(DateTime::<Utc>::MAX_UTC)
+    at.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
 }

@@ -70,14 +70,7 @@ pub(super) async fn serve(simulation: Arc<Simulation>, mut stream: TcpStream, do
                 return;
             }
             Err(NoRequest::Bad(status)) => {
-                let _ = deliver(
-                    &simulation,
-                    &mut stream,
-                    &Answer::page(status),
-                    Delivery::Whole,
-                    false,
-                )
-                .await;
+                let _ = deliver(&simulation, &mut stream, &Answer::page(status), Delivery::Whole, false).await;
                 return;
             }
         }
@@ -142,16 +135,11 @@ async fn one(
             let answer = control::answer(simulation, &path, &Request { head, body }).await;
             deliver(simulation, stream, &answer, Delivery::Whole, keeps_alive).await
         }
-        (Route::Provider(call), _)
-            if door == Door::Common || door == Door::Own(call.model.provider()) =>
-        {
+        (Route::Provider(call), _) if door == Door::Common || door == Door::Own(call.model.provider()) => {
             if simulation.ports.is_down(call.model.provider()) {
                 return Ok(After::Reset);
             }
-            let fault = simulation
-                .books()
-                .choose_fault(&call)
-                .unwrap_or(Fault::None);
+            let fault = simulation.books().choose_fault(&call).unwrap_or(Fault::None);
             if fault.at_accept() {
                 record(simulation, &call, &head, fault, connection, "");
                 return Ok(ending(fault));
@@ -180,14 +168,7 @@ async fn one(
     }
 }
 
-fn record(
-    simulation: &Simulation,
-    call: &Call,
-    head: &Head,
-    fault: Fault,
-    connection: u64,
-    body_sha256: &str,
-) -> u64 {
+fn record(simulation: &Simulation, call: &Call, head: &Head, fault: Fault, connection: u64, body_sha256: &str) -> u64 {
     let record = RequestRecord {
         seq: 0,
         connection,
@@ -233,11 +214,7 @@ async fn deliver(
         Delivery::Whole | Delivery::WholeThenClose => {
             stream.write_all(&sized(body.len(), body)).await?;
             let stays = keeps_alive && delivery == Delivery::Whole;
-            Ok(if stays {
-                After::KeepAlive
-            } else {
-                After::Close
-            })
+            Ok(if stays { After::KeepAlive } else { After::Close })
         }
         Delivery::Reset => Ok(After::Reset),
         Delivery::Close => Ok(After::Close),
@@ -271,16 +248,12 @@ async fn deliver(
         Delivery::CutAt(length) => {
             let bytes = sized(body.len(), body);
             let cut = bytes.len().min(length as usize);
-            stream
-                .write_all(bytes.get(..cut).unwrap_or_default())
-                .await?;
+            stream.write_all(bytes.get(..cut).unwrap_or_default()).await?;
             Ok(After::Close)
         }
         Delivery::Huge(length) => {
             let framing = "Transfer-Encoding: chunked".to_owned();
-            stream
-                .write_all(&framed(framing, b"7\r\n{\"id\":\"\r\n"))
-                .await?;
+            stream.write_all(&framed(framing, b"7\r\n{\"id\":\"\r\n")).await?;
             let chunk = format!("10000\r\n{}\r\n", "a".repeat(0x10000));
             for _ in 0..length / 0x10000 {
                 stream.write_all(chunk.as_bytes()).await?;
@@ -294,13 +267,7 @@ async fn deliver(
 /// Says nothing more, until the client leaves or the time is over.
 async fn until_gone(stream: &mut TcpStream, most: Duration) -> After {
     let mut ignored = [0_u8; 1024];
-    let gone = async {
-        while stream
-            .read(&mut ignored)
-            .await
-            .is_ok_and(|length| length > 0)
-        {}
-    };
+    let gone = async { while stream.read(&mut ignored).await.is_ok_and(|length| length > 0) {} };
     let _ = timeout(most, gone).await;
     After::Close
 }

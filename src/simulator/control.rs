@@ -37,17 +37,12 @@ impl From<serde_json::Error> for Refused {
     }
 }
 
-pub(super) async fn answer(
-    simulation: &Arc<Simulation>,
-    path: &[String],
-    request: &Request,
-) -> Answer {
+pub(super) async fn answer(simulation: &Arc<Simulation>, path: &[String], request: &Request) -> Answer {
     let (status, document) = match act(simulation, path, request).await {
         Ok((status, document)) => (status, document),
         Err(refused) => {
             let status = match &refused {
-                Refused::Document(_)
-                | Refused::Act(ActError::Amount { .. } | ActError::Ambiguous(_)) => 400,
+                Refused::Document(_) | Refused::Act(ActError::Amount { .. } | ActError::Ambiguous(_)) => 400,
                 Refused::Path(_) | Refused::Act(ActError::NoPayment(_)) => 404,
                 Refused::Act(ActError::NotWritten(_) | ActError::Port(_)) => 500,
             };
@@ -57,11 +52,7 @@ pub(super) async fn answer(
     Answer::json(status, document.to_string())
 }
 
-async fn act(
-    simulation: &Arc<Simulation>,
-    path: &[String],
-    request: &Request,
-) -> Result<(u16, Value), Refused> {
+async fn act(simulation: &Arc<Simulation>, path: &[String], request: &Request) -> Result<(u16, Value), Refused> {
     let path: Vec<&str> = path
         .iter()
         .map(String::as_str)
@@ -177,10 +168,8 @@ fn requests(simulation: &Simulation, request: &Request) -> Result<Value, Refused
     let from: u64 = named(request, "from")?.unwrap_or(0);
     let limit: usize = named(request, "limit")?.unwrap_or(1000);
     let payment_id: Option<String> = named(request, "payment_id")?;
-    let mut requests = simulation.requests();
-    requests.retain(|record| {
-        record.seq >= from && (payment_id.is_none() || payment_id == record.payment_id)
-    });
+    let mut requests =
+        simulation.requests(|record| record.seq >= from && (payment_id.is_none() || payment_id == record.payment_id));
     requests.truncate(limit);
     Ok(json!({ "requests": requests, "total": simulation.books().counts.requests }))
 }
@@ -198,19 +187,12 @@ fn authorizations(simulation: &Simulation, body: &[u8]) -> Result<Vec<Authorizat
                 .as_object_mut()
                 .ok_or_else(|| Refused::Document("an authorisation is an object".to_owned()))?;
             if let Some(amount) = members.remove("amount") {
-                let currency = members
-                    .get("currency")
-                    .and_then(Value::as_str)
-                    .unwrap_or_default();
-                let minor = amount
-                    .as_str()
-                    .map(|text| minor_from_decimal(text, exponent(currency)));
+                let currency = members.get("currency").and_then(Value::as_str).unwrap_or_default();
+                let minor = amount.as_str().map(|text| minor_from_decimal(text, exponent(currency)));
                 match minor {
                     Some(Ok(minor)) => members.insert("amount_minor".to_owned(), minor.into()),
                     _ => {
-                        return Err(Refused::Document(
-                            "amount must be like \"10.00\"".to_owned(),
-                        ));
+                        return Err(Refused::Document("amount must be like \"10.00\"".to_owned()));
                     }
                 };
             }
@@ -347,10 +329,7 @@ fn faults(simulation: &Arc<Simulation>, document: Faults) -> Result<(), Refused>
         }) => {
             simulation.down_for(provider, Duration::from_millis(millis))?;
         }
-        Some(Down {
-            provider,
-            for_ms: None,
-        }) => simulation.set_down(provider, true)?,
+        Some(Down { provider, for_ms: None }) => simulation.set_down(provider, true)?,
         None => {}
     }
     if let Some(provider) = document.up {

@@ -116,9 +116,7 @@ pub(super) const FRONT_STATUSES: [u16; 17] = [
 ];
 
 /// Statuses for [`Fault::Html`]: what firewalls and proxies show.
-pub(super) const PAGE_STATUSES: [u16; 13] = [
-    200, 403, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 526,
-];
+pub(super) const PAGE_STATUSES: [u16; 13] = [200, 403, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 526];
 
 /// Refusals that can be scripted: codes of Afterpay, then error types of Resolve.
 pub(super) const REFUSALS: [(u16, &str); 20] = [
@@ -232,24 +230,16 @@ impl Fault {
     pub(super) fn fits(self, model: Model, operation: Operation) -> bool {
         let capture = operation == Operation::Capture;
         match self {
-            Fault::Declined | Fault::ForeignCaptureFirst | Fault::InProgress | Fault::Slow => {
-                capture
-            }
+            Fault::Declined | Fault::ForeignCaptureFirst | Fault::InProgress | Fault::Slow => capture,
             Fault::DeclinedWith402 => capture && model == Model::Afterpay,
-            Fault::PendingThenSuccessful | Fault::PendingThenFailed => {
-                capture && model == Model::Optty
-            }
+            Fault::PendingThenSuccessful | Fault::PendingThenFailed => capture && model == Model::Optty,
             Fault::LaggingRead => operation == Operation::Read,
             Fault::OtherCurrency => operation != Operation::Token && model == Model::Afterpay,
             Fault::OtherReference => operation != Operation::Token && model != Model::ResolveCharge,
-            Fault::OtherPayment => {
-                operation != Operation::Token && !(capture && model == Model::Optty)
+            Fault::OtherPayment => operation != Operation::Token && !(capture && model == Model::Optty),
+            Fault::OtherAmount | Fault::InvalidUtf8 | Fault::Nul | Fault::LoneSurrogate | Fault::HugeNumber => {
+                operation != Operation::Token
             }
-            Fault::OtherAmount
-            | Fault::InvalidUtf8
-            | Fault::Nul
-            | Fault::LoneSurrogate
-            | Fault::HugeNumber => operation != Operation::Token,
             other => capture || other.moment() != Moment::Late,
         }
     }
@@ -305,11 +295,7 @@ impl FromStr for Fault {
             return Ok(*fault);
         }
         let (act, rest) = name.split_once('-').ok_or_else(unknown)?;
-        let moment_of = |text: &str| {
-            MOMENTS
-                .into_iter()
-                .find(|moment| moment.to_string() == text)
-        };
+        let moment_of = |text: &str| MOMENTS.into_iter().find(|moment| moment.to_string() == text);
         let number = |text: &str| text.parse::<u16>().ok().filter(|n| (200..600).contains(n));
         let status_and_moment = |rest: &str| {
             let (status, moment) = rest.split_once('-')?;
@@ -320,18 +306,11 @@ impl FromStr for Fault {
             "close" => moment_of(rest).map(Fault::Close),
             "silence" => moment_of(rest).map(Fault::Silence),
             "stall" => moment_of(rest).map(Fault::Stall),
-            "status" => {
-                status_and_moment(rest).map(|(status, moment)| Fault::Status(status, moment))
-            }
+            "status" => status_and_moment(rest).map(|(status, moment)| Fault::Status(status, moment)),
             "html" => status_and_moment(rest).map(|(status, moment)| Fault::Html(status, moment)),
             "empty" => status_and_moment(rest).map(|(status, moment)| Fault::Empty(status, moment)),
-            "redirect" => number(rest)
-                .filter(|n| REDIRECTS.contains(n))
-                .map(Fault::Redirect),
-            "cut" => rest
-                .strip_prefix("at-")
-                .and_then(|n| n.parse().ok())
-                .map(Fault::CutAt),
+            "redirect" => number(rest).filter(|n| REDIRECTS.contains(n)).map(Fault::Redirect),
+            "cut" => rest.strip_prefix("at-").and_then(|n| n.parse().ok()).map(Fault::CutAt),
             "refuse" => REFUSALS
                 .into_iter()
                 .find(|(status, code)| rest == format!("{status}-{code}"))

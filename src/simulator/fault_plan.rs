@@ -56,9 +56,7 @@ impl FaultPlan {
     pub(super) fn choose(&self, seed: u64, call: &CallName<'_>) -> Option<Fault> {
         for (place, rule) in self.rules.iter().enumerate() {
             let meant = rule.operation == call.operation
-                && rule
-                    .provider
-                    .is_none_or(|provider| provider == call.model.provider());
+                && rule.provider.is_none_or(|provider| provider == call.model.provider());
             let draw = draw(seed, place as u64, call);
             if !meant || draw % 1000 >= u64::from(rule.per_mille) {
                 continue;
@@ -95,10 +93,7 @@ fn draw(seed: u64, rule: u64, call: &CallName<'_>) -> u64 {
     hash.update(call.ordinal.to_be_bytes());
     hash.update(call.payment_id.unwrap_or_default().as_bytes());
     let digest = hash.finalize();
-    digest
-        .iter()
-        .take(8)
-        .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 /// Faults that belong together.
@@ -280,10 +275,7 @@ impl Script {
         let payment_id = payment_id.map(str::to_owned);
         let mut closest_first = vec![(Some(provider), None), (None, None)];
         if payment_id.is_some() {
-            closest_first.splice(
-                0..0,
-                [(Some(provider), payment_id.clone()), (None, payment_id)],
-            );
+            closest_first.splice(0..0, [(Some(provider), payment_id.clone()), (None, payment_id)]);
         }
         for (provider, payment_id) in closest_first {
             let target = Target {
@@ -312,9 +304,7 @@ impl Script {
                 ..Target::default()
             };
             let queue = self.0.get_mut(&target);
-            if let Some(fault) =
-                queue.and_then(|queue| queue.pop_front_if(|fault| fault.at_accept()))
-            {
+            if let Some(fault) = queue.and_then(|queue| queue.pop_front_if(|fault| fault.at_accept())) {
                 return Some(fault);
             }
         }
@@ -338,18 +328,12 @@ mod tests {
     #[test]
     fn the_same_call_always_draws_the_same_fault_and_the_share_is_kept() {
         let plan = FaultPlan::of(FaultSet::Lossy, 200);
-        let choices: Vec<Option<Fault>> = (0..4000)
-            .map(|ordinal| plan.choose(7, &call("100", ordinal)))
-            .collect();
-        let again: Vec<Option<Fault>> = (0..4000)
-            .map(|ordinal| plan.choose(7, &call("100", ordinal)))
-            .collect();
+        let choices: Vec<Option<Fault>> = (0..4000).map(|ordinal| plan.choose(7, &call("100", ordinal))).collect();
+        let again: Vec<Option<Fault>> = (0..4000).map(|ordinal| plan.choose(7, &call("100", ordinal))).collect();
         assert_eq!(choices, again);
         let struck = choices.iter().flatten().count();
         assert!((700..900).contains(&struck), "{struck}");
-        let other_seed: Vec<Option<Fault>> = (0..4000)
-            .map(|ordinal| plan.choose(8, &call("100", ordinal)))
-            .collect();
+        let other_seed: Vec<Option<Fault>> = (0..4000).map(|ordinal| plan.choose(8, &call("100", ordinal))).collect();
         assert_ne!(choices, other_seed);
     }
 
@@ -359,8 +343,7 @@ mod tests {
         script.add(Target::any(), [Fault::Drip]);
         script.add(Target::provider(ProviderName::Optty), [Fault::Gzip]);
         script.add("77".into(), [Fault::Nul, Fault::Slow]);
-        let mut take =
-            |payment| script.take(ProviderName::Optty, Some(payment), Operation::Capture);
+        let mut take = |payment| script.take(ProviderName::Optty, Some(payment), Operation::Capture);
         assert_eq!(take("77"), Some(Fault::Nul));
         assert_eq!(take("78"), Some(Fault::Gzip));
         assert_eq!(take("78"), Some(Fault::Drip));

@@ -1,6 +1,10 @@
 //! What was truly captured, as others may see it.
 
-use std::{collections::HashMap, fs, io, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    path::Path,
+};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -48,7 +52,20 @@ pub struct LedgerEntry {
     pub writer: Writer,
 }
 
+/// Provider, account, payment, reference.
+pub(super) type IntentName = (ProviderName, Option<String>, String, Option<String>);
+
 impl LedgerEntry {
+    /// What the merchant means to capture once: two captures of one name are a double. A charge of
+    /// Resolve, which has no reference of a capture, counts as one whole.
+    pub fn intent_name(&self) -> (ProviderName, Option<String>, String, Option<String>) {
+        let reference = self
+            .reference
+            .clone()
+            .filter(|_| self.model != Some(Model::ResolveCharge));
+        (self.provider, self.account.clone(), self.payment_id.clone(), reference)
+    }
+
     pub(super) fn of(movement: &Movement) -> Self {
         Self {
             provider: movement.provider,
@@ -92,29 +109,14 @@ impl Ledger {
 
     /// Money moved on one payment, all writers.
     pub fn captured_minor(&self, payment_id: &str) -> i64 {
-        self.of_payment(payment_id)
-            .iter()
-            .map(|entry| entry.amount_minor)
-            .sum()
+        self.of_payment(payment_id).iter().map(|entry| entry.amount_minor).sum()
     }
 
-    /// Captures of ours beyond the first for the same payment and reference; a charge of Resolve,
-    /// which has no reference of a capture, counts as one. This list must stay empty.
+    /// Captures of ours that [`LedgerEntry::intent_name`] counts twice. This list must stay empty.
     pub fn doubled(&self) -> Vec<&LedgerEntry> {
-        let mut seen: HashMap<_, u32> = HashMap::new();
-        self.ours()
-            .into_iter()
-            .filter(|entry| {
-                let reference = match entry.model {
-                    Some(Model::ResolveCharge) => None,
-                    _ => entry.reference.as_deref(),
-                };
-                let name = (entry.provider, &entry.account, &entry.payment_id, reference);
-                let times = seen.entry(name).or_default();
-                *times += 1;
-                *times > 1
-            })
-            .collect()
+        let mut seen = HashSet::new();
+        let ours = self.ours().into_iter();
+        ours.filter(|entry| !seen.insert(entry.intent_name())).collect()
     }
 }
 

@@ -100,10 +100,7 @@ pub(super) struct Movement {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Standing {
     Captured,
-    Pending {
-        until: DateTime<Utc>,
-        succeeds: bool,
-    },
+    Pending { until: DateTime<Utc>, succeeds: bool },
     Failed,
     Declined,
     DeclinedWith402,
@@ -146,20 +143,13 @@ impl LedgerFile {
     /// Opens or creates the file, cuts a torn last line off, and returns what it tells. The lock
     /// keeps a second simulator off it and ends with the process, however that ends.
     pub(super) fn open(path: &Path) -> Result<(Self, Vec<Line>), LedgerReadError> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .open(path)?;
+        let mut file = OpenOptions::new().create(true).write(true).truncate(false).open(path)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from)?;
         let (lines, whole) = read_lines(path)?;
         file.set_len(whole)?;
         file.seek(SeekFrom::End(0))?;
         file.sync_all()?;
-        if let Some(folder) = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-        {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             File::open(folder)?.sync_all()?;
         }
         let (sender, receiver) = mpsc::channel();
@@ -231,10 +221,7 @@ fn write_batches(mut file: File, mut length: u64, queue: &mpsc::Receiver<Append>
     while let Ok(first) = queue.recv() {
         let mut batch = vec![first];
         batch.extend(queue.try_iter().take(BATCH));
-        let text: Vec<u8> = batch
-            .iter()
-            .flat_map(|append| append.text.iter().copied())
-            .collect();
+        let text: Vec<u8> = batch.iter().flat_map(|append| append.text.iter().copied()).collect();
         let result = write_synced(&mut file, &text).map_err(|error| error.to_string());
         match &result {
             Ok(()) => length += text.len() as u64,

@@ -157,7 +157,7 @@ impl Simulator {
 
     /// Requests in the order of their arrival, the last [`Settings::requests_kept`] of them.
     pub fn requests(&self) -> Vec<RequestRecord> {
-        self.simulation.requests()
+        self.simulation.requests(|_| true)
     }
 
     /// Totals.
@@ -207,14 +207,8 @@ impl Simulator {
     ///
     /// # Errors
     /// If there is no such payment, or more than one, or not so much left.
-    pub async fn foreign_capture(
-        &self,
-        payment_id: &str,
-        amount_minor: i64,
-    ) -> Result<LedgerEntry, ActError> {
-        self.simulation
-            .foreign_capture(None, payment_id, amount_minor)
-            .await
+    pub async fn foreign_capture(&self, payment_id: &str, amount_minor: i64) -> Result<LedgerEntry, ActError> {
+        self.simulation.foreign_capture(None, payment_id, amount_minor).await
     }
 
     /// Voids what is not captured.

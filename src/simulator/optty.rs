@@ -41,19 +41,15 @@ fn refused(message: &str) -> Refusal {
 }
 
 pub(super) fn ask(request: &Request) -> Result<Ask, Refusal> {
-    let body: Body = serde_json::from_slice(&request.body)
-        .map_err(|_| refused("The body must have captureReference and amount"))?;
+    let body: Body =
+        serde_json::from_slice(&request.body).map_err(|_| refused("The body must have captureReference and amount"))?;
     if body.capture_reference.is_empty() {
         return Err(refused("captureReference must not be empty"));
     }
     let shipping = body.shipping_info.map(|info| {
-        [
-            info.shipping_company,
-            info.shipping_method,
-            info.tracking_number,
-        ]
-        .iter()
-        .all(|part| !part.is_empty())
+        [info.shipping_company, info.shipping_method, info.tracking_number]
+            .iter()
+            .all(|part| !part.is_empty())
     });
     if shipping == Some(false) {
         return Err(refused("shippingInfo is incomplete"));
@@ -136,10 +132,7 @@ pub(super) fn details_answer(view: &View<'_>, with_references: bool) -> Answer {
         };
         let mut capture = Object::new()
             .text("captureId", &movement.capture_id)
-            .text(
-                "amount",
-                &short_decimal(movement.amount_minor, view.payment.currency()),
-            )
+            .text("amount", &short_decimal(movement.amount_minor, view.payment.currency()))
             .text("status", status)
             .text("createdAt", &instant(movement.at));
         if with_references {
@@ -187,10 +180,7 @@ fn order(view: &View<'_>) -> Object {
 pub(super) fn short_decimal(minor: i64, currency: &str) -> String {
     let decimal = decimal_from_minor(minor, exponent(currency));
     if decimal.contains('.') {
-        return decimal
-            .trim_end_matches('0')
-            .trim_end_matches('.')
-            .to_owned();
+        return decimal.trim_end_matches('0').trim_end_matches('.').to_owned();
     }
     decimal
 }

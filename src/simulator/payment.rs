@@ -159,9 +159,7 @@ impl Payment {
     }
 
     pub(super) fn is_expired(&self, at: DateTime<Utc>) -> bool {
-        self.authorization
-            .expires_at
-            .is_some_and(|expires_at| expires_at <= at)
+        self.authorization.expires_at.is_some_and(|expires_at| expires_at <= at)
     }
 
     pub(super) fn next_capture_id(&self, prefix: &str) -> String {
@@ -218,9 +216,7 @@ impl<'a> View<'a> {
             if place == last {
                 match twist {
                     Some(Twist::Amount) => movement.amount_minor += 1,
-                    Some(Twist::Reference) => {
-                        movement.reference = Some("somebody-elses".to_owned())
-                    }
+                    Some(Twist::Reference) => movement.reference = Some("somebody-elses".to_owned()),
                     Some(Twist::BrokenId) => movement.capture_id.push(BROKEN),
                     _ => {}
                 }

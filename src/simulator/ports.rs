@@ -56,9 +56,7 @@ impl Ports {
                 OwnPorts::None => {}
                 OwnPorts::Picked => ports.push(OwnPort::open(SocketAddr::new(listen.ip(), 0))?),
                 OwnPorts::From(first) => {
-                    let port = first
-                        .checked_add(place)
-                        .ok_or(io::ErrorKind::InvalidInput)?;
+                    let port = first.checked_add(place).ok_or(io::ErrorKind::InvalidInput)?;
                     ports.push(OwnPort::open(SocketAddr::new(listen.ip(), port))?);
                 }
             }
@@ -74,17 +72,11 @@ impl Ports {
 
     /// Where a provider is to be called.
     pub(super) fn address(&self, provider: ProviderName) -> SocketAddr {
-        self.own
-            .get(provider.place())
-            .map_or(self.common, |port| port.address)
+        self.own.get(provider.place()).map_or(self.common, |port| port.address)
     }
 
     pub(super) fn is_down(&self, provider: ProviderName) -> bool {
-        self.down
-            .borrow()
-            .get(provider.place())
-            .copied()
-            .unwrap_or(false)
+        self.down.borrow().get(provider.place()).copied().unwrap_or(false)
     }
 
     /// Down: its own port refuses connections and its connections are reset; on the common port its

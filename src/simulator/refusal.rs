@@ -79,14 +79,9 @@ impl Refusal {
                 .text("message", &self.message)
                 .done(),
             Model::ResolveCharge | Model::ResolveOrder => {
-                let mut error = Object::new()
-                    .text("type", &self.code)
-                    .text("message", &self.message);
+                let mut error = Object::new().text("type", &self.code).text("message", &self.message);
                 if self.code == "validation_error" {
-                    let detail = Object::new()
-                        .text("path", "body")
-                        .text("message", &self.message)
-                        .done();
+                    let detail = Object::new().text("path", "body").text("message", &self.message).done();
                     error = error.raw("details", &array([detail]));
                 }
                 Object::new().raw("error", &error.done()).done()

@@ -150,11 +150,7 @@ impl Inlet {
         Ok(self.buffer.drain(..length).collect())
     }
 
-    async fn chunks(
-        &mut self,
-        stream: &mut TcpStream,
-        max_bytes: usize,
-    ) -> Result<Vec<u8>, NoRequest> {
+    async fn chunks(&mut self, stream: &mut TcpStream, max_bytes: usize) -> Result<Vec<u8>, NoRequest> {
         let mut body = Vec::new();
         loop {
             let line = self.line(stream).await?;
@@ -232,11 +228,10 @@ mod tests {
 
     #[test]
     fn paths_and_forms_are_decoded_member_by_member() {
-        let (head, length) = parse_head(
-            b"POST /optty/orders/a%2Fb%C3%A9/capture?x=1&name=a%20b+c HTTP/1.1\r\nHOST: h\r\n\r\nrest",
-        )
-        .unwrap()
-        .unwrap();
+        let (head, length) =
+            parse_head(b"POST /optty/orders/a%2Fb%C3%A9/capture?x=1&name=a%20b+c HTTP/1.1\r\nHOST: h\r\n\r\nrest")
+                .unwrap()
+                .unwrap();
         assert_eq!(head.segments(), ["optty", "orders", "a/b\u{e9}", "capture"]);
         assert_eq!(head.query("name").as_deref(), Some("a b c"));
         assert_eq!(head.header("host"), Some("h"));

@@ -46,12 +46,7 @@ pub(super) fn ask(request: &Request) -> Result<Ask, Refusal> {
 
 /// What a captured charge says to a second capture is undocumented: the setting decides, and by
 /// default the money moves again, which is the worst.
-pub(super) fn judge(
-    payment: &Payment,
-    ask: &Ask,
-    now: DateTime<Utc>,
-    recapture: Recapture,
-) -> Result<i64, Refusal> {
+pub(super) fn judge(payment: &Payment, ask: &Ask, now: DateTime<Utc>, recapture: Recapture) -> Result<i64, Refusal> {
     let refused = |message: &str| Refusal::new(400, "invalid_request", message.to_owned());
     let minor = match &ask.amount {
         Asked::Everything => payment.authorized_minor(),
@@ -89,10 +84,7 @@ pub(super) fn charge_answer(view: &View<'_>) -> Answer {
         Some(Twist::BrokenId) => Some(format!("{}{BROKEN}", order_number.unwrap_or_default())),
         _ => order_number,
     };
-    let po_number = view
-        .movements()
-        .filter_map(|movement| movement.po_number)
-        .next_back();
+    let po_number = view.movements().filter_map(|movement| movement.po_number).next_back();
     let po_number = po_number.or_else(|| authorization.po_number.clone());
     let shown = match view.twist {
         Some(Twist::Amount) => payment.authorized_minor() + 1,
@@ -103,9 +95,7 @@ pub(super) fn charge_answer(view: &View<'_>) -> Answer {
         _ => "0",
     };
     let captured_at = last.as_ref().map(|movement| instant(movement.at));
-    let updated_at = captured_at
-        .clone()
-        .unwrap_or_else(|| instant(payment.created_at));
+    let updated_at = captured_at.clone().unwrap_or_else(|| instant(payment.created_at));
     let invoice_id = captured.then(|| format!("inv-{}", payment.id()));
     let metadata = serde_json::to_string(&payment.metadata).unwrap_or_else(|_| "{}".to_owned());
     let body = Object::new()
@@ -132,9 +122,7 @@ pub(super) fn invoice_answer(view: &View<'_>, ordinal: Option<usize>) -> Option<
     let movements: Vec<_> = view.movements().collect();
     let (minor, suffix) = match ordinal {
         Some(ordinal) => {
-            let movement = ordinal
-                .checked_sub(1)
-                .and_then(|place| movements.get(place))?;
+            let movement = ordinal.checked_sub(1).and_then(|place| movements.get(place))?;
             (movement.amount_minor, format!("--{ordinal}"))
         }
         None if movements.is_empty() => return None,
@@ -145,11 +133,7 @@ pub(super) fn invoice_answer(view: &View<'_>, ordinal: Option<usize>) -> Option<
         Some(Twist::Number) => "1e400000".to_owned(),
         _ => short_decimal(minor, payment.currency()),
     };
-    let number = payment
-        .authorization
-        .order_number
-        .clone()
-        .unwrap_or_default();
+    let number = payment.authorization.order_number.clone().unwrap_or_default();
     let number = match view.twist {
         Some(Twist::BrokenId) => format!("{number}{BROKEN}"),
         _ => number,
@@ -162,10 +146,7 @@ pub(super) fn invoice_answer(view: &View<'_>, ordinal: Option<usize>) -> Option<
         .raw("customer", &customer(payment))
         .maybe(
             "created_at",
-            movements
-                .last()
-                .map(|movement| instant(movement.at))
-                .as_deref(),
+            movements.last().map(|movement| instant(movement.at)).as_deref(),
         )
         .done();
     Some(Answer::json(200, body))

@@ -26,8 +26,8 @@ struct Body {
 
 pub(super) fn ask(request: &Request) -> Result<Ask, Refusal> {
     let invalid = |message: &str| Refusal::new(400, "validation_error", message.to_owned());
-    let body: Body = serde_json::from_slice(&request.body)
-        .map_err(|_| invalid("amount and idempotency_key are required"))?;
+    let body: Body =
+        serde_json::from_slice(&request.body).map_err(|_| invalid("amount and idempotency_key are required"))?;
     if body.idempotency_key.is_empty() {
         return Err(invalid("idempotency_key must not be empty"));
     }
@@ -60,11 +60,7 @@ pub(super) fn order_answer(view: &View<'_>) -> Answer {
     let amount = |minor| short_decimal(minor, payment.currency());
     let captured = view.captured_minor();
     let left = payment.authorized_minor() - captured;
-    let canceled = if payment.is_voided(view.as_of) {
-        left
-    } else {
-        0
-    };
+    let canceled = if payment.is_voided(view.as_of) { left } else { 0 };
     let status = match captured {
         _ if canceled > 0 && captured == 0 => "canceled",
         0 => "authorized",

@@ -108,12 +108,7 @@ async fn business(simulation: &Arc<Simulation>, arrived: &Arrived, account: &str
 }
 
 /// Captures, now or later. `ask` is given where the capture hides in another call.
-async fn capture_answer(
-    simulation: &Arc<Simulation>,
-    arrived: &Arrived,
-    account: &str,
-    ask: Option<Ask>,
-) -> Answer {
+async fn capture_answer(simulation: &Arc<Simulation>, arrived: &Arrived, account: &str, ask: Option<Ask>) -> Answer {
     let model = arrived.call.model;
     let ask = match ask.map_or_else(|| model.ask(&arrived.request), Ok) {
         Ok(ask) => ask,
@@ -206,24 +201,14 @@ fn known(simulation: &Simulation, call: &Call, account: &str) -> bool {
 }
 
 /// For trying out: whatever is asked for exists. A million of the currency, or of the first capture's.
-fn authorize_on_first_use(
-    simulation: &Simulation,
-    provider: ProviderName,
-    account: &str,
-    payment_id: &str,
-) {
+fn authorize_on_first_use(simulation: &Simulation, provider: ProviderName, account: &str, payment_id: &str) {
     const GENEROUS_MINOR: i64 = 100_000_000;
     let well_formed = match provider {
         ProviderName::Afterpay => afterpay::is_order_id(payment_id),
         ProviderName::Optty | ProviderName::Resolve => !payment_id.is_empty(),
     };
     let wanted = simulation.settings.auto_authorize && well_formed;
-    if wanted
-        && simulation
-            .books()
-            .find(provider, account, payment_id)
-            .is_none()
-    {
+    if wanted && simulation.books().find(provider, account, payment_id).is_none() {
         let mut authorization = Authorization::new(provider, payment_id, GENEROUS_MINOR, "USD");
         authorization.any_currency = true;
         simulation.authorize_at_once(authorization);
@@ -252,9 +237,7 @@ fn read_answer(simulation: &Simulation, arrived: &Arrived, account: &str) -> Ans
     };
     match (call.model, call.action) {
         (Model::Afterpay, _) => Answer::json(200, afterpay::payment_json(&view)),
-        (Model::Optty, Action::Details) => {
-            optty::details_answer(&view, simulation.settings.optty_shows_references)
-        }
+        (Model::Optty, Action::Details) => optty::details_answer(&view, simulation.settings.optty_shows_references),
         (Model::Optty, _) => optty::order_answer(&view),
         (Model::ResolveCharge, Action::Invoice) => {
             let id = arrived.request.head.segments().pop().unwrap_or_default();
@@ -326,10 +309,7 @@ fn strike(simulation: &Simulation, arrived: &Arrived, answer: Answer) -> (Answer
         Fault::Empty(status, _) => Answer::empty(status),
         Fault::Refuse(status, code) => Refusal::new(status, code, "Refused").answer(model),
         Fault::Redirect(status) => {
-            let place = format!(
-                "http://{}{}",
-                simulation.ports.elsewhere, arrived.request.head.target
-            );
+            let place = format!("http://{}{}", simulation.ports.elsewhere, arrived.request.head.target);
             Answer::empty(status).with("Location", place)
         }
         Fault::NotJson => Answer::of(answer.status, "text/plain", "OK".to_owned()),
@@ -378,9 +358,5 @@ fn too_many(simulation: &Simulation, model: Model) -> Answer {
         resets_at: simulation.clock.after(wait),
         refused: true,
     };
-    access::with_window(
-        Refusal::usual(model, 429).answer(model),
-        model.provider(),
-        Some(window),
-    )
+    access::with_window(Refusal::usual(model, 429).answer(model), model.provider(), Some(window))
 }

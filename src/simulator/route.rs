@@ -55,9 +55,7 @@ pub(super) fn route(head: &Head) -> Route {
 }
 
 fn call(provider: ProviderName, method: &str, path: &[&str]) -> Call {
-    use Action::{
-        Capture, Courier, Details, Invoice, NoSuchPath, Show, Token, Update, WrongMethod,
-    };
+    use Action::{Capture, Courier, Details, Invoice, NoSuchPath, Show, Token, Update, WrongMethod};
     use ProviderName::{Afterpay, Optty, Resolve};
     let usual = provider.usual_model();
     let (allowed, model, action, id) = match (provider, path) {
@@ -77,11 +75,7 @@ fn call(provider: ProviderName, method: &str, path: &[&str]) -> Call {
         (Resolve, ["orders", id]) => ("GET", Model::ResolveOrder, Show, Some(*id)),
         _ => (method, usual, NoSuchPath, None),
     };
-    let action = if method == allowed {
-        action
-    } else {
-        WrongMethod
-    };
+    let action = if method == allowed { action } else { WrongMethod };
     let operation = match action {
         Capture => Operation::Capture,
         Show | Details | Invoice => Operation::Read,

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    books::Books,
+    books::{Books, Pending},
     clock::Clock,
     ledger::LedgerReadError,
     ledger_file::{LedgerFile, Line, NotWritten},
@@ -64,8 +64,8 @@ impl Simulation {
             ports,
         });
         let pending = simulation.books().pending();
-        for (payment, capture_id, until, succeeds) in pending {
-            simulation.settle_later(payment, capture_id, until, succeeds);
+        for one in pending {
+            simulation.settle_later(one, None);
         }
         Ok(simulation)
     }
@@ -75,8 +75,7 @@ impl Simulation {
     }
 
     pub(super) fn changed(&self) {
-        self.changes
-            .send_modify(|count| *count = count.wrapping_add(1));
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// Writes and syncs the lines, and only then makes them true.
@@ -102,23 +101,24 @@ impl Simulation {
         self.changed();
     }
 
-    /// Decides a pending capture when its time has come.
-    pub(super) fn settle_later(
-        self: &Arc<Self>,
-        payment: PaymentKey,
-        capture_id: String,
-        until: chrono::DateTime<chrono::Utc>,
-        captured: bool,
-    ) {
+    /// Whose turn it is on a payment: held from the decision about its money to the ledger.
+    pub(super) fn turn(&self, key: &PaymentKey) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        self.books().payment(key).map(|payment| Arc::clone(&payment.turn))
+    }
+
+    /// Decides a pending capture when its time has come; `seq` is the request that asked for it.
+    pub(super) fn settle_later(self: &Arc<Self>, pending: Pending, seq: Option<u64>) {
+        let Pending {
+            payment,
+            capture_id,
+            until,
+            succeeds: captured,
+        } = pending;
         let due = self.clock.announce(until);
         let simulation = Arc::clone(self);
         self.spawn(async move {
             due.arrives().await;
-            let turn = simulation
-                .books()
-                .payment(&payment)
-                .map(|found| Arc::clone(&found.turn));
-            let Some(turn) = turn else { return };
+            let Some(turn) = simulation.turn(&payment) else { return };
             let _held = turn.lock().await;
             let (provider, payment_account, payment_id) = payment;
             let line = Line::Settled {
@@ -131,6 +131,8 @@ impl Simulation {
             };
             if let Err(error) = simulation.commit(&[&line]).await {
                 tracing::error!(%error, "a pending capture could not be settled");
+            } else if let Some(seq) = seq.filter(|_| captured) {
+                simulation.books().amend(seq, |record| record.money_moved = true);
             }
         });
     }

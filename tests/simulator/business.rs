@@ -1,8 +1,7 @@
 use std::time::Duration;
 
 use capture::simulator::{
-    Authorization, CANARY, Credential, DuplicateReference, Limits, ProviderName, Recapture,
-    Settings, Simulator, Writer,
+    Authorization, CANARY, Credential, DuplicateReference, Limits, ProviderName, Recapture, Settings, Simulator, Writer,
 };
 use serde_json::{Value, json};
 
@@ -19,10 +18,7 @@ async fn an_afterpay_capture_moves_the_money_once_however_often_its_key_is_sent(
     assert_eq!(first["openToCaptureAmount"]["amount"], "60.00");
     let event = first["events"].as_array().unwrap().last().unwrap();
     assert_eq!(event["type"], "CAPTURED");
-    assert_eq!(
-        event["amount"],
-        json!({ "amount": "40.00", "currency": "USD" })
-    );
+    assert_eq!(event["amount"], json!({ "amount": "40.00", "currency": "USD" }));
     assert_eq!(event["paymentEventMerchantReference"], "ref-k1");
 
     let (status, again) = sent(afterpay(&simulator, "100101", &body)).await;
@@ -49,10 +45,7 @@ async fn an_afterpay_key_captures_again_after_its_window() {
     let simulator = with_payment(ProviderName::Afterpay, "7").await;
     let body = afterpay_body("k", "10.00");
     sent(afterpay(&simulator, "7", &body)).await;
-    simulator
-        .advance(Duration::from_secs(24 * 3600 - 60))
-        .await
-        .unwrap();
+    simulator.advance(Duration::from_secs(24 * 3600 - 60)).await.unwrap();
     sent(afterpay(&simulator, "7", &body)).await;
     assert_eq!(simulator.ledger().captures.len(), 1);
     simulator.advance(Duration::from_secs(61)).await.unwrap();
@@ -64,8 +57,7 @@ async fn an_afterpay_key_captures_again_after_its_window() {
 #[tokio::test]
 async fn two_afterpay_captures_without_a_key_both_succeed() {
     let simulator = with_payment(ProviderName::Afterpay, "7").await;
-    let body =
-        json!({ "request_id": "misspelt", "amount": { "amount": "10.00", "currency": "USD" } });
+    let body = json!({ "request_id": "misspelt", "amount": { "amount": "10.00", "currency": "USD" } });
     for _ in 0..2 {
         let (status, _) = sent(afterpay(&simulator, "7", &body)).await;
         assert_eq!(status, 201);
@@ -95,18 +87,8 @@ async fn afterpay_refuses_with_the_codes_of_its_documents() {
         ("7", money("10.001".into(), "USD"), 422, "invalid_amount"),
         ("7", money(10.into(), "USD"), 422, "invalid_object"),
         ("7", json!({}), 422, "invalid_object"),
-        (
-            "7",
-            money("10.00".into(), "CHF"),
-            422,
-            "unsupported_currency",
-        ),
-        (
-            "7",
-            money("10.00".into(), "EUR"),
-            422,
-            "unsupported_currency",
-        ),
+        ("7", money("10.00".into(), "CHF"), 422, "unsupported_currency"),
+        ("7", money("10.00".into(), "EUR"), 422, "unsupported_currency"),
         ("8", money("10.00".into(), "USD"), 412, "payment_expired"),
         ("9", money("10.00".into(), "USD"), 412, "payment_voided"),
         ("10", money("10.00".into(), "USD"), 412, "invalid_state"),
@@ -146,13 +128,7 @@ async fn afterpay_wants_its_headers_and_credentials() {
     };
     let json = "application/json";
     let cases = [
-        (
-            http()
-                .get(&url)
-                .header("accept", json)
-                .header("user-agent", AGENT),
-            405,
-        ),
+        (http().get(&url).header("accept", json).header("user-agent", AGENT), 405),
         (full().header("content-type", "text/plain"), 415),
         (
             http()
@@ -162,10 +138,7 @@ async fn afterpay_wants_its_headers_and_credentials() {
             406,
         ),
         (
-            http()
-                .post(&url)
-                .header("content-type", json)
-                .header("accept", json),
+            http().post(&url).header("content-type", json).header("accept", json),
             400,
         ),
         (full().header("content-type", json), 401),
@@ -208,17 +181,11 @@ async fn the_merchant_reference_of_a_capture_overwrites_that_of_the_order() {
         merchant_reference: Some("order-1".to_owned()),
         ..Authorization::new(ProviderName::Afterpay, "7", 10_000, "USD")
     });
-    assert_eq!(
-        afterpay_read(&simulator, "7").await["merchantReference"],
-        "order-1"
-    );
+    assert_eq!(afterpay_read(&simulator, "7").await["merchantReference"], "order-1");
     let mut body = afterpay_body("k", "10.00");
     body["merchantReference"] = json!("overwritten");
     sent(afterpay(&simulator, "7", &body)).await;
-    assert_eq!(
-        afterpay_read(&simulator, "7").await["merchantReference"],
-        "overwritten"
-    );
+    assert_eq!(afterpay_read(&simulator, "7").await["merchantReference"], "overwritten");
 }
 
 #[tokio::test]
@@ -232,10 +199,7 @@ async fn an_optty_capture_is_shown_in_the_details_with_its_amount_as_a_string() 
     let details = optty_details(&simulator, "order%201%2Fa").await;
     assert_eq!(details["orderCaptures"][0]["amount"], "10.5");
     assert_eq!(details["orderCaptures"][0]["status"], "SUCCESSFUL");
-    assert_eq!(
-        details["orderCaptures"][0]["captureId"],
-        answer["captureId"]
-    );
+    assert_eq!(details["orderCaptures"][0]["captureId"], answer["captureId"]);
     let ledger = simulator.ledger();
     assert_eq!(ledger.captured_minor("order 1/a"), 1050);
     assert_eq!(ledger.captures[0].reference.as_deref(), Some("c1"));
@@ -244,10 +208,7 @@ async fn an_optty_capture_is_shown_in_the_details_with_its_amount_as_a_string() 
 
 #[tokio::test]
 async fn optty_answers_a_used_reference_either_way_and_never_captures_again() {
-    for (duplicate, status) in [
-        (DuplicateReference::Refuse400, 400),
-        (DuplicateReference::Replay, 200),
-    ] {
+    for (duplicate, status) in [(DuplicateReference::Refuse400, 400), (DuplicateReference::Replay, 200)] {
         let settings = Settings {
             optty_duplicate: duplicate,
             ..Settings::default()
@@ -290,47 +251,27 @@ async fn optty_refuses_bad_amounts_unknown_orders_and_old_tokens() {
     simulator.expire_tokens();
     assert_eq!(sent(old).await.0, 401);
     let older = optty(&simulator, "o", body).await;
-    simulator
-        .advance(Duration::from_secs(86_401))
-        .await
-        .unwrap();
+    simulator.advance(Duration::from_secs(86_401)).await.unwrap();
     assert_eq!(sent(older).await.0, 401);
     assert_eq!(sent(optty(&simulator, "o", body).await).await.0, 200);
 }
 
 #[tokio::test]
 async fn a_resolve_charge_has_no_key_and_a_repeat_doubles_the_money() {
-    for (recapture, status, captured) in [
-        (Recapture::Double, 200, 5000),
-        (Recapture::Refuse400, 400, 2500),
-    ] {
+    for (recapture, status, captured) in [(Recapture::Double, 200, 5000), (Recapture::Refuse400, 400, 2500)] {
         let settings = Settings {
             resolve_recapture: recapture,
             ..Settings::default()
         };
         let simulator = Simulator::start(settings).await.unwrap();
-        simulator.create_authorization(Authorization::new(
-            ProviderName::Resolve,
-            "ch",
-            10_000,
-            "USD",
-        ));
-        let capture =
-            || resolve(&simulator, "POST", "charges/ch/capture").body(r#"{"amount":25.00}"#);
+        simulator.create_authorization(Authorization::new(ProviderName::Resolve, "ch", 10_000, "USD"));
+        let capture = || resolve(&simulator, "POST", "charges/ch/capture").body(r#"{"amount":25.00}"#);
         let (first, charge) = sent(capture()).await;
         assert_eq!(first, 200);
         assert_eq!(charge["captured"], true);
-        assert_eq!(
-            charge["amount"], 100,
-            "the authorised amount, whatever was captured"
-        );
+        assert_eq!(charge["amount"], 100, "the authorised amount, whatever was captured");
         let invoice_id = charge["merchant_invoice_id"].as_str().unwrap();
-        let (_, invoice) = sent(resolve(
-            &simulator,
-            "GET",
-            &format!("invoices/{invoice_id}"),
-        ))
-        .await;
+        let (_, invoice) = sent(resolve(&simulator, "GET", &format!("invoices/{invoice_id}"))).await;
         assert_eq!(invoice["amount_due"], 25);
         assert_eq!(sent(capture()).await.0, status);
         assert_eq!(simulator.ledger().captured_minor("ch"), captured);
@@ -374,24 +315,9 @@ async fn resolve_overrides_and_errors_have_the_documented_form() {
     );
     for (path, body, status, kind) in [
         ("charges/none/capture", "{}", 404, "not_found_error"),
-        (
-            "charges/ch/capture",
-            r#"{"amount":1000}"#,
-            400,
-            "validation_error",
-        ),
-        (
-            "charges/ch/capture",
-            r#"{"amount":"10"}"#,
-            400,
-            "validation_error",
-        ),
-        (
-            "orders/ch/capture",
-            r#"{"amount":10}"#,
-            400,
-            "validation_error",
-        ),
+        ("charges/ch/capture", r#"{"amount":1000}"#, 400, "validation_error"),
+        ("charges/ch/capture", r#"{"amount":"10"}"#, 400, "validation_error"),
+        ("orders/ch/capture", r#"{"amount":10}"#, 400, "validation_error"),
     ] {
         let (got, answer) = sent(resolve(&simulator, "POST", path).body(body)).await;
         assert_eq!(
@@ -409,31 +335,20 @@ async fn a_resolve_order_remembers_its_keys_for_ever_and_shows_each_capture() {
     let (status, order) = sent(capture(r#"{"amount":60.00,"idempotency_key":"k1"}"#)).await;
     assert_eq!(status, 200);
     assert_eq!(order["amount_remaining"], 40);
-    simulator
-        .advance(Duration::from_secs(400 * 86_400))
-        .await
-        .unwrap();
+    simulator.advance(Duration::from_secs(400 * 86_400)).await.unwrap();
     let (_, again) = sent(capture(r#"{"amount":60.00,"idempotency_key":"k1"}"#)).await;
     assert_eq!(again, order);
     sent(capture(r#"{"amount":40,"idempotency_key":"k2"}"#)).await;
     let (_, order) = sent(resolve(&simulator, "GET", "orders/ord")).await;
     let events = order["capture_events"].as_array().unwrap();
-    let keys: Vec<&Value> = events
-        .iter()
-        .map(|event| &event["idempotency_key"])
-        .collect();
+    let keys: Vec<&Value> = events.iter().map(|event| &event["idempotency_key"]).collect();
     assert_eq!(keys, ["k1", "k2"]);
     assert_eq!(
         (&order["amount_captured"], &order["status"]),
         (&json!(100), &json!("captured"))
     );
     let invoice_id = events[1]["invoice_id"].as_str().unwrap();
-    let (_, invoice) = sent(resolve(
-        &simulator,
-        "GET",
-        &format!("invoices/{invoice_id}"),
-    ))
-    .await;
+    let (_, invoice) = sent(resolve(&simulator, "GET", &format!("invoices/{invoice_id}"))).await;
     assert_eq!(invoice["amount_due"], 40);
     assert_eq!(simulator.ledger().captured_minor("ord"), 10_000);
 }
@@ -449,10 +364,7 @@ async fn resolve_counts_a_hundred_requests_a_minute_and_says_so_on_each() {
     for left in ["2", "1", "0"] {
         let answer = read().await.unwrap();
         assert_eq!(
-            (
-                answer.status().as_u16(),
-                &answer.headers()["x-ratelimit-remaining"]
-            ),
+            (answer.status().as_u16(), &answer.headers()["x-ratelimit-remaining"]),
             (200, &left.parse().unwrap())
         );
     }

@@ -6,8 +6,7 @@ use capture::simulator::{Authorization, ProviderName, Settings, Simulator};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
-pub const AGENT: &str =
-    "shop/1.0 (capture/0.1; Rust/1.95; Merchant/400101010) https://shop.example";
+pub const AGENT: &str = "shop/1.0 (capture/0.1; Rust/1.95; Merchant/400101010) https://shop.example";
 
 /// A client that neither retries nor follows redirects nor pools.
 pub fn http() -> reqwest::Client {
@@ -98,9 +97,7 @@ pub async fn optty(simulator: &Simulator, order: &str, body: &str) -> RequestBui
 pub async fn optty_details(simulator: &Simulator, order: &str) -> Value {
     let token = optty_token(simulator).await;
     let base = simulator.base_url("optty");
-    let details = http()
-        .post(format!("{base}/orders/{order}/details"))
-        .bearer_auth(token);
+    let details = http().post(format!("{base}/orders/{order}/details")).bearer_auth(token);
     details.send().await.unwrap().json().await.unwrap()
 }
 

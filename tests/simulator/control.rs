@@ -24,8 +24,7 @@ async fn everything_can_be_done_over_http_from_another_process() {
         post(&simulator, "authorizations", many).await,
         (201, json!({ "authorized": 2 }))
     );
-    let script =
-        json!({ "script": { "payment_id": "7", "faults": ["status-503-before", "reset-after"] } });
+    let script = json!({ "script": { "payment_id": "7", "faults": ["status-503-before", "reset-after"] } });
     assert_eq!(post(&simulator, "faults", script).await.0, 200);
     let body = afterpay_body("k", "10.00");
     assert_eq!(sent(afterpay(&simulator, "7", &body)).await.0, 503);
@@ -66,10 +65,7 @@ async fn everything_can_be_done_over_http_from_another_process() {
 async fn a_wrong_document_is_refused_with_a_reason() {
     let simulator = simulator().await;
     for (path, body) in [
-        (
-            "faults",
-            json!({ "script": { "faults": ["no-such-fault"] } }),
-        ),
+        ("faults", json!({ "script": { "faults": ["no-such-fault"] } })),
         ("faults", json!({ "scripts": [] })),
         (
             "authorizations",

@@ -1,8 +1,6 @@
 use std::{fs, path::PathBuf};
 
-use capture::simulator::{
-    Authorization, ProviderName, Settings, Simulator, StartError, read_ledger,
-};
+use capture::simulator::{Authorization, ProviderName, Settings, Simulator, StartError, read_ledger};
 
 use crate::client::*;
 
@@ -10,8 +8,7 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(name: &str) -> Self {
-        let path =
-            std::env::temp_dir().join(format!("simulator-{}-{name}.jsonl", std::process::id()));
+        let path = std::env::temp_dir().join(format!("simulator-{}-{name}.jsonl", std::process::id()));
         let _ = fs::remove_file(&path);
         Self(path)
     }
@@ -34,12 +31,7 @@ impl Drop for Scratch {
 async fn a_restarted_simulator_remembers_captures_keys_and_refusals() {
     let scratch = Scratch::new("restart");
     let simulator = Simulator::start(scratch.settings()).await.unwrap();
-    simulator.create_authorization(Authorization::new(
-        ProviderName::Afterpay,
-        "7",
-        10_000,
-        "USD",
-    ));
+    simulator.create_authorization(Authorization::new(ProviderName::Afterpay, "7", 10_000, "USD"));
     let body = afterpay_body("k1", "60.00");
     let (_, first) = sent(afterpay(&simulator, "7", &body)).await;
     let (refused, _) = sent(afterpay(&simulator, "7", &afterpay_body("k2", "60.00"))).await;
@@ -52,12 +44,7 @@ async fn a_restarted_simulator_remembers_captures_keys_and_refusals() {
     assert_eq!(simulator.ledger(), ledger);
     let (_, again) = sent(afterpay(&simulator, "7", &body)).await;
     assert_eq!(again, first);
-    simulator.create_authorization(Authorization::new(
-        ProviderName::Afterpay,
-        "7",
-        99_999,
-        "USD",
-    ));
+    simulator.create_authorization(Authorization::new(ProviderName::Afterpay, "7", 99_999, "USD"));
     let (refused, _) = sent(afterpay(&simulator, "7", &afterpay_body("k2", "60.00"))).await;
     assert_eq!(refused, 422);
     assert_eq!(simulator.counts().replays, 2);
@@ -68,12 +55,7 @@ async fn a_restarted_simulator_remembers_captures_keys_and_refusals() {
 async fn a_torn_last_line_is_cut_off_and_a_damaged_one_is_an_error() {
     let scratch = Scratch::new("torn");
     let simulator = Simulator::start(scratch.settings()).await.unwrap();
-    simulator.create_authorization(Authorization::new(
-        ProviderName::Afterpay,
-        "7",
-        10_000,
-        "USD",
-    ));
+    simulator.create_authorization(Authorization::new(ProviderName::Afterpay, "7", 10_000, "USD"));
     sent(afterpay(&simulator, "7", &afterpay_body("k1", "10.00"))).await;
     simulator.stop().await;
     let whole = fs::read(&scratch.0).unwrap();
@@ -106,12 +88,7 @@ async fn the_line_is_on_disk_before_the_answer_arrives() {
     let simulator = Simulator::start(scratch.settings()).await.unwrap();
     for id in 0..20 {
         let id = id.to_string();
-        simulator.create_authorization(Authorization::new(
-            ProviderName::Afterpay,
-            &id,
-            10_000,
-            "USD",
-        ));
+        simulator.create_authorization(Authorization::new(ProviderName::Afterpay, &id, 10_000, "USD"));
         let (status, _) = sent(afterpay(&simulator, &id, &afterpay_body("k", "10.00"))).await;
         assert_eq!(status, 201);
         let on_disk = read_ledger(&scratch.0).unwrap();
