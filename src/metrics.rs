@@ -15,8 +15,8 @@ use std::time::Duration;
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use crate::outbox::{Purpose, Settled};
 use crate::intent::{Currency, Lane, Money};
+use crate::outbox::{Purpose, Settled};
 use crate::outcome::{Class, Observation, Outcome};
 
 /// What kind of metric it is, in Prometheus' sense.

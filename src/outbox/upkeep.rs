@@ -74,14 +74,19 @@ impl Outbox {
     /// Does a row wait that must be claimed with nothing else in flight?
     pub async fn any_alone(&self, lanes: &[super::LaneId]) -> Result<bool, OutboxError> {
         let lanes: Vec<i32> = lanes.iter().map(|lane| lane.0).collect();
-        Ok(sqlx::query_scalar!(r#"select exists (select from ready where alone and lane = any ($1)) as "any!""#, &lanes)
-            .fetch_one(&self.pool)
-            .await?)
+        Ok(sqlx::query_scalar!(
+            r#"select exists (select from ready where alone and lane = any ($1)) as "any!""#,
+            &lanes
+        )
+        .fetch_one(&self.pool)
+        .await?)
     }
 
     /// Removes the rows of workers that died asleep, for which every insert would notify for ever.
     pub async fn sweep_waiters(&self) -> Result<(), OutboxError> {
-        sqlx::query!("delete from waiters where since < clock_now() - interval '1 minute'").execute(&self.pool).await?;
+        sqlx::query!("delete from waiters where since < clock_now() - interval '1 minute'")
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 }

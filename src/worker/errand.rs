@@ -74,31 +74,54 @@ impl Done {
 pub(super) fn bury(unreadable: Unreadable, slot: Slot) -> Finished {
     let before = unreadable.progress;
     let never_sent = unreadable.ticket.fence() == 1 && before == Progress::default();
-    let reason = if never_sent { DeadReason::Poison } else { DeadReason::Undecided };
+    let reason = if never_sent {
+        DeadReason::Poison
+    } else {
+        DeadReason::Undecided
+    };
     let mut progress = before.clone();
     progress.saw(Class::Rejected, &unreadable.code);
     tracing::error!(intent = %unreadable.ticket.intent(), code = %unreadable.code, "an intent cannot be read by this version");
-    let done = Done::without_a_call(Decision::of(Disposition::Dead(reason, Evidence::new(unreadable.code.as_str())), progress));
-    let settlement = Settlement::new(unreadable.ticket, &before, done.decision, AttemptRecord {
-        sent: false,
-        outcome: done.outcome,
-        class: None,
-        code: None,
-        http_status: None,
-        generation: done.generation,
-        began: Boottime::now(),
-        took: Duration::ZERO,
-        host: String::new(),
-        evidence: Evidence::default(),
-    });
-    Finished { settlement, lane_order: retry::LaneOrder::None, answered: None, slot }
+    let done = Done::without_a_call(Decision::of(
+        Disposition::Dead(reason, Evidence::new(unreadable.code.as_str())),
+        progress,
+    ));
+    let settlement = Settlement::new(
+        unreadable.ticket,
+        &before,
+        done.decision,
+        AttemptRecord {
+            sent: false,
+            outcome: done.outcome,
+            class: None,
+            code: None,
+            http_status: None,
+            generation: done.generation,
+            began: Boottime::now(),
+            took: Duration::ZERO,
+            host: String::new(),
+            evidence: Evidence::default(),
+        },
+    );
+    Finished {
+        settlement,
+        lane_order: retry::LaneOrder::None,
+        answered: None,
+        slot,
+    }
 }
 
 impl Errand {
     /// Runs it. The slot is free again when the returned value's slot is dropped.
     pub(super) async fn run(&self, claim: Claim, slot: Slot) -> Finished {
         let began = Boottime::now();
-        let trace_id = claim.intent.traceparent.as_deref().and_then(telemetry::trace_id).unwrap_or_default().to_owned();
+        let trace_id = claim
+            .intent
+            .traceparent
+            .as_deref()
+            .and_then(telemetry::trace_id)
+            .unwrap_or_default()
+            .to_owned();
         let done = match AssertUnwindSafe(self.work(&claim)).catch_unwind().await {
             Ok(done) => done,
             Err(_) => {
@@ -125,7 +148,12 @@ impl Errand {
         };
         let lane_order = decision.lane.clone();
         let settlement = Settlement::new(claim.ticket, &claim.progress, decision, record);
-        Finished { settlement, lane_order, answered: done.answered, slot }
+        Finished {
+            settlement,
+            lane_order,
+            answered: done.answered,
+            slot,
+        }
     }
 
     /// What is behind the intent. One that was written in a history that is gone may have been sent in it, at any time
@@ -134,7 +162,11 @@ impl Errand {
         let mut progress = claim.progress.clone();
         if claim.history_changed {
             progress.tainted = true;
-            progress.first_sent_at = Some(progress.first_sent_at.map_or(claim.intent.created_at, |first| first.min(claim.intent.created_at)));
+            progress.first_sent_at = Some(
+                progress
+                    .first_sent_at
+                    .map_or(claim.intent.created_at, |first| first.min(claim.intent.created_at)),
+            );
             progress.becomes_unknown(claim.now);
             progress.quiet_after = Some(claim.now + delta(self.settings.longest_call));
             progress.quiet_reads = 0;
@@ -201,7 +233,12 @@ impl Errand {
             return Some(Decision::of(Disposition::Captured(receipt.clone()), progress.clone()));
         }
         if progress.lost_leases >= LOST_LEASES_MOST {
-            return dead(DeadReason::Undecided, Class::Ambiguous, "lost_leases", Evidence::default());
+            return dead(
+                DeadReason::Undecided,
+                Class::Ambiguous,
+                "lost_leases",
+                Evidence::default(),
+            );
         }
         if unknown {
             return None;
@@ -214,14 +251,32 @@ impl Errand {
             return dead(DeadReason::Expired, Class::Rejected, "deadline", Evidence::default());
         }
         if let Err(failure) = self.provider.check(&claim.intent) {
-            return dead(DeadReason::Rejected, failure.class, failure.code.as_str(), failure.evidence);
+            return dead(
+                DeadReason::Rejected,
+                failure.class,
+                failure.code.as_str(),
+                failure.evidence,
+            );
         }
-        if claim.authorized_minor.is_some_and(|authorized| claim.committed_minor.saturating_add(claim.intent.amount.minor) > authorized) {
-            return dead(DeadReason::Rejected, Class::Rejected, "over_authorized", Evidence::default());
+        if claim
+            .authorized_minor
+            .is_some_and(|authorized| claim.committed_minor.saturating_add(claim.intent.amount.minor) > authorized)
+        {
+            return dead(
+                DeadReason::Rejected,
+                Class::Rejected,
+                "over_authorized",
+                Evidence::default(),
+            );
         }
         // Nobody knows what the sibling did. With a reference on each capture this one can still be told from it.
         if claim.sibling_undecided && situation.abilities.exactness == Exactness::Inference {
-            return dead(DeadReason::Undecided, Class::Ambiguous, "sibling_unknown", Evidence::default());
+            return dead(
+                DeadReason::Undecided,
+                Class::Ambiguous,
+                "sibling_unknown",
+                Evidence::default(),
+            );
         }
         None
     }
@@ -282,9 +337,19 @@ impl Errand {
             let evidence = failure.evidence.clone();
             let decision = match verify::weigh(Observation::Failed(failure.clone()), &progress, &situation) {
                 Weighed::Decided(decision) => *decision,
-                Weighed::Send(progress) => Decision::of(Disposition::Retry(Wait::Exactly(Duration::from_secs(1))), *progress),
+                Weighed::Send(progress) => {
+                    Decision::of(Disposition::Retry(Wait::Exactly(Duration::from_secs(1))), *progress)
+                }
             };
-            return Done { decision, sent: false, outcome: "failed", failure: Some(failure), evidence, generation, answered: Some(answered) };
+            return Done {
+                decision,
+                sent: false,
+                outcome: "failed",
+                failure: Some(failure),
+                evidence,
+                generation,
+                answered: Some(answered),
+            };
         }
         if self.stopping.is_cancelled() || !self.guard.may_send() || self.situation(claim, claim.now).too_late() {
             return Done::without_a_call(Decision::of(Disposition::Return, progress));
@@ -306,11 +371,25 @@ impl Errand {
         let (name, sent, failure, evidence, answered) = match &outcome {
             Outcome::Captured(receipt) => ("captured", true, None, receipt.evidence.clone(), Some(true)),
             Outcome::Accepted { evidence } => ("accepted", true, None, evidence.clone(), Some(true)),
-            Outcome::Failed(failure) => ("failed", was_sent(failure), Some(failure.clone()), failure.evidence.clone(), Some(failure.answered)),
+            Outcome::Failed(failure) => (
+                "failed",
+                was_sent(failure),
+                Some(failure.clone()),
+                failure.evidence.clone(),
+                Some(failure.answered),
+            ),
             Outcome::NotSent => ("not_sent", false, None, Evidence::default(), None),
         };
         let decision = retry::decide(outcome, &progress, &self.situation(claim, sent_at));
-        Done { decision, sent, outcome: name, failure, evidence, generation, answered }
+        Done {
+            decision,
+            sent,
+            outcome: name,
+            failure,
+            evidence,
+            generation,
+            answered,
+        }
     }
 
     fn call<'a>(&self, claim: &'a Claim, progress: &Progress) -> Call<'a> {
@@ -322,7 +401,15 @@ impl Errand {
         }
     }
 
-    fn log(&self, claim: &Claim, decision: &Decision, failure: Option<&Failure>, outcome: &str, took: Duration, trace_id: &str) {
+    fn log(
+        &self,
+        claim: &Claim,
+        decision: &Decision,
+        failure: Option<&Failure>,
+        outcome: &str,
+        took: Duration,
+        trace_id: &str,
+    ) {
         let intent = claim.intent.id;
         let (provider, account) = (claim.intent.lane.provider.as_str(), claim.intent.lane.account.as_str());
         let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -335,13 +422,19 @@ impl Errand {
                 %intent, provider, account, trace_id, fence, purpose, duration_ms, amount_minor = receipt.amount.minor,
                 currency = receipt.amount.currency.code(), "captured"
             ),
-            Disposition::Retry(_) => tracing::info!(%intent, provider, account, trace_id, fence, purpose, duration_ms, class, code, outcome, "will be tried again"),
-            Disposition::Verify(_) => tracing::info!(%intent, provider, account, trace_id, fence, purpose, duration_ms, class, code, outcome, "outcome unknown: will be verified"),
+            Disposition::Retry(_) => {
+                tracing::info!(%intent, provider, account, trace_id, fence, purpose, duration_ms, class, code, outcome, "will be tried again")
+            }
+            Disposition::Verify(_) => {
+                tracing::info!(%intent, provider, account, trace_id, fence, purpose, duration_ms, class, code, outcome, "outcome unknown: will be verified")
+            }
             Disposition::Dead(reason, _) => tracing::warn!(
                 %intent, provider, account, trace_id, fence, purpose, duration_ms, class, code, outcome, dead_reason = reason.name(), "dead letter"
             ),
             Disposition::Cancelled => tracing::info!(%intent, provider, account, trace_id, fence, purpose, "cancelled"),
-            Disposition::Return => tracing::info!(%intent, provider, account, trace_id, fence, purpose, "nothing was sent: goes back"),
+            Disposition::Return => {
+                tracing::info!(%intent, provider, account, trace_id, fence, purpose, "nothing was sent: goes back")
+            }
         }
     }
 }
@@ -357,7 +450,10 @@ fn was_sent(failure: &Failure) -> bool {
 /// What is unknown stays a verification, whatever it was claimed as: a row of a lost history that goes back unsent must
 /// not come again as a first send.
 fn keep_unknown(mut decision: Decision, purpose: Purpose) -> Decision {
-    if decision.disposition == Disposition::Return && decision.progress.unknown_since.is_some() && purpose != Purpose::Verify {
+    if decision.disposition == Disposition::Return
+        && decision.progress.unknown_since.is_some()
+        && purpose != Purpose::Verify
+    {
         decision.disposition = Disposition::Verify(Wait::None);
     }
     decision

@@ -119,7 +119,13 @@ impl Worker {
         for lane in &lanes {
             lane_ids.push(outbox.register_lane(&lane.lane, lane.rate_per_minute).await?);
         }
-        let slots = Slots::new(lane_ids.iter().zip(&lanes).map(|(id, lane)| (*id, lane.clone())).collect());
+        let slots = Slots::new(
+            lane_ids
+                .iter()
+                .zip(&lanes)
+                .map(|(id, lane)| (*id, lane.clone()))
+                .collect(),
+        );
         Ok(Worker {
             // Random per boot: a host's name would come back after a crash and pass for the one that died.
             id: Uuid::new_v4(),
@@ -146,7 +152,10 @@ impl Worker {
         let upkeep = tokio::spawn(upkeep::keep_up(
             self.outbox.clone(),
             self.settings.clone(),
-            upkeep::Identity { worker: self.id, lanes: self.lane_ids.clone() },
+            upkeep::Identity {
+                worker: self.id,
+                lanes: self.lane_ids.clone(),
+            },
             self.slots.clone(),
             shutdown.clone(),
         ));
@@ -162,8 +171,14 @@ impl Worker {
             // Every errand has handed in its result; the settler ends when the last is recorded.
             settling.await
         };
-        if tokio::time::timeout(self.settings.drain_timeout, drained).await.is_err() {
-            tracing::warn!(in_flight = errands.len(), "drain_timeout is over: what is still open is left to verification");
+        if tokio::time::timeout(self.settings.drain_timeout, drained)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                in_flight = errands.len(),
+                "drain_timeout is over: what is still open is left to verification"
+            );
         }
         let _ = upkeep.await;
         if let Err(error) = self.outbox.depart(self.id).await {
@@ -184,7 +199,10 @@ impl Worker {
             let mut claimed = 0;
             for alone in [false, true] {
                 let errands = TaskTracker::new();
-                claimed += self.claim(alone, &errands, &finished).await.map_err(|lost| lost.error)?;
+                claimed += self
+                    .claim(alone, &errands, &finished)
+                    .await
+                    .map_err(|lost| lost.error)?;
                 claimed_in_all += claimed;
                 errands.close();
                 errands.wait().await;
@@ -206,7 +224,12 @@ impl Worker {
         Settler::new(self.outbox.clone(), self.settings.clone(), self.poke.clone())
     }
 
-    async fn claim_until(&self, shutdown: &CancellationToken, errands: &TaskTracker, finished: &mpsc::UnboundedSender<Finished>) {
+    async fn claim_until(
+        &self,
+        shutdown: &CancellationToken,
+        errands: &TaskTracker,
+        finished: &mpsc::UnboundedSender<Finished>,
+    ) {
         let mut rest = Rest::new(self.outbox.clone(), self.id, &self.settings, self.poke.clone());
         let mut lost = Vec::new();
         while !shutdown.is_cancelled() {
@@ -262,11 +285,22 @@ impl Worker {
         if alone {
             self.slots.set_alone_waiting(false);
         }
-        Ok(if claimed > 0 || moved.moved > 0 { None } else { Some(Why::Nothing { next_due: moved.next_due }) })
+        Ok(if claimed > 0 || moved.moved > 0 {
+            None
+        } else {
+            Some(Why::Nothing {
+                next_due: moved.next_due,
+            })
+        })
     }
 
     /// Claims once, and starts an errand for each intent that was had.
-    async fn claim(&self, alone: bool, errands: &TaskTracker, finished: &mpsc::UnboundedSender<Finished>) -> Result<usize, LostClaim> {
+    async fn claim(
+        &self,
+        alone: bool,
+        errands: &TaskTracker,
+        finished: &mpsc::UnboundedSender<Finished>,
+    ) -> Result<usize, LostClaim> {
         let lease = Uuid::new_v4();
         let lanes = self.slots.requests();
         if lanes.is_empty() {
@@ -299,7 +333,9 @@ impl Worker {
         for claim in claimed.claims {
             let slot = self.slots.take(claim.ticket.lane(), claim.ticket.purpose());
             crate::metrics::claimed(claim.ticket.provider(), claim.ticket.purpose(), 1);
-            let Some(served) = self.served(claim.ticket.lane()) else { continue };
+            let Some(served) = self.served(claim.ticket.lane()) else {
+                continue;
+            };
             let errand = Errand {
                 provider: served.provider.clone(),
                 settings: self.settings.clone(),
@@ -316,7 +352,10 @@ impl Worker {
     }
 
     fn served(&self, lane: LaneId) -> Option<&ServedLane> {
-        self.lane_ids.iter().position(|id| *id == lane).and_then(|place| self.lanes.get(place))
+        self.lane_ids
+            .iter()
+            .position(|id| *id == lane)
+            .and_then(|place| self.lanes.get(place))
     }
 }
 

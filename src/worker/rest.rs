@@ -84,7 +84,8 @@ impl Rest {
                 self.listener = None;
                 self.stage = Stage::Awake;
                 self.troubles = (self.troubles + 1).min(6);
-                self.nap(Duration::from_millis(50) * 2u32.saturating_pow(self.troubles)).await;
+                self.nap(Duration::from_millis(50) * 2u32.saturating_pow(self.troubles))
+                    .await;
             }
             Why::Nothing { next_due } => self.idle(next_due).await,
         }
@@ -100,10 +101,15 @@ impl Rest {
         }
         match self.stage {
             Stage::Awake => {
-                self.stage = if self.lie_down().await { Stage::LayDown } else { Stage::Awake };
+                self.stage = if self.lie_down().await {
+                    Stage::LayDown
+                } else {
+                    Stage::Awake
+                };
                 if self.stage == Stage::Awake {
                     // No listener is to be had (a pooler, perhaps): plain polling, half as often as we could.
-                    self.nap(nap.min(self.poll_max).min(Duration::from_millis(250)).min(until_due)).await;
+                    self.nap(nap.min(self.poll_max).min(Duration::from_millis(250)).min(until_due))
+                        .await;
                     self.naps = self.naps.min(16);
                 }
             }

@@ -38,7 +38,12 @@ pub(super) struct Settler {
 
 impl Settler {
     pub(super) fn new(outbox: Outbox, settings: Arc<Settings>, poke: Arc<Notify>) -> Settler {
-        Settler { outbox, settings, poke, recorded: watch::Sender::new(0) }
+        Settler {
+            outbox,
+            settings,
+            poke,
+            recorded: watch::Sender::new(0),
+        }
     }
 
     /// How many results were recorded, or finally refused.
@@ -175,7 +180,9 @@ impl Settler {
 
 /// Full disk, out of memory, too many connections, a lock that took too long: may pass; the results must not be lost.
 fn is_passing(error: &OutboxError) -> bool {
-    error.refusal().is_some_and(|refusal| refusal.sqlstate.starts_with("53") || refusal.sqlstate.starts_with("55P") || refusal.sqlstate.starts_with("40"))
+    error.refusal().is_some_and(|refusal| {
+        refusal.sqlstate.starts_with("53") || refusal.sqlstate.starts_with("55P") || refusal.sqlstate.starts_with("40")
+    })
 }
 
 fn refused(settlements: &[Settlement], error: &OutboxError) {

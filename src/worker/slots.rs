@@ -59,7 +59,9 @@ pub(super) struct Slot {
 
 impl std::fmt::Debug for Slots {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Slots").field("in_use", &self.in_use()).finish_non_exhaustive()
+        f.debug_struct("Slots")
+            .field("in_use", &self.in_use())
+            .finish_non_exhaustive()
     }
 }
 
@@ -88,7 +90,10 @@ impl Slots {
                 (id, slots)
             })
             .collect();
-        Slots { lanes: Mutex::new(lanes), alone_waiting: AtomicBool::new(false) }
+        Slots {
+            lanes: Mutex::new(lanes),
+            alone_waiting: AtomicBool::new(false),
+        }
     }
 
     fn lanes(&self) -> MutexGuard<'_, BTreeMap<LaneId, LaneSlots>> {
@@ -122,7 +127,11 @@ impl Slots {
         if let Some(slots) = self.lanes().get_mut(&lane) {
             *slots.in_use.of(purpose) += 1;
         }
-        Slot { slots: self.clone(), lane, purpose }
+        Slot {
+            slots: self.clone(),
+            lane,
+            purpose,
+        }
     }
 
     pub(super) fn in_use(&self) -> u32 {

@@ -23,7 +23,13 @@ pub(super) struct Identity {
     pub(super) lanes: Vec<LaneId>,
 }
 
-pub(super) async fn keep_up(outbox: Outbox, settings: Arc<Settings>, me: Identity, slots: Arc<Slots>, shutdown: CancellationToken) {
+pub(super) async fn keep_up(
+    outbox: Outbox,
+    settings: Arc<Settings>,
+    me: Identity,
+    slots: Arc<Slots>,
+    shutdown: CancellationToken,
+) {
     let mut round = 0u32;
     let mut quiet = true;
     loop {
@@ -45,7 +51,13 @@ pub(super) async fn keep_up(outbox: Outbox, settings: Arc<Settings>, me: Identit
     }
 }
 
-async fn one_round(outbox: &Outbox, settings: &Settings, me: &Identity, slots: &Slots, round: u32) -> Result<(), OutboxError> {
+async fn one_round(
+    outbox: &Outbox,
+    settings: &Settings,
+    me: &Identity,
+    slots: &Slots,
+    round: u32,
+) -> Result<(), OutboxError> {
     if outbox.releases_are_open().await? {
         outbox.take_shipments(ROWS).await?;
         let freed = outbox.match_releases(ROWS).await?;
@@ -54,11 +66,16 @@ async fn one_round(outbox: &Outbox, settings: &Settings, me: &Identity, slots: &
         }
     }
     if round.is_multiple_of(SELDOM) {
-        outbox.heartbeat(me.worker, settings.listen.as_deref(), &me.lanes).await?;
+        outbox
+            .heartbeat(me.worker, settings.listen.as_deref(), &me.lanes)
+            .await?;
         let rescued = outbox.rescue(ROWS).await?;
         if rescued > 0 {
             crate::metrics::rescued(u64::try_from(rescued).unwrap_or(0));
-            tracing::warn!(rescued, "leases lapsed: their outcomes are unknown and will be verified");
+            tracing::warn!(
+                rescued,
+                "leases lapsed: their outcomes are unknown and will be verified"
+            );
         }
         outbox.watch_deadlines(settings.policy.deadline_margin, ROWS).await?;
         outbox.sweep_waiters().await?;
