@@ -204,10 +204,9 @@ fn user_agent(settings: &AccountSettings) -> String {
         Model::Optty | Model::ResolveCharge | Model::ResolveOrder => name.to_owned(),
         Model::Afterpay => {
             let agent = format!("{name} ({name}; Rust/{rust}; Merchant/{})", settings.merchant_id);
-            match &settings.platform_url {
-                Some(shop) => format!("{agent} {shop}"),
-                None => agent,
-            }
+            // The form asks for a website; an account that names no shop names the API's own.
+            let shop = settings.platform_url.as_deref().unwrap_or(&settings.base_url);
+            format!("{agent} {shop}")
         }
     }
 }
