@@ -413,3 +413,20 @@ begin
 end $$;
 create trigger intents_placed after insert on intents
     referencing new table as inserted for each statement execute function intents_placed();
+
+-- Siblings that ended without money leave room; one left to a person keeps its amount reserved. Same signature as before.
+create or replace function captures_beside(
+    of_provider text, of_account text, of_payment text, of_currency text, but_for text,
+    out asked_minor numeric, out authorized_minor numeric)
+language sql volatile
+set search_path from current
+set enable_seqscan = off
+as $$
+    select coalesce(sum(i.amount_minor) filter (where o.intent is null or o.state = 'captured' or o.dead_reason = 'undecided'), 0),
+           (array_agg(i.authorized_minor order by i.created_at desc, i.id desc)
+               filter (where i.authorized_minor is not null))[1]
+    from intents i
+    left join outcomes o on o.intent = i.id
+    where i.provider = of_provider and i.account = of_account and i.payment_id = of_payment
+      and i.capture_ref <> but_for and i.currency = of_currency
+$$;

@@ -1,6 +1,6 @@
 //! `[[account]]`: the merchant accounts at the providers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use secrecy::SecretString;
 use url::Url;
@@ -8,7 +8,9 @@ use url::Url;
 use crate::intent::Lane;
 
 use super::faults::{Fault, Place};
-use super::reader::{self, AccountScope, Reader, Refusal};
+use super::file::Raw;
+use super::reader::{self, AccountScope, Reader};
+use super::values::{self, Refusal};
 
 /// One merchant account at one provider: where it is called, with what credentials, and how hard.
 #[derive(Debug, Clone)]
@@ -26,15 +28,9 @@ pub struct AccountConfig {
     /// Calls a minute of all workers together; `None`: no limit. In the file 0 means no limit, and absent what the
     /// provider documents (Resolve 100, the others none).
     pub rate_per_minute: Option<u32>,
-    /// How many days an authorisation lasts, for providers that do not tell (Optty, Resolve charge). 1 to 365; default
-    /// none: no deadline is known, and none is guarded.
+    /// How many days an authorisation lasts, for those who do not tell (Optty, Resolve charge). 1 to 365; default none:
+    /// no deadline is known, and none is guarded.
     pub authorization_days: Option<u32>,
-    /// Does anybody else (a dashboard, a shop plugin) capture on this account? Default true: then a capture counts as
-    /// ours only by our reference or our marker, never by amount and time alone.
-    pub other_writers: bool,
-    /// Is a capture of the same amount that was there before our first send taken for ours? Default false: it is
-    /// somebody else's, and a person decides.
-    pub adopt_equal_captures: bool,
     /// What only this provider has.
     pub provider: ProviderConfig,
     secret: Result<SecretString, Fault>,
@@ -47,7 +43,7 @@ impl AccountConfig {
     }
 }
 
-/// The settings that only one provider has.
+/// The settings that only one provider, or one way of capturing at it, has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProviderConfig {
     /// Afterpay.
@@ -57,31 +53,39 @@ pub enum ProviderConfig {
     },
     /// Optty.
     Optty {
-        /// Where tokens are minted.
+        /// Where tokens are minted, the whole address.
         auth_url: Url,
         /// Do the payment methods behind this account refuse a capture without shipping data? Default false. If true, an
         /// intent without it waits for a release that brings it.
         require_shipping: bool,
     },
-    /// Resolve.
-    Resolve {
-        /// Which of its two APIs. No default: the order model needs the merchant to have opted in, and is to be
-        /// preferred then, because it has a key against double captures.
-        model: ResolveModel,
-        /// Are calls made with a bearer token from `/access-keys/token` instead of basic authentication? Default false.
-        bearer: bool,
-        /// The API version to pin, sent as a header. Default none: the account's own.
-        api_version: Option<String>,
+    /// Resolve, `model = "charge"`: no key; reads before every send.
+    ResolveCharge {
+        /// How calls are made.
+        access: ResolveAccess,
+        /// Is a capture of the same amount that was there before our first send taken for ours? Default false: it is
+        /// somebody else's, and a person decides.
+        adopt_equal_captures: bool,
+        /// Does anybody else (the dashboard, a shop plugin) capture on this account? Default true, because that is
+        /// common: then a capture counts as ours only by our marker or reference, never by amount and time alone.
+        other_writers: bool,
+    },
+    /// Resolve, `model = "order"`: keyed. To be preferred; the merchant must have opted in.
+    ResolveOrder {
+        /// How calls are made.
+        access: ResolveAccess,
     },
 }
 
-/// Which of Resolve's two APIs captures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ResolveModel {
-    /// `/charges`: no key; reads before every send.
-    Charge,
-    /// `/orders`: keyed.
-    Order,
+/// How calls to Resolve are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolveAccess {
+    /// With a bearer token instead of basic authentication? Default false.
+    pub bearer: bool,
+    /// Where tokens are minted, the whole address. Default none: `/access-keys/token` below `base_url`.
+    pub auth_url: Option<Url>,
+    /// The API version to pin, sent as a header. Default none: the one set in the merchant's dashboard.
+    pub api_version: Option<String>,
 }
 
 /// A provider that accounts may name.
@@ -98,19 +102,27 @@ const PROVIDERS: [(&str, Known); 3] = [
     ("resolve", Known::Resolve),
 ];
 
-const MODELS: [(&str, ResolveModel); 2] = [("charge", ResolveModel::Charge), ("order", ResolveModel::Order)];
+/// Which of Resolve's two APIs captures.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Model {
+    Charge,
+    Order,
+}
 
-/// Settings that only some providers have; given for another one they are a fault, because whoever wrote them expects
-/// them to do something.
-const ONLY_FOR: [(&str, &[&str]); 8] = [
+const MODELS: [(&str, Model); 2] = [("charge", Model::Charge), ("order", Model::Order)];
+
+/// Settings that only some have; given for another they are a fault, because whoever wrote them expects them to do
+/// something. The second name is the provider, and the model where that matters.
+const ONLY_FOR: [(&str, &[&str]); 9] = [
     ("platform_url", &["afterpay"]),
-    ("auth_url", &["optty"]),
+    ("auth_url", &["optty", "resolve charge", "resolve order"]),
     ("require_shipping", &["optty"]),
-    ("model", &["resolve"]),
-    ("bearer", &["resolve"]),
-    ("api_version", &["resolve"]),
-    ("other_writers", &["optty", "resolve"]),
-    ("adopt_equal_captures", &["optty", "resolve"]),
+    ("authorization_days", &["optty", "resolve charge"]),
+    ("model", &["resolve charge", "resolve order"]),
+    ("bearer", &["resolve charge", "resolve order"]),
+    ("api_version", &["resolve charge", "resolve order"]),
+    ("other_writers", &["resolve charge"]),
+    ("adopt_equal_captures", &["resolve charge"]),
 ];
 
 /// What the provider documents, in calls a minute.
@@ -166,7 +178,7 @@ fn read_lane(reader: &mut Reader<'_>, scope: &AccountScope, line: usize) -> Opti
     let name = reader.find(&name_key);
     let account = match &name {
         None => Some("default".to_owned()),
-        Some(found) => match reader::text(&found.value).and_then(|name| check_name(&name).map(|()| name)) {
+        Some(found) => match values::text(&found.value).and_then(|name| check_name(&name).map(|()| name)) {
             Ok(name) => Some(name),
             Err(refusal) => {
                 reader.fault(found.place.clone(), &name_key.shown, refusal);
@@ -184,7 +196,7 @@ fn read_lane(reader: &mut Reader<'_>, scope: &AccountScope, line: usize) -> Opti
         );
         return None;
     };
-    match reader::choice(&provider.value, &PROVIDERS) {
+    match values::choice(&provider.value, &PROVIDERS) {
         Err(refusal) => {
             reader.fault(provider.place, &provider_key.shown, refusal);
             None
@@ -232,7 +244,6 @@ fn ask_everything(reader: &mut Reader<'_>, scope: &AccountScope) {
         "secret_file",
         "concurrency",
         "rate_per_minute",
-        "authorization_days",
     ];
     for name in common.into_iter().chain(ONLY_FOR.map(|(name, _)| name)) {
         let _ = reader.find(&scope.key(name));
@@ -250,7 +261,7 @@ fn read_account(
     let required_url = |reader: &mut Reader<'_>, name: &str, like: &str| {
         let key = scope.key(name);
         let before = reader.faults.len();
-        let url = reader.optional(&key, reader::provider_url, Url::to_string);
+        let url = reader.optional(&key, values::provider_url, Url::to_string);
         if url.is_none() && reader.faults.len() == before {
             let place = reader.line(line);
             reader.missing(place, &key.shown, "is missing", format!("write {name} = \"{like}\""));
@@ -268,7 +279,7 @@ fn read_account(
     );
     let merchant_key = scope.key("merchant_id");
     let before = reader.faults.len();
-    let merchant_id = reader.optional(&merchant_key, reader::text, String::clone);
+    let merchant_id = reader.optional(&merchant_key, merchant_id, String::clone);
     if merchant_id.is_none() && reader.faults.len() == before {
         let place = reader.line(line);
         reader.missing(
@@ -280,56 +291,23 @@ fn read_account(
     }
     let concurrency = reader.integer(&scope.key("concurrency"), 32, 1..=1024);
     let rate_per_minute = read_rate(reader, scope, known);
-    let authorization_days = reader.optional(
-        &scope.key("authorization_days"),
-        |raw| reader::integer(raw, &(1..=365)),
-        u32::to_string,
-    );
-    refuse_what_others_have(reader, scope, known);
-    let (other_writers, adopt_equal_captures) = match known {
-        Known::Afterpay => (true, false),
-        Known::Optty | Known::Resolve => (
-            reader.boolean(&scope.key("other_writers"), true),
-            reader.boolean(&scope.key("adopt_equal_captures"), false),
-        ),
-    };
-    let provider = match known {
-        Known::Afterpay => Some(ProviderConfig::Afterpay {
-            platform_url: reader.optional(&scope.key("platform_url"), reader::provider_url, Url::to_string),
-        }),
+    let (provider, authorization_days) = match known {
+        Known::Afterpay => {
+            refuse_what_others_have(reader, scope, "afterpay");
+            let platform_url = reader.optional(&scope.key("platform_url"), values::provider_url, Url::to_string);
+            (Some(ProviderConfig::Afterpay { platform_url }), None)
+        }
         Known::Optty => {
+            refuse_what_others_have(reader, scope, "optty");
             let auth_url = required_url(reader, "auth_url", "https://auth.qa.optty.com/token");
             let require_shipping = reader.boolean(&scope.key("require_shipping"), false);
-            auth_url.map(|auth_url| ProviderConfig::Optty {
+            let provider = auth_url.map(|auth_url| ProviderConfig::Optty {
                 auth_url,
                 require_shipping,
-            })
+            });
+            (provider, read_authorization_days(reader, scope))
         }
-        Known::Resolve => {
-            let key = scope.key("model");
-            let before = reader.faults.len();
-            let written = |model: &ResolveModel| match model {
-                ResolveModel::Charge => "charge".to_owned(),
-                ResolveModel::Order => "order".to_owned(),
-            };
-            let model = reader.optional(&key, |raw| reader::choice(raw, &MODELS), written);
-            if model.is_none() && reader.faults.len() == before {
-                let place = reader.line(line);
-                reader.missing(
-                    place,
-                    &key.shown,
-                    "is missing",
-                    "write model = \"order\" if the merchant has opted in to Resolve's orders, else \"charge\"",
-                );
-            }
-            let bearer = reader.boolean(&scope.key("bearer"), false);
-            let api_version = reader.optional(&scope.key("api_version"), reader::text, String::clone);
-            model.map(|model| ProviderConfig::Resolve {
-                model,
-                bearer,
-                api_version,
-            })
-        }
+        Known::Resolve => read_resolve(reader, scope, line),
     };
     Some(AccountConfig {
         lane,
@@ -338,11 +316,77 @@ fn read_account(
         concurrency,
         rate_per_minute,
         authorization_days,
-        other_writers,
-        adopt_equal_captures,
         provider: provider?,
         secret,
     })
+}
+
+fn read_authorization_days(reader: &mut Reader<'_>, scope: &AccountScope) -> Option<u32> {
+    let parse = |raw: &Raw| values::integer(raw, &(1..=365));
+    reader.optional(&scope.key("authorization_days"), parse, u32::to_string)
+}
+
+fn read_resolve(reader: &mut Reader<'_>, scope: &AccountScope, line: usize) -> (Option<ProviderConfig>, Option<u32>) {
+    let key = scope.key("model");
+    let before = reader.faults.len();
+    let written = |model: &Model| match model {
+        Model::Charge => "charge".to_owned(),
+        Model::Order => "order".to_owned(),
+    };
+    let model = reader.optional(&key, |raw| values::choice(raw, &MODELS), written);
+    let access = ResolveAccess {
+        bearer: reader.boolean(&scope.key("bearer"), false),
+        auth_url: reader.optional(&scope.key("auth_url"), values::provider_url, Url::to_string),
+        api_version: reader.optional(&scope.key("api_version"), word, String::clone),
+    };
+    match model {
+        None => {
+            if reader.faults.len() == before {
+                let place = reader.line(line);
+                let fix = "write model = \"order\" if the merchant has opted in to Resolve's orders, else \"charge\"";
+                reader.missing(place, &key.shown, "is missing", fix);
+            }
+            ask_everything(reader, scope);
+            (None, None)
+        }
+        Some(Model::Charge) => {
+            refuse_what_others_have(reader, scope, "resolve charge");
+            let provider = ProviderConfig::ResolveCharge {
+                access,
+                adopt_equal_captures: reader.boolean(&scope.key("adopt_equal_captures"), false),
+                other_writers: reader.boolean(&scope.key("other_writers"), true),
+            };
+            (Some(provider), read_authorization_days(reader, scope))
+        }
+        Some(Model::Order) => {
+            refuse_what_others_have(reader, scope, "resolve order");
+            (Some(ProviderConfig::ResolveOrder { access }), None)
+        }
+    }
+}
+
+/// Goes into headers: printable ASCII without spaces.
+fn word(raw: &Raw) -> Result<String, Refusal> {
+    let text = values::text(raw)?;
+    if text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Ok(text);
+    }
+    Err(Refusal::new(
+        format!("{} has other characters than printable ASCII", raw.quoted()),
+        "write it as the provider gave it, without spaces",
+    ))
+}
+
+/// The user of basic authentication, which a colon would end.
+fn merchant_id(raw: &Raw) -> Result<String, Refusal> {
+    let word = word(raw)?;
+    if word.contains(':') {
+        return Err(Refusal::new(
+            "holds a colon",
+            "write the merchant's id alone; the secret goes where secret_env or secret_file says",
+        ));
+    }
+    Ok(word)
 }
 
 fn read_secret(reader: &mut Reader<'_>, scope: &AccountScope, line: usize) -> Result<SecretString, Fault> {
@@ -368,17 +412,12 @@ fn read_rate(reader: &mut Reader<'_>, scope: &AccountScope, known: Known) -> Opt
     (rate > 0).then_some(rate)
 }
 
-fn refuse_what_others_have(reader: &mut Reader<'_>, scope: &AccountScope, known: Known) {
-    let provider = name_of(known);
-    let foreign: BTreeSet<&str> = ONLY_FOR
-        .into_iter()
-        .filter(|(_, providers)| !providers.contains(&provider))
-        .map(|(name, _)| name)
-        .collect();
-    for name in foreign {
+fn refuse_what_others_have(reader: &mut Reader<'_>, scope: &AccountScope, who: &str) {
+    let foreign = ONLY_FOR.into_iter().filter(|(_, having)| !having.contains(&who));
+    for (name, _) in foreign {
         let key = scope.key(name);
         if let Some(found) = reader.find(&key) {
-            let wrong = format!("means nothing for {provider}");
+            let wrong = format!("means nothing for {who}");
             reader.fault(found.place, &key.shown, Refusal::new(wrong, "remove it"));
         }
     }

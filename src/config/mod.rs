@@ -14,6 +14,8 @@ mod environment;
 mod faults;
 mod file;
 mod reader;
+mod secrets;
+mod values;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -23,12 +25,13 @@ use secrecy::SecretString;
 
 use crate::telemetry;
 
-pub use account::{AccountConfig, ProviderConfig, ResolveModel};
+pub use account::{AccountConfig, ProviderConfig, ResolveAccess};
 pub use environment::{Environment, Variable};
 pub use faults::{ConfigFaults, Fault, Place, Warning};
 
 use file::{File, LARGEST_FILE};
-use reader::{Key, Reader, Refusal, listen_address, written_duration};
+use reader::{Key, Reader};
+use values::{Refusal, listen_address, written_duration};
 
 /// All settings of one process.
 #[derive(Debug, Clone)]

@@ -45,6 +45,14 @@ merchant_id = "400101010"
 secret_env = "AFTERPAY_SECRET"
 "#;
 
+const RESOLVE: &str = r#"
+[[account]]
+provider = "resolve"
+base_url = "https://app-sandbox.resolvepay.com/api"
+merchant_id = "m1"
+secret_env = "RESOLVE_SECRET"
+"#;
+
 #[test]
 fn without_any_source_the_defaults_are_in_force_and_nothing_is_wrong() {
     let (config, warnings) = Config::load(&Sources {
@@ -118,7 +126,6 @@ fn a_complete_file_is_read_into_plain_fields() {
         secret_env = "OPTTY_SECRET"
         require_shipping = true
         authorization_days = 30
-        other_writers = false
 
         [[account]]
         provider = "resolve"
@@ -152,9 +159,7 @@ fn a_complete_file_is_read_into_plain_fields() {
     };
     assert_eq!(afterpay.concurrency, 32);
     assert_eq!(afterpay.rate_per_minute, None);
-    assert!(afterpay.other_writers);
     assert_eq!(optty.authorization_days, Some(30));
-    assert!(!optty.other_writers);
     assert!(matches!(
         optty.provider,
         ProviderConfig::Optty {
@@ -164,13 +169,16 @@ fn a_complete_file_is_read_into_plain_fields() {
     ));
     assert_eq!(optty.secret().unwrap().expose_secret(), "s3cret-o");
     assert_eq!(resolve.rate_per_minute, Some(100), "what Resolve documents");
-    assert!(resolve.adopt_equal_captures);
     assert_eq!(
         resolve.provider,
-        ProviderConfig::Resolve {
-            model: ResolveModel::Charge,
-            bearer: true,
-            api_version: Some("2024-01".to_owned()),
+        ProviderConfig::ResolveCharge {
+            access: ResolveAccess {
+                bearer: true,
+                auth_url: None,
+                api_version: Some("2024-01".to_owned()),
+            },
+            adopt_equal_captures: true,
+            other_writers: true,
         }
     );
 }
@@ -379,6 +387,21 @@ fn each_fault_names_its_place_and_says_what_to_do() {
             ),
             &[],
             "capture.toml:4: account[afterpay/default].base_url: \"http://127.0.0.1.evil.example\" would send the credentials unencrypted; write https; http is taken for a loopback address only",
+        ),
+        (
+            RESOLVE.to_owned(),
+            &[],
+            "capture.toml:2: account[resolve/default].model: is missing; write model = \"order\" if the merchant has opted in to Resolve's orders, else \"charge\"",
+        ),
+        (
+            format!("{RESOLVE}model = 'order'\nother_writers = false"),
+            &[],
+            "capture.toml:8: account[resolve/default].other_writers: means nothing for resolve order; remove it",
+        ),
+        (
+            AFTERPAY.replace("400101010", "400101010:hunter2"),
+            &[],
+            "capture.toml:5: account[afterpay/default].merchant_id: holds a colon; write the merchant's id alone; the secret goes where secret_env or secret_file says",
         ),
         (
             "database_url = \"mysql://root:hunter2@db\"".into(),

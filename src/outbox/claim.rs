@@ -98,6 +98,7 @@ pub struct Ticket {
     pub(super) intent: IntentId,
     pub(super) fence: i32,
     pub(super) purpose: Purpose,
+    pub(super) provider: String,
 }
 
 impl Ticket {
@@ -119,6 +120,11 @@ impl Ticket {
     /// What it was claimed for.
     pub fn purpose(&self) -> Purpose {
         self.purpose
+    }
+
+    /// Its provider's name.
+    pub fn provider(&self) -> &str {
+        &self.provider
     }
 }
 
@@ -218,6 +224,7 @@ impl Outbox {
                 intent: id,
                 fence: row.fence,
                 purpose,
+                provider: row.provider.clone(),
             };
             let progress = row.progress.map(serde_json::from_value).transpose();
             let details = serde_json::from_value::<Details>(row.details);

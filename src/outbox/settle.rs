@@ -83,6 +83,11 @@ impl Settlement {
         self.ticket.lane
     }
 
+    /// Its provider's name.
+    pub fn provider(&self) -> &str {
+        &self.ticket.provider
+    }
+
     /// What it was claimed for.
     pub fn purpose(&self) -> Purpose {
         self.ticket.purpose

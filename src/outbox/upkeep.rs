@@ -60,4 +60,33 @@ impl Outbox {
         })
         .await?)
     }
+
+    /// Is there a shipment event or a release to look at? One cheap statement instead of two that write.
+    pub async fn releases_are_open(&self) -> Result<bool, OutboxError> {
+        Ok(sqlx::query_scalar!(
+            r#"select (exists (select from shipment_events where handled_at is null)
+                    or exists (select from releases where intent is null and next_try_at <= clock_now())) as "open!""#
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    /// Does a row wait that must be claimed with nothing else in flight?
+    pub async fn any_alone(&self, lanes: &[super::LaneId]) -> Result<bool, OutboxError> {
+        let lanes: Vec<i32> = lanes.iter().map(|lane| lane.0).collect();
+        Ok(sqlx::query_scalar!(
+            r#"select exists (select from ready where alone and lane = any ($1)) as "any!""#,
+            &lanes
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    /// Removes the rows of workers that died asleep, for which every insert would notify for ever.
+    pub async fn sweep_waiters(&self) -> Result<(), OutboxError> {
+        sqlx::query!("delete from waiters where since < clock_now() - interval '1 minute'")
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
 }

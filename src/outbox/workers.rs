@@ -37,10 +37,11 @@ pub struct Sleep {
 }
 
 impl Sleep {
-    /// Waits for a notification, at most so long. An error means that the connection is gone.
-    pub async fn wait(&mut self, at_most: Duration) -> Result<(), OutboxError> {
+    /// Waits for a notification, at most so long; true if one came. An error means that the connection is gone.
+    pub async fn wait(&mut self, at_most: Duration) -> Result<bool, OutboxError> {
         match tokio::time::timeout(at_most, self.listener.recv()).await {
-            Ok(Ok(_)) | Err(_) => Ok(()),
+            Ok(Ok(_)) => Ok(true),
+            Err(_) => Ok(false),
             Ok(Err(error)) => Err(error.into()),
         }
     }
@@ -103,10 +104,12 @@ impl Outbox {
         Ok(Sleep { listener })
     }
 
-    /// Says that this worker is about to sleep: from the commit of this on, inserts notify.
+    /// Says that this worker is about to sleep: from the commit of this on, inserts notify. Said again while it sleeps;
+    /// rows older than a minute are of workers that died asleep, and are swept by upkeep.
     pub async fn lie_down(&self, worker: Uuid) -> Result<(), OutboxError> {
         sqlx::query!(
-            "insert into waiters (worker, since) values ($1, clock_now()) on conflict (worker) do nothing",
+            "insert into waiters (worker, since) values ($1, clock_now()) 
+             on conflict (worker) do update set since = excluded.since",
             worker
         )
         .execute(&self.pool)

@@ -6,6 +6,21 @@
 //! the wire at most once, and classes the answer by a total match. It never retries, never sleeps, and never says
 //! "captured" but for the one shape that the provider documents for it.
 
+pub mod account;
+
+mod afterpay;
+mod answer;
+mod breakage;
+mod channel;
+mod gate;
+mod json;
+mod optty;
+mod resolve;
+mod resolve_charge;
+mod resolve_order;
+mod token;
+mod transport;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +29,9 @@ use chrono::{DateTime, Utc};
 use crate::clock::SendGuard;
 use crate::intent::{CaptureIntent, IdempotencyKey, KeyGeneration};
 use crate::outcome::{Failure, Observation, Outcome};
+
+pub use self::account::{AccountSettings, Model, SettingsError, build};
+pub use self::answer::{TLS, TOKEN_EXPIRED};
 
 /// What happens when a capture whose outcome is unknown is sent again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

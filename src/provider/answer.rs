@@ -1,0 +1,211 @@
+//! An answer as it came off the wire, and what every provider's answers have in common.
+//!
+//! Only few headers are kept, and the body only until it is classed. What a status says about the money without a look
+//! at the body is decided here once; what needs the provider's own words is decided by its adapter. One rule stands
+//! above both: **only the provider's own form of an answer may end an intent.** A page of HTML, an empty body or a text
+//! that breaks off speaks for whatever stands between, and such an answer ends nothing.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::json;
+use crate::outcome::{Class, Code, Evidence, Failure, printable_id};
+
+/// The headers that are looked at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Headers {
+    pub(super) content_type: Option<String>,
+    pub(super) date: Option<String>,
+    pub(super) retry_after: Option<String>,
+    pub(super) ratelimit_reset: Option<String>,
+    pub(super) ratelimit_remaining: Option<String>,
+    pub(super) correlation_id: Option<String>,
+    pub(super) cf_ray: Option<String>,
+}
+
+/// A whole answer: its body ended where it said it would.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: Headers,
+    pub(super) body: Vec<u8>,
+}
+
+/// How the account sends, as far as the classes depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Manner {
+    /// The provider recognises a repeat by its key, so "never reached the provider" may simply be sent again.
+    pub(super) keyed: bool,
+    /// A token is sent that may have run out, rather than a password that is wrong.
+    pub(super) bearer: bool,
+}
+
+/// A class with the code that goes with it.
+pub(super) type Verdict = (Class, Code);
+
+/// The code of a failed TLS handshake or certificate. Transient the first times; whoever sees it again and again with
+/// one account has a wrong address or certificate to mend.
+pub const TLS: &str = "tls";
+
+/// The code of a bearer token that was no longer taken. The next call mints a new one; if that is refused as well, the
+/// credentials are wrong.
+pub const TOKEN_EXPIRED: &str = "token_expired";
+
+impl Answer {
+    /// The body as JSON of that shape.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    /// Is this a page for people, as a proxy or a firewall shows it?
+    pub(super) fn is_page(&self) -> bool {
+        let html = |kind: &String| kind.to_ascii_lowercase().contains("text/html");
+        self.headers.content_type.as_ref().is_some_and(html) || self.body.trim_ascii_start().starts_with(b"<")
+    }
+
+    /// Did the provider itself speak, rather than something in front of it?
+    pub(super) fn is_from_provider(&self) -> bool {
+        let json = self.body.trim_ascii_start().starts_with(b"{");
+        json || (self.status < 500 && !self.is_page())
+    }
+
+    /// When the answer was given, by the provider's clock, else by ours.
+    pub(super) fn given_at(&self) -> DateTime<Utc> {
+        self.provider_time().unwrap_or_else(Utc::now)
+    }
+
+    fn provider_time(&self) -> Option<DateTime<Utc>> {
+        self.headers.date.as_deref().and_then(http_date)
+    }
+
+    /// How long the provider asks to wait: `Retry-After` in seconds or as a date, else, for a rate limit, the end of
+    /// its window in unix seconds. Unclamped; both dates are taken against the provider's own clock if it tells it.
+    fn retry_after(&self) -> Option<Duration> {
+        let until = |then: DateTime<Utc>| (then - self.given_at()).to_std().unwrap_or(Duration::ZERO);
+        let asked = self.headers.retry_after.as_deref().map(str::trim).and_then(|text| {
+            let seconds = text.parse::<u64>().ok().map(Duration::from_secs);
+            seconds.or_else(|| http_date(text).map(until))
+        });
+        let window_ends = || {
+            let reset = self.headers.ratelimit_reset.as_deref()?.trim().parse::<i64>().ok()?;
+            DateTime::from_timestamp(reset, 0).map(until)
+        };
+        match self.status {
+            429 => asked.or_else(window_ends),
+            _ => asked,
+        }
+    }
+
+    /// A failure that this answer means.
+    pub(super) fn failure(&self, (class, code): Verdict, evidence: Evidence) -> Failure {
+        Failure {
+            class,
+            code,
+            http_status: Some(self.status),
+            retry_after: self.retry_after(),
+            answered: self.is_from_provider(),
+            evidence,
+        }
+    }
+
+    /// Facts about this answer as evidence: its status, the ids by which the provider finds it again, its time, and
+    /// what the adapter adds.
+    pub(super) fn evidence<T: Serialize>(&self, facts: &T) -> Evidence {
+        #[derive(Serialize)]
+        struct Seen<'a, T> {
+            http_status: u16,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            date: Option<DateTime<Utc>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            correlation_id: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            cf_ray: Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            ratelimit_remaining: Option<String>,
+            #[serde(flatten)]
+            facts: &'a T,
+        }
+        json::evidence(&Seen {
+            http_status: self.status,
+            date: self.provider_time(),
+            correlation_id: self.headers.correlation_id.as_deref().map(printable_id),
+            cf_ray: self.headers.cf_ray.as_deref().map(printable_id),
+            ratelimit_remaining: self.headers.ratelimit_remaining.as_deref().map(word),
+            facts,
+        })
+    }
+
+    /// What the status alone says, where it does, about a capture. `None`: the body has the say (2xx, most 4xx).
+    /// `said` is the provider's own code, if the body has one.
+    pub(super) fn verdict_by_status(&self, manner: Manner, said: Option<&str>) -> Option<Verdict> {
+        let code = said.map_or_else(|| http_code(self.status), Code::new);
+        let ambiguous = (Class::Ambiguous, code.clone());
+        let verdict = match self.status {
+            200..=299 => return None,
+            300..=399 => (Class::Misconfigured, Code::new("redirect")),
+            401 if manner.bearer => (Class::Transient, Code::new(TOKEN_EXPIRED)),
+            403 if self.is_page() => (Class::Misconfigured, Code::new("firewall")),
+            401 | 403 => (Class::Misconfigured, code),
+            // 425 is not in the providers' documents; like 408 and 499 it is the word of something in front.
+            408 | 425 | 499 => ambiguous,
+            429 => (Class::RateLimited, code),
+            400..=499 => return None,
+            // The front could not reach the provider: with a key, simply again; without one, who knows what it reached.
+            503 | 521 | 523 | 525 | 526 if manner.keyed => (Class::Transient, code),
+            500..=599 => ambiguous,
+            0..=199 | 600..=u16::MAX => ambiguous,
+        };
+        Some(verdict)
+    }
+
+    /// What the answer to a read or to a marker says when it is not the thing asked for. Neither moves money, so nothing
+    /// here is ambiguous: what is not for us to mend may pass later.
+    pub(super) fn read_verdict(&self, manner: Manner) -> Verdict {
+        match self.status {
+            300..=399 => (Class::Misconfigured, Code::new("redirect")),
+            401 if manner.bearer => (Class::Transient, Code::new(TOKEN_EXPIRED)),
+            403 if self.is_page() => (Class::Misconfigured, Code::new("firewall")),
+            401 | 403 => (Class::Misconfigured, http_code(self.status)),
+            429 => (Class::RateLimited, http_code(429)),
+            200..=299 => (Class::Transient, unreadable(self)),
+            0..=199 | 400..=u16::MAX => (Class::Transient, http_code(self.status)),
+        }
+    }
+}
+
+// The body holds names and addresses: it is never shown.
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Answer({}, {} bytes)", self.status, self.body.len())
+    }
+}
+
+/// The code of a status that has no better name.
+pub(super) fn http_code(status: u16) -> Code {
+    Code::new(&format!("http_{status}"))
+}
+
+/// A word of the provider's for evidence: printable and short.
+pub(super) fn word(text: &str) -> String {
+    printable_id(text).chars().take(40).collect()
+}
+
+/// A time in the form that all providers use.
+pub(super) fn time(text: &str) -> Option<DateTime<Utc>> {
+    let time = DateTime::parse_from_rfc3339(text).ok()?;
+    Some(time.with_timezone(&Utc))
+}
+
+/// The code of a body that is not what the provider documents for its status: not JSON, or JSON of another shape.
+pub(super) fn unreadable(answer: &Answer) -> Code {
+    let json = serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body).is_ok();
+    Code::new(if json { "unexpected_shape" } else { "not_json" })
+}
+
+fn http_date(text: &str) -> Option<DateTime<Utc>> {
+    let date = DateTime::parse_from_rfc2822(text.trim()).ok()?;
+    Some(date.with_timezone(&Utc))
+}

@@ -1,0 +1,118 @@
+//! One account's line to its provider: base address, credentials, fixed headers, and the wire.
+//!
+//! The adapters say what is asked and class what is told. This is what they share: a token is fetched before the
+//! capture and dropped when the provider refuses it, and everything that one call does ends by one deadline.
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use tokio::time::Instant;
+
+use super::Call;
+use super::answer::{Answer, Manner};
+use super::token::{Authorization, Tokens};
+use super::transport::{Address, Method, Payload, Request, Transport};
+use crate::outcome::{Failure, Outcome};
+
+/// How an account proves who it is.
+#[derive(Debug)]
+pub(super) enum Credentials {
+    /// The whole header, built once.
+    Basic(Arc<SecretString>),
+    /// Tokens, minted as needed.
+    Bearer(Box<Tokens>),
+}
+
+/// One account's line.
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) transport: Transport,
+    pub(super) base: Address,
+    pub(super) host: String,
+    pub(super) credentials: Credentials,
+    pub(super) headers: Vec<(&'static str, String)>,
+    /// Does the provider recognise a repeat by its key?
+    pub(super) keyed: bool,
+}
+
+/// A capture that was answered, and until when its follow-up read may take.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) answer: Answer,
+    pub(super) deadline: Instant,
+}
+
+impl Channel {
+    /// What the classes of this account's answers depend on.
+    pub(super) fn manner(&self) -> Manner {
+        Manner {
+            keyed: self.keyed,
+            bearer: matches!(self.credentials, Credentials::Bearer(_)),
+        }
+    }
+
+    /// Posts a capture, once.
+    pub(super) async fn capture(&self, call: &Call<'_>, path: &[&str], body: Vec<u8>) -> Result<Told, Outcome> {
+        let address = self.base.of(path).map_err(Outcome::Failed)?;
+        if !call.guard.may_send() {
+            return Err(Outcome::NotSent);
+        }
+        let authorization = self.authorization().await.map_err(Outcome::Failed)?;
+        let deadline = self.transport.deadline();
+        let request = self.request(Method::Post, address, &authorization, Payload::Json(body));
+        let answer = self.transport.capture(request, call.guard, deadline).await?;
+        self.forget_refused(&answer, &authorization).await;
+        Ok(Told { answer, deadline })
+    }
+
+    /// Asks something that moves no money.
+    pub(super) async fn ask(&self, method: Method, path: &[&str], payload: Payload) -> Result<Answer, Failure> {
+        self.ask_until(method, path, payload, self.transport.deadline()).await
+    }
+
+    /// The same, within what is left of a call.
+    pub(super) async fn ask_until(
+        &self,
+        method: Method,
+        path: &[&str],
+        payload: Payload,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        let address = self.base.of(path)?;
+        let authorization = self.authorization().await?;
+        let request = self.request(method, address, &authorization, payload);
+        let answer = self.transport.ask(request, deadline).await?;
+        self.forget_refused(&answer, &authorization).await;
+        Ok(answer)
+    }
+
+    fn request<'a>(
+        &'a self,
+        method: Method,
+        address: Address,
+        authorization: &'a Authorization,
+        payload: Payload,
+    ) -> Request<'a> {
+        Request {
+            method,
+            address,
+            authorization: Some(authorization),
+            headers: &self.headers,
+            payload,
+        }
+    }
+
+    async fn authorization(&self) -> Result<Authorization, Failure> {
+        match &self.credentials {
+            Credentials::Basic(header) => Ok(header.clone()),
+            Credentials::Bearer(tokens) => tokens.bearer(&self.transport).await,
+        }
+    }
+
+    async fn forget_refused(&self, answer: &Answer, used: &Authorization) {
+        match &self.credentials {
+            Credentials::Bearer(tokens) if answer.status == 401 => tokens.drop_refused(used).await,
+            Credentials::Bearer(_) | Credentials::Basic(_) => {}
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! What Optty's answers say about our capture.
+//!
+//! The answer to a capture is `{captureReference, captureId, capturedAmount}`. The order's details list captures as
+//! `orderCaptures[]{captureId, amount, status, createdAt}` beside the order's own `status, amount, currency`
+//! (documentation). In the documented example `captureId` repeats the reference that was sent; whether it always does is
+//! not said. So a capture in the details is ours if it carries our reference, or the id that the answer to our own POST
+//! gave. One that carries neither may still be ours: it is taken for ours only if it was made after our send, has our
+//! amount, and no second capture of that amount fits into the order, so that it cannot be a sibling's. Otherwise the
+//! read says that it cannot tell.
+//!
+//! Errors are `{statusCode, message}` with free text; one status, 400, stands for everything.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::{Class, Code, Evidence, Failure, Observation, Outcome, Proof, Receipt, printable_id};
+use crate::provider::Call;
+use crate::provider::answer::{Answer, Manner, http_code, time, unreadable, word};
+use crate::provider::json::{Digits, Text};
+
+/// How far the provider's clock may be behind the database's (assumed).
+const SKEW: TimeDelta = TimeDelta::minutes(5);
+
+/// So many captures are kept as evidence.
+const CAPTURES_KEPT: usize = 8;
+
+/// What the answer to the POST says.
+pub(super) enum Told {
+    /// Taken: 2xx with our reference and our amount.
+    Accepted {
+        capture_id: String,
+        evidence: Evidence,
+    },
+    Failed(Failure),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Taken {
+    capture_reference: Option<Text>,
+    capture_id: Option<Text>,
+    captured_amount: Option<Digits>,
+    /// Of an error.
+    status_code: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Order {
+    merchant_reference: Option<Text>,
+    status: Option<String>,
+    amount: Option<Digits>,
+    currency: Option<String>,
+    order_captures: Option<Vec<Capture>>,
+    /// Of an error.
+    status_code: Option<Text>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Capture {
+    capture_id: Option<Text>,
+    /// Not in the documented example; believed where it is.
+    capture_reference: Option<Text>,
+    amount: Option<Digits>,
+    status: Option<String>,
+    created_at: Option<String>,
+}
+
+/// The details of an order, or whatever else came.
+pub(super) struct Details {
+    answer: Answer,
+    order: Option<Order>,
+    evidence: Evidence,
+}
+
+/// Classes the answer to our POST.
+pub(super) fn told(call: &Call<'_>, manner: Manner, answer: &Answer) -> Told {
+    let taken = answer.read::<Taken>();
+    let evidence = taken_evidence(answer, taken.as_ref());
+    let verdict = match answer.verdict_by_status(manner, None) {
+        Some(verdict) => verdict,
+        None => match (answer.status, &taken) {
+            (200 | 201, Some(taken)) => match taken.fit(call) {
+                Ok(capture_id) => return Told::Accepted { capture_id, evidence },
+                Err(code) => (Class::Ambiguous, Code::new(code)),
+            },
+            (200 | 201, None) => (Class::Ambiguous, unreadable(answer)),
+            (200..=299, _) => (Class::Ambiguous, http_code(answer.status)),
+            // Below: only in the provider's own form. Never by the message.
+            (_, None) => (Class::Ambiguous, unreadable(answer)),
+            (_, Some(error)) if error.status_code.is_none() => (Class::Ambiguous, unreadable(answer)),
+            (400 | 409 | 422, Some(_)) => (Class::MaybeDone, http_code(answer.status)),
+            (404, Some(_)) => (Class::Rejected, Code::new("not_found")),
+            (_, Some(_)) => (Class::Rejected, Code::new("unclassified")),
+        },
+    };
+    Told::Failed(answer.failure(verdict, evidence))
+}
+
+impl Taken {
+    /// The capture's id, if reference and amount are ours.
+    fn fit(&self, call: &Call<'_>) -> Result<String, &'static str> {
+        let reference = call.intent.id.reference();
+        let (Some(sent), Some(id), Some(amount)) = (&self.capture_reference, &self.capture_id, &self.captured_amount)
+        else {
+            return Err("unexpected_shape");
+        };
+        if sent.as_str() != reference {
+            return Err("wrong_reference");
+        }
+        if amount.money(call.intent.amount.currency) != Some(call.intent.amount) {
+            return Err("wrong_amount");
+        }
+        Ok(id.as_str().to_owned())
+    }
+}
+
+/// The outcome of an accepted capture, after a look at the details.
+pub(super) fn settled(
+    call: &Call<'_>,
+    capture_id: String,
+    accepted: Evidence,
+    details: Result<Details, Failure>,
+) -> Outcome {
+    let Ok(details) = details else {
+        return Outcome::Accepted { evidence: accepted };
+    };
+    let order = match &details.order {
+        Some(order) if details.answer.status < 300 && order.is(call) && order.currency_fits(call) => order,
+        Some(_) | None => return Outcome::Accepted { evidence: accepted },
+    };
+    let known = |capture: &&Capture| capture.carries(&call.intent.id.reference()) || capture.carries(&capture_id);
+    let mut ours = order.captures().filter(known);
+    match (ours.next(), ours.next()) {
+        (Some(capture), None) if capture.succeeded() && capture.amount_fits(call) => {
+            Outcome::Captured(capture.receipt(call, Proof::Answer, details.evidence))
+        }
+        // Pending, not shown yet, or something that a read has to judge: taken, and not to be sent again.
+        (Some(_), _) => Outcome::Accepted {
+            evidence: details.evidence,
+        },
+        (None, _) => Outcome::Accepted { evidence: accepted },
+    }
+}
+
+/// What a read shows.
+pub(super) fn observe(call: &Call<'_>, manner: Manner, details: &Details) -> Observation {
+    let evidence = details.evidence.clone();
+    let contradicts = |code: &str| Observation::Contradicts {
+        code: Code::new(code),
+        evidence: details.evidence.clone(),
+    };
+    let answer = &details.answer;
+    let order = match (answer.status, &details.order) {
+        // `POST …/details` answers like any other POST of its framework, with 200 or 201.
+        (200 | 201, Some(order)) if order.merchant_reference.is_some() => order,
+        (404, Some(error)) if error.status_code.is_some() => {
+            return Observation::Closed {
+                code: Code::new("not_found"),
+                evidence,
+            };
+        }
+        _ => return Observation::Failed(answer.failure(answer.read_verdict(manner), evidence)),
+    };
+    if !order.is(call) {
+        return contradicts("wrong_payment");
+    }
+    if !order.currency_fits(call) {
+        return contradicts("wrong_currency");
+    }
+    let reference = call.intent.id.reference();
+    let mut ours = order.captures().filter(|capture| capture.carries(&reference));
+    match (ours.next(), ours.next()) {
+        (Some(_), Some(_)) => return contradicts("several_captures"),
+        (Some(capture), None) if !capture.amount_fits(call) => return contradicts("wrong_amount"),
+        (Some(capture), None) => return capture.story(call, Proof::Reference, evidence),
+        (None, _) => {}
+    }
+    let mut candidates = order.captures().filter(|capture| capture.may_be(call));
+    match (candidates.next(), candidates.next()) {
+        (Some(capture), None) if order.has_room_for_one(call) && capture.made_after_send(call) => {
+            capture.story(call, Proof::SoleWriter, evidence)
+        }
+        (Some(_), _) => contradicts("no_reference"),
+        (None, _) => order.without_ours(evidence),
+    }
+}
+
+impl Details {
+    pub(super) fn of(call: &Call<'_>, answer: Answer) -> Details {
+        let order = answer.read::<Order>();
+        let evidence = order_evidence(call, &answer, order.as_ref());
+        Details {
+            answer,
+            order,
+            evidence,
+        }
+    }
+}
+
+impl Order {
+    fn is(&self, call: &Call<'_>) -> bool {
+        self.merchant_reference
+            .as_ref()
+            .is_some_and(|reference| reference.as_str() == call.intent.payment_id)
+    }
+
+    fn currency_fits(&self, call: &Call<'_>) -> bool {
+        let ours = call.intent.amount.currency.code();
+        self.currency
+            .as_deref()
+            .is_none_or(|currency| currency.eq_ignore_ascii_case(ours))
+    }
+
+    fn captures(&self) -> impl Iterator<Item = &Capture> {
+        self.order_captures.iter().flatten()
+    }
+
+    /// Can the order hold our amount once, but not twice? Then a capture of that amount has no twin.
+    fn has_room_for_one(&self, call: &Call<'_>) -> bool {
+        let ours = call.intent.amount;
+        // A surcharge, which is not shown, comes on top of the order's amount: only "everything" is sure to fit once.
+        let whole = self.amount.as_ref().and_then(|amount| amount.money(ours.currency));
+        let whole = whole.is_some_and(|whole| whole.minor > 0 && ours.minor >= whole.minor);
+        let authorised = call.intent.authorized_minor;
+        whole || authorised.is_some_and(|authorised| ours.minor.saturating_mul(2) > authorised)
+    }
+
+    fn without_ours(&self, evidence: Evidence) -> Observation {
+        match self.status.as_deref() {
+            Some(ended @ ("DECLINED" | "FAILED" | "CANCELED" | "CANCELLED" | "EXPIRED" | "VOIDED")) => {
+                Observation::Closed {
+                    code: Code::new(ended),
+                    evidence,
+                }
+            }
+            // How much is open is not told: a surcharge counts too and is not shown.
+            Some(_) | None => Observation::NotCaptured {
+                open_minor: None,
+                evidence,
+            },
+        }
+    }
+}
+
+impl Capture {
+    fn carries(&self, id: &str) -> bool {
+        let is = |text: &Option<Text>| text.as_ref().is_some_and(|text| text.as_str() == id);
+        is(&self.capture_reference) || is(&self.capture_id)
+    }
+
+    fn amount_fits(&self, call: &Call<'_>) -> bool {
+        let ours = call.intent.amount;
+        self.amount
+            .as_ref()
+            .is_some_and(|amount| amount.money(ours.currency) == Some(ours))
+    }
+
+    fn succeeded(&self) -> bool {
+        self.status.as_deref() == Some("SUCCESSFUL")
+    }
+
+    fn created(&self) -> Option<DateTime<Utc>> {
+        self.created_at.as_deref().and_then(time)
+    }
+
+    /// Money without a reference, with our amount, and not surely from before our first send.
+    fn may_be(&self, call: &Call<'_>) -> bool {
+        let in_time = match (call.first_sent_at, self.created()) {
+            (Some(sent), Some(created)) => created >= sent - SKEW,
+            (Some(_), None) => true,
+            (None, _) => false,
+        };
+        self.capture_reference.is_none() && !self.was_refused() && self.amount_fits(call) && in_time
+    }
+
+    fn was_refused(&self) -> bool {
+        matches!(
+            self.status.as_deref(),
+            Some("DECLINED" | "FAILED" | "CANCELED" | "CANCELLED")
+        )
+    }
+
+    fn made_after_send(&self, call: &Call<'_>) -> bool {
+        let order = call.first_sent_at.zip(self.created());
+        order.is_some_and(|(sent, created)| created >= sent - SKEW)
+    }
+
+    /// What the state of our capture means. Seen: INITIATED, PENDING, SUCCESSFUL, DECLINED, FAILED, CANCELED.
+    fn story(&self, call: &Call<'_>, proof: Proof, evidence: Evidence) -> Observation {
+        match self.status.as_deref() {
+            Some("SUCCESSFUL") => Observation::Captured(self.receipt(call, proof, evidence)),
+            Some("INITIATED" | "PENDING") => Observation::Pending { evidence },
+            Some(refused) if self.was_refused() => Observation::Declined {
+                code: Code::new(refused),
+                evidence,
+            },
+            Some(_) | None => Observation::Contradicts {
+                code: Code::new("unknown_state"),
+                evidence,
+            },
+        }
+    }
+
+    fn receipt(&self, call: &Call<'_>, proof: Proof, evidence: Evidence) -> Receipt {
+        let id = self
+            .capture_id
+            .as_ref()
+            .map(|id| printable_id(id.as_str()))
+            .filter(|id| !id.is_empty());
+        Receipt {
+            provider_capture_id: id.unwrap_or_else(|| call.intent.id.reference()),
+            amount: call.intent.amount,
+            captured_at: self.created(),
+            proof,
+            evidence,
+        }
+    }
+}
+
+/// The white list of the answer to the POST: reference, id, amount. No message.
+fn taken_evidence(answer: &Answer, taken: Option<&Taken>) -> Evidence {
+    #[derive(Serialize)]
+    struct Facts {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        capture_reference: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        capture_id: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        captured_amount: Option<String>,
+    }
+    let text = |field: fn(&Taken) -> &Option<Text>| {
+        taken
+            .and_then(|taken| field(taken).as_ref())
+            .map(|text| word(text.as_str()))
+    };
+    answer.evidence(&Facts {
+        capture_reference: text(|taken| &taken.capture_reference),
+        capture_id: text(|taken| &taken.capture_id),
+        captured_amount: taken
+            .and_then(|taken| taken.captured_amount.as_ref())
+            .map(Digits::shown),
+    })
+}
+
+/// The white list of the details: states, ids, amounts and times.
+fn order_evidence(call: &Call<'_>, answer: &Answer, order: Option<&Order>) -> Evidence {
+    #[derive(Serialize)]
+    struct Facts {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        status: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        amount: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        currency: Option<String>,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        captures: Vec<CaptureFacts>,
+    }
+    #[derive(Serialize)]
+    struct CaptureFacts {
+        ours: bool,
+        id: Option<String>,
+        status: Option<String>,
+        amount: Option<String>,
+        created: Option<DateTime<Utc>>,
+    }
+    let reference = call.intent.id.reference();
+    let mut captures: Vec<CaptureFacts> = order
+        .into_iter()
+        .flat_map(Order::captures)
+        .map(|capture| CaptureFacts {
+            ours: capture.carries(&reference),
+            id: capture.capture_id.as_ref().map(|id| word(id.as_str())),
+            status: capture.status.as_deref().map(word),
+            amount: capture.amount.as_ref().map(Digits::shown),
+            created: capture.created(),
+        })
+        .collect();
+    captures.sort_by_key(|capture| !capture.ours);
+    captures.truncate(CAPTURES_KEPT);
+    answer.evidence(&Facts {
+        status: order.and_then(|order| order.status.as_deref()).map(word),
+        amount: order.and_then(|order| order.amount.as_ref()).map(Digits::shown),
+        currency: order.and_then(|order| order.currency.as_deref()).map(word),
+        captures,
+    })
+}
