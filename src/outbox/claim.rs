@@ -188,6 +188,7 @@ impl Outbox {
         let lanes = serde_json::to_value(request.lanes).unwrap_or_default();
         let lease_ms = i64::try_from(request.lease_for.as_millis()).unwrap_or(i64::MAX);
         let batch = i32::try_from(request.batch).unwrap_or(i32::MAX);
+        let warnings = super::doubt::warnings();
         let rows = repeating(|| {
             sqlx::query!(
                 r#"select slot as "slot!", lane as "lane!: LaneId", purpose as "purpose!", fence as "fence!",
@@ -209,6 +210,9 @@ impl Outbox {
             .fetch_all(&self.pool)
         })
         .await?;
+        if super::doubt::warnings() != warnings {
+            return Err(OutboxError::NotDurable);
+        }
 
         let mut claimed = Claimed::default();
         for row in rows {
