@@ -11,50 +11,21 @@
 //! - A tainted intent (an earlier attempt was ambiguous) takes a refusal for the possible echo of its own success.
 //! - Nothing is sent from the deadline's margin on.
 
+mod schedule;
+
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::outcome::{Class, Code, Evidence, Failure, Outcome, Receipt};
 use crate::progress::Progress;
 use crate::provider::{Abilities, Repeat};
 
-/// The settings of retry and verification.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    /// Ceiling of the first delay. Default 2 s: most brown-outs are shorter.
-    pub initial: Duration,
-    /// By how much the ceiling grows with each attempt, in thousandths. Default 2000 (doubles).
-    pub multiplier_thousandths: u32,
-    /// The largest ceiling. Default 15 min: several tries fit in the shortest authorisation seen (36 h).
-    pub max: Duration,
-    /// Capture POSTs that may be spent. Default 12.
-    pub attempts: i16,
-    /// Least time between two quiet reads. Default 10 min: reads may come from a search index that lags.
-    pub verify_quiet: Duration,
-    /// How long before the authorisation ends we stop sending. Default 15 min.
-    pub deadline_margin: Duration,
-}
+use self::schedule::before_deadline;
+pub use self::schedule::{
+    Policy, RATE_LIMITED_DEFAULT, RETRY_AFTER_LEAST, RETRY_AFTER_MOST, Wait, ceiling, clamp_retry_after, delta,
+};
 
-impl Default for Policy {
-    fn default() -> Policy {
-        Policy {
-            initial: Duration::from_secs(2),
-            multiplier_thousandths: 2000,
-            max: Duration::from_secs(15 * 60),
-            attempts: 12,
-            verify_quiet: Duration::from_secs(10 * 60),
-            deadline_margin: Duration::from_secs(15 * 60),
-        }
-    }
-}
-
-/// The bounds put on what a provider asks us to wait.
-pub const RETRY_AFTER_LEAST: Duration = Duration::from_secs(1);
-/// See [`RETRY_AFTER_LEAST`].
-pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(3600);
-/// What we wait when a provider says 429 and not for how long.
-pub const RATE_LIMITED_DEFAULT: Duration = Duration::from_secs(30);
 /// How long an earlier send may be "still running" before we read instead of asking again.
 pub const IN_PROGRESS_MOST: Duration = Duration::from_secs(600);
 /// After how many TLS failures (or firewall pages) in a row the lane is ours to fix.
@@ -99,45 +70,6 @@ impl DeadReason {
             DeadReason::Poison => "poison",
         }
     }
-}
-
-/// A delay: exact, or drawn with full jitter from nothing up to a ceiling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
-    /// Not at all.
-    None,
-    /// Just so long.
-    Exactly(Duration),
-    /// Full jitter: anything up to this, so that many that failed together do not come back together.
-    UpTo(Duration),
-}
-
-impl Wait {
-    /// The delay to use now. Randomness lives here and nowhere else in this module.
-    pub fn draw(self) -> Duration {
-        match self {
-            Wait::None => Duration::ZERO,
-            Wait::Exactly(delay) => delay,
-            Wait::UpTo(ceiling) => full_jitter(ceiling),
-        }
-    }
-}
-
-/// Uniform in [0, ceiling]. The crate draws from `interval ± factor × interval`: half the ceiling, and a factor of one.
-fn full_jitter(ceiling: Duration) -> Duration {
-    use backoff::backoff::Backoff;
-    let half = ceiling / 2;
-    let mut schedule = backoff::ExponentialBackoff {
-        current_interval: half,
-        initial_interval: half,
-        randomization_factor: 1.0,
-        multiplier: 1.0,
-        max_interval: half,
-        // The crate gives up after 15 minutes by default; giving up is decided here, by attempts and deadline.
-        max_elapsed_time: None,
-        ..backoff::ExponentialBackoff::default()
-    };
-    schedule.next_backoff().unwrap_or(ceiling).min(ceiling)
 }
 
 /// What becomes of the intent.
@@ -230,24 +162,6 @@ impl Situation<'_> {
             Repeat::UniqueReference | Repeat::Nothing => false,
         }
     }
-}
-
-/// A duration on the wall clock, saturating.
-pub fn delta(span: Duration) -> TimeDelta {
-    TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)
-}
-
-/// The ceiling of the delay before the attempt after `attempts` failed ones.
-pub fn ceiling(policy: &Policy, attempts: i16) -> Duration {
-    let mut ms = policy.initial.as_millis();
-    let most = policy.max.as_millis();
-    for _ in 1..attempts.clamp(1, 64) {
-        ms = ms.saturating_mul(u128::from(policy.multiplier_thousandths)) / 1000;
-        if ms >= most {
-            break;
-        }
-    }
-    Duration::from_millis(u64::try_from(ms.min(most)).unwrap_or(u64::MAX))
 }
 
 /// The class of a failure, seen with what is behind the intent: taint turns refusals into questions, and a gateway's
@@ -451,24 +365,6 @@ fn again(progress: &Progress, wait: Wait) -> Disposition {
     } else {
         Disposition::Retry(wait)
     }
-}
-
-/// A wait that would sleep past the last send is cut to half of what is left, so that one more try fits.
-fn before_deadline(wait: Wait, situation: &Situation<'_>) -> Wait {
-    let Some(last) = situation.last_send() else { return wait };
-    let left = (last - situation.now).to_std().unwrap_or_default() / 2;
-    match wait {
-        Wait::None => Wait::None,
-        Wait::Exactly(delay) => Wait::Exactly(delay.min(left)),
-        Wait::UpTo(ceiling) => Wait::UpTo(ceiling.min(left)),
-    }
-}
-
-/// What a provider asked us to wait, within [`RETRY_AFTER_LEAST`] and [`RETRY_AFTER_MOST`].
-pub fn clamp_retry_after(asked: Option<Duration>) -> Duration {
-    asked
-        .unwrap_or(RATE_LIMITED_DEFAULT)
-        .clamp(RETRY_AFTER_LEAST, RETRY_AFTER_MOST)
 }
 
 #[cfg(test)]
