@@ -21,6 +21,9 @@ pub struct Policy {
     pub verify_quiet: Duration,
     /// How long before the authorisation ends we stop sending. Default 15 min.
     pub deadline_margin: Duration,
+    /// What one call may take in all. Default 85 s (connect 10, read 70, and 5 around them). A request whose answer we did
+    /// not get, however early the connection broke, may be executed until then.
+    pub longest_call: Duration,
 }
 
 impl Default for Policy {
@@ -32,6 +35,7 @@ impl Default for Policy {
             attempts: 12,
             verify_quiet: Duration::from_secs(10 * 60),
             deadline_margin: Duration::from_secs(15 * 60),
+            longest_call: Duration::from_secs(85),
         }
     }
 }
@@ -87,12 +91,17 @@ pub fn delta(span: Duration) -> TimeDelta {
     TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)
 }
 
-/// The ceiling of the delay before the attempt after `attempts` failed ones.
+/// That long after an instant, or the end of time.
+pub fn later(at: DateTime<Utc>, span: Duration) -> DateTime<Utc> {
+    at.checked_add_signed(delta(span)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// The ceiling of the delay before the attempt after `attempts` failed ones. Never nothing, and never less than before.
 pub fn ceiling(policy: &Policy, attempts: i16) -> Duration {
-    let mut ms = policy.initial.as_millis();
-    let most = policy.max.as_millis();
+    let mut ms = policy.initial.as_millis().max(1);
+    let most = policy.max.as_millis().max(1);
     for _ in 1..attempts.clamp(1, 64) {
-        ms = ms.saturating_mul(u128::from(policy.multiplier_thousandths)) / 1000;
+        ms = ms.saturating_mul(u128::from(policy.multiplier_thousandths.max(1000))) / 1000;
         if ms >= most {
             break;
         }
@@ -100,10 +109,12 @@ pub fn ceiling(policy: &Policy, attempts: i16) -> Duration {
     Duration::from_millis(u64::try_from(ms.min(most)).unwrap_or(u64::MAX))
 }
 
-/// A wait that would sleep past the last send is cut to half of what is left, so that one more try fits.
-pub(super) fn before_deadline(wait: Wait, situation: &Situation<'_>) -> Wait {
+/// A wait that would sleep past the last send is cut to half of what is left, so that one more try fits; but
+/// not to less than a second, or the last tries would fall over each other.
+pub(crate) fn before_deadline(wait: Wait, situation: &Situation<'_>) -> Wait {
     let Some(last) = situation.last_send() else { return wait };
     let left = (last - situation.now).to_std().unwrap_or_default() / 2;
+    let left = left.max(Duration::from_secs(1));
     match wait {
         Wait::None => Wait::None,
         Wait::Exactly(delay) => Wait::Exactly(delay.min(left)),
