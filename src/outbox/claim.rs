@@ -11,6 +11,7 @@ use super::{LaneId, Outbox, OutboxError, REQUEST_FORMAT, repeating};
 use crate::intent::{CaptureIntent, Currency, Details, IntentId, Lane, Money, Shipping};
 use crate::outcome::{Code, Evidence, Proof, Receipt};
 use crate::progress::Progress;
+use crate::provider::Siblings;
 
 /// What an intent is claimed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -149,8 +150,8 @@ pub struct Claim {
     pub authorized_minor: Option<i64>,
     /// What siblings have captured, or may have.
     pub committed_minor: i64,
-    /// The outcome of a sibling was left to a person.
-    pub sibling_undecided: bool,
+    /// What siblings did at the provider.
+    pub siblings: Siblings,
 }
 
 /// A row that this version cannot make sense of. It is settled as dead, and blocks nobody.
@@ -197,7 +198,8 @@ impl Outbox {
                           amount_minor as "amount_minor!", currency as "currency!", authorized_minor, authorization_expires_at,
                           details as "details!", traceparent, created_at as "created_at!",
                           company, method, tracking_number, progress, cancel_requested as "cancel_requested!", late,
-                          authorized_known_minor, committed_minor as "committed_minor!", sibling_undecided as "sibling_undecided!"
+                          authorized_known_minor, committed_minor as "committed_minor!", sibling_undecided as "sibling_undecided!",
+                          sibling_captures as "sibling_captures!"
                    from claim($1, $2, $3, $4, $5, $6, $7)"#,
                 request.lease,
                 request.worker,
@@ -294,7 +296,10 @@ impl Outbox {
                 late_receipt,
                 authorized_minor: row.authorized_known_minor,
                 committed_minor: row.committed_minor,
-                sibling_undecided: row.sibling_undecided,
+                siblings: Siblings {
+                    capture_ids: row.sibling_captures,
+                    undecided: row.sibling_undecided,
+                },
             });
         }
         Ok(claimed)

@@ -100,6 +100,12 @@ impl Address {
     }
 }
 
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
 const SEGMENT: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -157,6 +163,10 @@ pub(super) struct Transport {
 impl Transport {
     /// `None` if the user agent cannot be a header, or this machine has no root certificates.
     pub(super) fn new(settings: Settings) -> Option<Transport> {
+        // The client has no cryptography of its own and panics without any. Whoever started us may have chosen one.
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            let _lost_a_race = rustls::crypto::ring::default_provider().install_default();
+        }
         let user_agent = HeaderValue::from_str(&settings.user_agent).ok()?;
         let client = Client::builder()
             .user_agent(user_agent)

@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Writers;
-use crate::intent::Money;
+use crate::intent::{Currency, Money};
 use crate::outcome::{Class, Code, Evidence, Failure, Observation, Outcome, Proof, Receipt, printable_id};
 use crate::provider::Call;
 use crate::provider::answer::{Answer, Manner, time, unreadable, word};
@@ -244,11 +244,13 @@ impl Charge {
 }
 
 impl Invoice {
-    /// The invoice of that id, if this answer is it.
+    /// The invoice of that id, if this answer is it and its amount can be read.
     pub(super) fn of(id: &str, answer: &Answer) -> Option<Invoice> {
         let invoice: Invoice = (answer.status == 200).then(|| answer.read()).flatten()?;
+        let dollars = Currency::from_code(CURRENCY)?;
+        invoice.amount_due.as_ref()?.money(dollars)?;
         let same = invoice.id.as_ref().is_some_and(|shown| shown.as_str() == id);
-        (same && invoice.amount_due.is_some()).then_some(invoice)
+        same.then_some(invoice)
     }
 
     fn fits(&self, call: &Call<'_>) -> bool {
