@@ -18,6 +18,8 @@ mod optty;
 mod resolve;
 mod resolve_charge;
 mod resolve_order;
+#[cfg(test)]
+mod samples;
 mod token;
 mod transport;
 

@@ -131,10 +131,10 @@ pub(super) fn judge(
     let Some(captured) = captured else {
         return contradicts("no_capture_time", evidence);
     };
-    if captured < sent - SKEW {
+    if sent - captured > SKEW {
         return adopt(evidence);
     }
-    if captured > answer.given_at() + SKEW {
+    if captured - answer.given_at() > SKEW {
         return contradicts("captured_in_the_future", evidence);
     }
     if !equal {
