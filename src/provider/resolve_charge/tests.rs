@@ -220,7 +220,10 @@ fn a_capture_from_before_our_first_send_is_not_ours_unless_it_is_adopted() {
             "captured sole_writer"
         );
         assert_eq!(read_as(&intent(ID), ADOPTING, body, Some("9.99"), sent), "foreign");
-        assert_eq!(read_as(&intent(ID), ADOPTING, body, None, sent), "foreign");
+        assert_eq!(
+            read_as(&intent(ID), ADOPTING, body, None, sent),
+            "failed transient no_invoice"
+        );
     }
 }
 
@@ -237,7 +240,7 @@ fn a_capture_after_our_first_send_is_ours_with_our_amount_when_nobody_else_write
     );
     assert_eq!(
         read_as(&intent(ID), ALONE, &within, None, true),
-        "contradicts no_invoice"
+        "failed transient no_invoice"
     );
     let clock_behind = charge(Some(ago(60 + 299)), "{}");
     assert_eq!(
@@ -248,6 +251,11 @@ fn a_capture_after_our_first_send_is_ours_with_our_amount_when_nobody_else_write
     assert_eq!(
         read_as(&intent(ID), ALONE, &clock_far_behind, Some("10"), true),
         "foreign"
+    );
+    let canceled = within.replace("\"canceled\":false", "\"canceled\":true");
+    assert_eq!(
+        read_as(&intent(ID), ALONE, &canceled, Some("10"), true),
+        "contradicts contradictory"
     );
     let future = charge(Some(Utc::now() + TimeDelta::minutes(6)), "{}");
     assert_eq!(
