@@ -8,9 +8,9 @@
 //! client's error looks like. If it opened, the outcome is unknown, whatever the error looks like. The error's own story,
 //! read from its types and never from its text, only gives the failure its code.
 //!
-//! Time: `connect_timeout` for name, TCP and TLS; `read_timeout` from the moment the body left until the head of the
-//! answer, and between any two pieces of its body; and the two together as the deadline of the whole call, so that an
-//! answer that trickles cannot outlast a lease. Afterpay documents 10 s and 70 s; the others document nothing.
+//! Time: `connect_timeout` for name, TCP and TLS; for a capture `read_timeout` from the moment its body left until the
+//! head of the answer; `read_timeout` between any two pieces of a body; and the two together as the deadline of the whole
+//! call, so that an answer that trickles cannot outlast a lease. Afterpay documents 10 s and 70 s; the others document nothing.
 
 use std::error::Error as _;
 use std::io;
@@ -262,22 +262,24 @@ impl Transport {
         deadline: Instant,
     ) -> Result<reqwest::Response, Break> {
         let mut answer = std::pin::pin!(self.client.execute(built));
-        let mut patience = deadline.min(Instant::now() + self.read_timeout);
+        let mut patience = match gate {
+            Some(_) => deadline.min(Instant::now() + self.read_timeout),
+            None => deadline,
+        };
         loop {
             match timeout_at(patience, answer.as_mut()).await {
                 Ok(told) => return told.map_err(|error| Break::new(cause_of(&error))),
                 Err(_) if patience >= deadline => return Err(Break::new(Cause::Timeout)),
                 Err(_) => {}
             }
-            let next = match gate.map(Gate::passed) {
+            let extended = match gate.map(Gate::passed) {
                 Some(Passed::Body(left_at)) => deadline.min(left_at + self.read_timeout),
-                Some(Passed::NotYet | Passed::LeaseLapsed | Passed::Withdrawn) => deadline,
-                None => patience,
+                Some(Passed::NotYet | Passed::LeaseLapsed | Passed::Withdrawn) | None => deadline,
             };
-            if next <= patience {
+            if extended <= patience {
                 return Err(Break::new(Cause::Timeout));
             }
-            patience = next;
+            patience = extended;
         }
     }
 

@@ -76,6 +76,30 @@ async fn an_answer_just_within_the_time_out_is_believed() {
 }
 
 #[tokio::test]
+async fn a_connection_that_does_not_stand_in_time_is_transient() {
+    for model in MODELS {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let _filler = tokio::net::TcpStream::connect(address).await.unwrap();
+        for (connect_ms, read_ms) in [(100, 5000), (100, 50)] {
+            let mut settings = crate::models::settings(model, address);
+            settings.connect_timeout = Duration::from_millis(connect_ms);
+            settings.read_timeout = Duration::from_millis(read_ms);
+            let intent = crate::models::intent(model);
+            let provider = crate::models::adapter(settings);
+            let failure = failure(provider.capture(&crate::models::call(&intent)).await);
+            assert_eq!(
+                (failure.class, failure.code.as_str()),
+                (Class::Transient, "connect_timeout"),
+                "{model:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_read_time_out_counts_from_the_sent_body_and_not_from_the_connection() {
     // A full queue delays the connection by a second; the answer then takes longer than what is left of one read time-out
     // counted from the start.

@@ -290,7 +290,7 @@ impl Capture {
     /// Money without a reference, with our amount, and not surely from before our first send.
     fn may_be(&self, call: &Call<'_>) -> bool {
         let in_time = match (call.first_sent_at, self.created()) {
-            (Some(sent), Some(created)) => created >= sent - SKEW,
+            (Some(sent), Some(created)) => sent - created <= SKEW,
             (Some(_), None) => true,
             (None, _) => false,
         };
