@@ -16,6 +16,7 @@
 mod captures;
 mod claim;
 mod dead_letters;
+mod doubt;
 mod events;
 mod health;
 mod lanes;
@@ -34,6 +35,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 pub use captures::{AttemptRow, CaptureRow, Enqueued, HeldRelease, TimelineEntry};
 pub use claim::{Claim, ClaimRequest, Claimed, LaneRequest, Purpose, Ticket, Unreadable};
 pub use dead_letters::{AuditStamp, DeadGroup, DeadLetter, Replayed, Resolved};
+pub use doubt::CommitDoubts;
 pub use events::{Event, Page};
 pub use health::{Backlog, Check, DoctorFacts, LaneBacklog};
 pub use lanes::{LaneId, LaneRow};
@@ -65,6 +67,9 @@ pub enum OutboxError {
     /// A statement failed.
     #[error(transparent)]
     Sql(#[from] sqlx::Error),
+    /// A commit was answered with a warning: it is not known to survive a fail-over.
+    #[error("a claim was committed with a warning (a cancelled wait for the standby?): it is not known to be durable")]
+    NotDurable,
     /// What came back makes no sense to this version.
     #[error("the database gave {what}, which this version does not understand")]
     NotUnderstood {
@@ -74,10 +79,10 @@ pub enum OutboxError {
 }
 
 impl OutboxError {
-    /// Was the connection lost, so that nobody knows whether the statement took effect?
+    /// Was the connection lost (or the commit doubtful), so that nobody knows whether the statement took effect?
     pub fn is_connection_lost(&self) -> bool {
         match self {
-            OutboxError::Unreachable { .. } => true,
+            OutboxError::Unreachable { .. } | OutboxError::NotDurable => true,
             OutboxError::Sql(error) => is_connection_error(error),
             OutboxError::Url(_) | OutboxError::Schema(_) | OutboxError::NotUnderstood { .. } => false,
         }
