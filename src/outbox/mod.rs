@@ -29,6 +29,7 @@ use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 pub use captures::{AttemptRow, CaptureRow, Enqueued, HeldRelease, TimelineEntry};
@@ -172,15 +173,16 @@ impl Outbox {
     /// Connects. Fails with [`OutboxError::Unreachable`] if nobody answers.
     pub async fn connect(settings: &ConnectSettings) -> Result<Outbox, OutboxError> {
         let outbox = Outbox::connect_lazily(settings)?;
-        outbox
-            .pool
-            .acquire()
-            .await
-            .map(drop)
-            .map_err(|source| OutboxError::Unreachable {
+        // Not through the pool: it takes a refused connection for a server that is just starting, tries again until its
+        // time is up, and then tells of the time and not of the cause.
+        let alone = tokio::time::timeout(settings.acquire_timeout, outbox.connect_alone());
+        let connection = alone.await.unwrap_or_else(|_| {
+            Err(OutboxError::Unreachable {
                 address: outbox.address.clone(),
-                source,
-            })?;
+                source: sqlx::Error::PoolTimedOut,
+            })
+        })?;
+        connection.close().await?;
         Ok(outbox)
     }
 
