@@ -2,7 +2,11 @@
 //!
 //! Takes about two minutes, so it is asked for by name: `cargo test --test chaos -- --ignored --nocapture`. The seed is
 //! printed; `CAPTURE_CHAOS_SEED=n` repeats its choices, `CAPTURE_CHAOS_SECONDS` changes how long the trouble lasts.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that meets something unexpected should fail loudly")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that meets something unexpected should fail loudly"
+)]
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -39,7 +43,11 @@ impl Drop for Process {
 }
 
 fn worker(config: &Path, logs: &Path, n: usize) -> Process {
-    let log = File::options().create(true).append(true).open(logs.join(format!("worker-{n}.log"))).unwrap();
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(logs.join(format!("worker-{n}.log")))
+        .unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_capture"))
         .args(["work", "--config"])
         .arg(config)
@@ -53,7 +61,10 @@ fn worker(config: &Path, logs: &Path, n: usize) -> Process {
 }
 
 fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    std::env::var(name)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,12 +88,28 @@ async fn no_kill_crash_or_lost_answer_doubles_loses_or_invents_a_capture() {
     .unwrap();
     let url = postgres.url("postgres");
     let capture = env!("CARGO_BIN_EXE_capture");
-    assert!(Command::new(capture).args(["migrate", "up", "--database-url", &url]).status().unwrap().success());
+    assert!(
+        Command::new(capture)
+            .args(["migrate", "up", "--database-url", &url])
+            .status()
+            .unwrap()
+            .success()
+    );
 
     let ledger = directory.join("ledger");
     let mut simulator = Process(
         Command::new(capture)
-            .args(["simulate", "-o", "json", "--auto-authorize", "--limits", "resolve=none", "--faults", "lossy=400/1000", "--seed"])
+            .args([
+                "simulate",
+                "-o",
+                "json",
+                "--auto-authorize",
+                "--limits",
+                "resolve=none",
+                "--faults",
+                "lossy=400/1000",
+                "--seed",
+            ])
             .arg(seed.to_string())
             .arg("--ledger")
             .arg(&ledger)
@@ -93,7 +120,12 @@ async fn no_kill_crash_or_lost_answer_doubles_loses_or_invents_a_capture() {
     let urls = first_document(&mut simulator);
     let control = urls.get("control").and_then(|url| url.as_str()).unwrap().to_owned();
     // Silences outlast the worker's patience, late captures come within its longest call: both are what it must survive.
-    post(&control, "pace", r#"{"silence_ms":4000,"late_after_ms":3000,"running_for_ms":1500,"pending_for_ms":2000,"drip_ms":500}"#).await;
+    post(
+        &control,
+        "pace",
+        r#"{"silence_ms":4000,"late_after_ms":3000,"running_for_ms":1500,"pending_for_ms":2000,"drip_ms":500}"#,
+    )
+    .await;
     let config = write_config(&directory, &url, &urls);
 
     let mut workers: Vec<Process> = (0..WORKERS).map(|n| worker(&config, &directory, n)).collect();
@@ -103,7 +135,11 @@ async fn no_kill_crash_or_lost_answer_doubles_loses_or_invents_a_capture() {
     let (mut kills, mut crashes, mut frozen) = (0, 0, None::<(usize, Instant)>);
     let mut next_kill = Duration::from_secs(3);
     while began.elapsed() < Duration::from_secs(seconds) {
-        let due = usize::try_from(u64::try_from(INTENTS).unwrap() * u64::try_from(began.elapsed().as_millis()).unwrap() / (seconds * 800)).unwrap().min(INTENTS);
+        let due = usize::try_from(
+            u64::try_from(INTENTS).unwrap() * u64::try_from(began.elapsed().as_millis()).unwrap() / (seconds * 800),
+        )
+        .unwrap()
+        .min(INTENTS);
         while inserted < due {
             if !insert(&mut producer, &url, inserted).await {
                 break;
@@ -148,16 +184,20 @@ async fn no_kill_crash_or_lost_answer_doubles_loses_or_invents_a_capture() {
         workers[n].signal(Signal::CONT);
     }
     post(&control, "faults", r#"{"clear":true}"#).await;
-    println!("{:?}: {kills} kills, {crashes} crashes of Postgres, 1 worker frozen; healed, waiting for the rest", began.elapsed());
+    println!(
+        "{:?}: {kills} kills, {crashes} crashes of Postgres, 1 worker frozen; healed, waiting for the rest",
+        began.elapsed()
+    );
 
     let mut reader = PgConnection::connect(&url).await.unwrap();
     let patience = Instant::now();
     loop {
-        let open: i64 = sqlx::query("select count(*) from capture.status where state not in ('captured', 'dead', 'cancelled')")
-            .fetch_one(&mut reader)
-            .await
-            .unwrap()
-            .get(0);
+        let open: i64 =
+            sqlx::query("select count(*) from capture.status where state not in ('captured', 'dead', 'cancelled')")
+                .fetch_one(&mut reader)
+                .await
+                .unwrap()
+                .get(0);
         if open == 0 {
             break;
         }
@@ -169,7 +209,10 @@ async fn no_kill_crash_or_lost_answer_doubles_loses_or_invents_a_capture() {
                 .iter()
                 .map(|row| row.get(0))
                 .collect();
-            panic!("{open} intents have not ended: {left:#?}\nlogs in {}", directory.display());
+            panic!(
+                "{open} intents have not ended: {left:#?}\nlogs in {}",
+                directory.display()
+            );
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
@@ -191,14 +234,27 @@ fn first_document(simulator: &mut Process) -> BTreeMap<String, serde_json::Value
 }
 
 async fn post(control: &str, what: &str, document: &'static str) {
-    let answer = reqwest::Client::new().post(format!("{control}/{what}")).body(document).send().await.unwrap();
+    let answer = reqwest::Client::new()
+        .post(format!("{control}/{what}"))
+        .body(document)
+        .send()
+        .await
+        .unwrap();
     assert!(answer.status().is_success(), "{what}: {}", answer.text().await.unwrap());
 }
 
 fn write_config(directory: &Path, url: &str, urls: &BTreeMap<String, serde_json::Value>) -> PathBuf {
-    let of = |name: &str| urls.get(name).and_then(|url| url.as_str()).unwrap_or_else(|| panic!("no {name} in {urls:?}")).to_owned();
+    let of = |name: &str| {
+        urls.get(name)
+            .and_then(|url| url.as_str())
+            .unwrap_or_else(|| panic!("no {name} in {urls:?}"))
+            .to_owned()
+    };
     let account = |provider: &str, name: &str, more: &str| {
-        format!("[[account]]\nprovider = \"{provider}\"\nname = \"{name}\"\nbase_url = \"{}\"\nmerchant_id = \"m\"\nsecret_env = \"TEST_SECRET\"\nconcurrency = 16\nrate_per_minute = 0\n{more}\n", of(provider))
+        format!(
+            "[[account]]\nprovider = \"{provider}\"\nname = \"{name}\"\nbase_url = \"{}\"\nmerchant_id = \"m\"\nsecret_env = \"TEST_SECRET\"\nconcurrency = 16\nrate_per_minute = 0\n{more}\n",
+            of(provider)
+        )
     };
     let text = [
         format!("database_url = \"{url}\"\n\n[worker]\nconnect_timeout = \"1s\"\nread_timeout = \"2s\"\nlease = \"10s\"\n\n[retry]\ninitial = \"200ms\"\nmax = \"3s\"\nverify_quiet = \"3s\"\n\n[breaker]\nopen = \"500ms\"\nopen_max = \"2s\"\n"),
@@ -248,14 +304,20 @@ async fn compare(reader: &mut PgConnection, ledger: &Path) {
     assert_eq!(rows.len(), INTENTS, "intents were lost");
     let mut moved: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for entry in read_ledger(ledger).unwrap() {
-        moved.entry(entry.payment_id.clone()).or_default().push(entry.amount_minor);
+        moved
+            .entry(entry.payment_id.clone())
+            .or_default()
+            .push(entry.amount_minor);
     }
     let (mut captured, mut dead, mut wrong) = (0, BTreeMap::<String, usize>::new(), Vec::new());
     for row in &rows {
-        let (id, provider, payment, state): (String, String, String, String) = (row.get(0), row.get(1), row.get(2), row.get(3));
+        let (id, provider, payment, state): (String, String, String, String) =
+            (row.get(0), row.get(1), row.get(2), row.get(3));
         let (minor, reason, code, asked): (i64, String, String, i64) = (row.get(4), row.get(5), row.get(6), row.get(7));
         let real = moved.get(&payment).cloned().unwrap_or_default();
-        let says = format!("{provider} {payment} ({id}): {state} {reason} {code}, asked {asked}, recorded {minor}, ledger {real:?}");
+        let says = format!(
+            "{provider} {payment} ({id}): {state} {reason} {code}, asked {asked}, recorded {minor}, ledger {real:?}"
+        );
         if real.len() > 1 {
             wrong.push(format!("DOUBLED {says}"));
         }
@@ -263,7 +325,11 @@ async fn compare(reader: &mut PgConnection, ledger: &Path) {
             ("captured", _, [one]) if *one == minor && minor == asked => captured += 1,
             ("captured", ..) => wrong.push(format!("INVENTED {says}")),
             // A person decides: honest, whatever the ledger says, as long as it moved at most once.
-            ("dead", "undecided", _) => *dead.entry(format!("undecided {code}, {} in the ledger", real.len())).or_default() += 1,
+            ("dead", "undecided", _) => {
+                *dead
+                    .entry(format!("undecided {code}, {} in the ledger", real.len()))
+                    .or_default() += 1
+            }
             ("dead", _, []) => *dead.entry(format!("{reason} {code}")).or_default() += 1,
             _ => wrong.push(format!("LOST {says}")),
         }
