@@ -1,9 +1,20 @@
 //! `capture`: a durable worker on Postgres that captures authorised payments.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod filter;
+pub mod http;
 pub mod intent;
 pub mod local_postgres;
+pub mod metrics;
+pub mod outbox;
 pub mod outcome;
+pub mod progress;
 pub mod provider;
+pub mod retry;
 pub mod simulator;
+pub mod telemetry;
+pub mod verify;
+pub mod worker;

@@ -1,0 +1,432 @@
+-- The private tables: where an intent is while it has not ended, what was tried, how it ended, and the event feed.
+--
+-- An intent that has not ended is in exactly one of `ready`, `waiting` and `leases`. Rows are moved by delete and insert
+-- in one statement, never by an update of a state column: no update chain grows under an old snapshot, and the claim's
+-- index holds only what may be claimed now.
+
+-- The database's clock, which a test may set ahead. Everything that asks "is it due?" asks this one.
+create table clock (
+    only_row boolean primary key default true constraint clock_has_one_row check (only_row),
+    ahead interval not null default interval '0'
+);
+insert into clock default values;
+comment on table clock is 'Tests only: how far clock_now() is ahead of the server''s clock. Zero in production; `capture doctor` says so if not.';
+
+create function clock_now() returns timestamptz
+    language sql volatile set search_path from current
+    as $$ select clock_timestamp() + ahead from clock $$;
+
+-- Which history of the database this is. After a fail-over or a restore (other timeline or other system identifier)
+-- commits that were acknowledged may be gone, so every row written before is verified before it is sent.
+create table epoch (
+    only_row boolean primary key default true constraint epoch_has_one_row check (only_row),
+    number integer not null,
+    system_identifier text not null,
+    timeline text not null,
+    began_at timestamptz not null
+);
+
+-- pg_control_checkpoint() still tells the old timeline for a while after a promotion; the WAL file's name does not lag.
+create function server_timeline() returns text
+    language sql volatile set search_path from current
+    as $$ select case when pg_is_in_recovery() then 'recovery' else substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end $$;
+
+create function server_identifier() returns text
+    language sql stable set search_path from current
+    as $$ select system_identifier::text from pg_control_system() $$;
+
+insert into epoch (number, system_identifier, timeline, began_at)
+    select 1, server_identifier(), server_timeline(), now();
+
+-- Begins a new epoch if the server's history is another one; returns the present epoch's number.
+create function current_epoch() returns integer
+    language plpgsql volatile set search_path from current as $$
+declare
+    e epoch;
+    v_identifier text := server_identifier();
+    v_timeline text := server_timeline();
+begin
+    select * into strict e from epoch;
+    if e.system_identifier = v_identifier and e.timeline = v_timeline then
+        return e.number;
+    end if;
+    -- The where clause makes the second of two racing callers find nothing left to do.
+    update epoch set number = number + 1, system_identifier = v_identifier, timeline = v_timeline, began_at = clock_now()
+        where system_identifier <> v_identifier or timeline <> v_timeline;
+    select * into strict e from epoch;
+    return e.number;
+end $$;
+
+-- One lane per (provider, account): pause, rate budget and breaker, shared by all workers.
+create table lanes (
+    id integer generated always as identity primary key,
+    provider text not null,
+    account text not null,
+    paused_at timestamptz,
+    paused_by text,
+    pause_reason text,
+    -- Calls a minute over all workers; 0 is no limit. Written by the workers from their configuration.
+    rate_per_minute integer not null default 0 constraint lanes_rate_not_negative check (rate_per_minute >= 0),
+    -- Until when the budget is spent (the theoretical arrival time of a leaky bucket).
+    budget_spent_until timestamptz not null default '-infinity',
+    -- The provider asked us to wait until then.
+    limited_until timestamptz,
+    -- Breaker: calls in a row without an answer of the provider; open until; for how long it was opened last.
+    unanswered integer not null default 0 constraint lanes_unanswered_not_negative check (unanswered >= 0),
+    open_until timestamptz,
+    open_ms bigint not null default 0,
+    -- One capture was let through to test.
+    testing boolean not null default false,
+    constraint lanes_provider_account_once unique (provider, account),
+    constraint lanes_pause_has_who_and_why check ((paused_at is null) = (paused_by is null) and (paused_at is null) = (pause_reason is null))
+);
+
+-- Purposes: 0 first send, 1 retry of what was surely not processed, 2 verification of an unknown outcome.
+
+-- What may be claimed now. The primary key is the claim's order.
+create table ready (
+    lane integer not null,
+    purpose smallint not null constraint ready_purpose_known check (purpose in (0, 1, 2)),
+    urgency smallint not null,
+    seq bigint generated always as identity,
+    intent uuid not null constraint ready_intent_once unique,
+    fence integer not null constraint ready_fence_not_negative check (fence >= 0),
+    epoch integer not null,
+    -- Its last two leases were lost: claimed with nothing else in flight, so that a row that kills workers is found out.
+    alone boolean not null default false,
+    since timestamptz not null,
+    primary key (lane, purpose, urgency, seq)
+) with (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+create index ready_alone on ready (lane) where alone;
+
+-- What waits for a time or for a release.
+create table waiting (
+    intent uuid primary key,
+    lane integer not null,
+    purpose smallint not null constraint waiting_purpose_known check (purpose in (0, 1, 2)),
+    urgency smallint not null,
+    fence integer not null constraint waiting_fence_not_negative check (fence >= 0),
+    epoch integer not null,
+    cause text not null constraint waiting_cause_known check (cause in ('scheduled', 'held', 'backoff', 'verify', 'sibling')),
+    due_at timestamptz,
+    since timestamptz not null,
+    constraint waiting_held_iff_no_due_time check ((cause = 'held') = (due_at is null)),
+    constraint waiting_held_was_never_sent check (cause <> 'held' or purpose = 0)
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
+create index waiting_due on waiting (due_at) where due_at is not null;
+create index waiting_sibling on waiting (lane) where cause = 'sibling';
+
+-- One row per claimed batch: the durable record, before any send, that these attempts are open. Arrays are written
+-- once; settling sets bits, and the full row is deleted. Whoever cannot set a bit has lost its fence.
+create table leases (
+    id uuid primary key,
+    worker uuid not null,
+    epoch integer not null,
+    claimed_at timestamptz not null,
+    until timestamptz not null,
+    -- Which layout of requests this worker writes, so that a repeat can be byte-identical after an upgrade.
+    request_format smallint not null,
+    intents uuid[] not null,
+    lanes integer[] not null,
+    fences integer[] not null,
+    generations smallint[] not null,
+    purposes smallint[] not null,
+    -- Of the rows as they were claimed: what was written in another history stays so if it is given back.
+    epochs integer[] not null,
+    settled bit varying not null,
+    constraint leases_arrays_agree check (
+        cardinality(intents) > 0
+        and cardinality(intents) = cardinality(lanes) and cardinality(intents) = cardinality(fences)
+        and cardinality(intents) = cardinality(generations) and cardinality(intents) = cardinality(purposes)
+        and cardinality(intents) = cardinality(epochs) and cardinality(intents) = length(settled)
+    ),
+    constraint leases_end_after_they_begin check (until > claimed_at)
+);
+create index leases_until on leases (until);
+
+-- What an intent that did not pass at once has behind it. Travels with it from place to place; kept for dead letters.
+create table progress (
+    intent uuid primary key,
+    -- Capture POSTs that count.
+    attempts smallint not null default 0 constraint progress_attempts_not_negative check (attempts >= 0),
+    generation smallint not null default 0 constraint progress_generation_not_negative check (generation >= 0),
+    request_format smallint not null default 1,
+    -- Once an attempt was ambiguous, a later refusal may be the echo of its success.
+    tainted boolean not null default false,
+    -- The provider once took it with our reference and our amount: never sent again.
+    accepted boolean not null default false,
+    -- Of this generation.
+    first_sent_at timestamptz,
+    -- No read counts as quiet before this: something of ours may still be in flight.
+    quiet_after timestamptz,
+    quiet_reads smallint not null default 0 constraint progress_quiet_reads_not_negative check (quiet_reads >= 0),
+    last_quiet_at timestamptz,
+    in_progress_since timestamptz,
+    unknown_since timestamptz,
+    -- A refusal that our own earlier success would explain, kept until a read decides.
+    refusal_class text,
+    refusal_code text,
+    -- A replay after a definite, untainted refusal may use a new key once a read shows nothing.
+    fresh_key boolean not null default false,
+    -- Nothing is sent, not even a repeat of the key, before a read: after a replay, a pause, a lost history.
+    read_first boolean not null default false,
+    -- Verifications so far, and failures in a row that are ours to fix.
+    looks smallint not null default 0,
+    own_faults smallint not null default 0,
+    lost_leases smallint not null default 0,
+    last_class text,
+    last_code text,
+    constraint progress_quiet_reads_have_a_time check (quiet_reads = 0 or last_quiet_at is not null),
+    constraint progress_tainted_was_sent check (not tainted or first_sent_at is not null)
+);
+
+-- Closed attempts, and the reads that settled an unknown outcome. Append-only.
+create table attempts (
+    intent uuid not null,
+    fence integer not null,
+    lease uuid not null,
+    worker uuid not null,
+    purpose smallint not null,
+    generation smallint not null,
+    request_format smallint not null,
+    -- Was a capture POST put on the wire? Null: the worker was lost, nobody knows.
+    sent boolean,
+    outcome text not null constraint attempts_outcome_known
+        check (outcome in ('captured', 'accepted', 'failed', 'not_sent', 'observed', 'lost')),
+    class text,
+    code text,
+    http_status smallint,
+    began_at timestamptz,
+    ended_at timestamptz not null,
+    duration_ms integer,
+    request_sha256 bytea,
+    host text,
+    evidence bytea,
+    primary key (intent, fence),
+    constraint attempts_fence_starts_at_1 check (fence >= 1),
+    constraint attempts_lost_iff_unknown_whether_sent check ((outcome = 'lost') = (sent is null))
+);
+
+-- How an intent ended. A dead letter is a row with state 'dead'.
+create table outcomes (
+    intent uuid primary key,
+    lane integer not null,
+    state text not null constraint outcomes_state_known check (state in ('captured', 'dead', 'cancelled')),
+    fence integer not null,
+    attempts smallint not null,
+    ended_at timestamptz not null,
+    captured_minor bigint,
+    provider_capture_id text,
+    captured_at timestamptz,
+    proof text,
+    dead_reason text constraint outcomes_dead_reason_known
+        check (dead_reason in ('rejected', 'exhausted', 'expired', 'undecided', 'captured_elsewhere', 'poison')),
+    last_class text,
+    last_code text,
+    evidence bytea,
+    constraint outcomes_captured_iff_receipt
+        check ((state = 'captured') = (captured_minor is not null and provider_capture_id is not null and proof is not null)),
+    constraint outcomes_dead_iff_reason check ((state = 'dead') = (dead_reason is not null))
+);
+create index outcomes_dead on outcomes (lane, ended_at) where state = 'dead';
+
+-- Results that came after their lease was lost. Never dropped: a late "captured" is real money.
+create table late_results (
+    intent uuid not null,
+    fence integer not null,
+    lease uuid not null,
+    worker uuid not null,
+    outcome text not null,
+    class text,
+    code text,
+    captured_minor bigint,
+    provider_capture_id text,
+    captured_at timestamptz,
+    proof text,
+    evidence bytea,
+    recorded_at timestamptz not null,
+    primary key (intent, fence)
+);
+
+-- Authorisations with a known end, of intents that have not ended.
+create table deadlines (
+    intent uuid primary key,
+    expires_at timestamptz not null,
+    -- 0 nothing said, 1 said at 48 h, 2 said at 24 h, 3 given up.
+    warned smallint not null default 0
+);
+create index deadlines_expires_at on deadlines (expires_at);
+
+create table cancel_requests (
+    intent uuid primary key,
+    reason text not null,
+    requested_by text not null,
+    requested_at timestamptz not null
+);
+
+-- Releases of held intents, valid before the intent arrives.
+create table releases (
+    id bigint generated always as identity primary key,
+    provider text not null,
+    account text not null,
+    payment_id text,
+    order_id text,
+    capture_ref text,
+    shipment_ref text,
+    company text,
+    method text,
+    tracking_number text,
+    released_by text not null,
+    created_at timestamptz not null,
+    next_try_at timestamptz not null,
+    intent uuid constraint releases_free_an_intent_once unique,
+    matched_at timestamptz,
+    constraint releases_name_a_payment_or_an_order check (payment_id is not null or order_id is not null),
+    constraint releases_matched_iff_intent check ((intent is null) = (matched_at is null))
+);
+create unique index releases_shipment_once on releases
+    (provider, account, coalesce(payment_id, ''), coalesce(order_id, ''), coalesce(capture_ref, ''), shipment_ref) where shipment_ref is not null;
+create index releases_unmatched on releases (next_try_at) where intent is null;
+
+-- Inbox for a warehouse trigger. Text only and no checks, so that a warehouse's write never fails because of us.
+create table shipment_events (
+    source text, event_id text, provider text, account text, order_id text, payment_id text, capture_ref text,
+    kind text, company text, method text, tracking_number text, occurred_at text, body text,
+    received_at timestamptz default now(),
+    handled_at timestamptz,
+    handling text,
+    seq bigint generated always as identity,
+    constraint shipment_events_once unique (source, event_id)
+);
+create index shipment_events_open on shipment_events (seq) where handled_at is null;
+comment on table shipment_events is 'Insert a row for each shipment event; a row of kind shipped, in_transit or delivered releases held captures of its payment or order.';
+
+create table events (
+    seq bigint generated always as identity,
+    xid xid8 not null default pg_current_xact_id(),
+    id uuid not null default new_id(),
+    type text not null constraint events_type_has_prefix check (type like 'capture.%'),
+    intent_id uuid not null,
+    provider text not null,
+    account text not null,
+    order_id text not null,
+    payment_id text not null,
+    capture_ref text not null,
+    amount_minor numeric not null,
+    currency text not null,
+    data jsonb not null default '{}',
+    occurred_at timestamptz not null default now(),
+    primary key (xid, seq)
+);
+create index events_intent on events (intent_id, seq);
+comment on table events is 'What happened, append-only. Read it with events_after(cursor, max_rows), which misses nothing that commits late.';
+
+create table workers (
+    id uuid primary key,
+    version text not null,
+    pid integer not null,
+    listen text,
+    lanes integer[] not null,
+    started_at timestamptz not null,
+    heartbeat_at timestamptz not null
+);
+
+-- A row here means: somebody sleeps, and wants a notification of the next insert.
+create table waiters (worker uuid primary key, since timestamptz not null);
+
+-- What operators did: who, when, why, and what it was before and after. Append-only.
+create table audit (
+    id bigint generated always as identity primary key,
+    at timestamptz not null,
+    actor text not null constraint audit_names_who check (actor <> ''),
+    action text not null,
+    reason text not null constraint audit_says_why check (reason <> ''),
+    intent uuid,
+    lane integer,
+    detail jsonb not null default '{}'
+);
+create index audit_intent on audit (intent) where intent is not null;
+
+create function refuse_change() returns trigger
+    language plpgsql set search_path from current as $$
+begin
+    raise exception '% is append-only: % is refused', tg_table_name, lower(tg_op)
+        using errcode = '55000', table = tg_table_name, schema = tg_table_schema,
+              hint = 'what happened stays; insert a new row that corrects it';
+end $$;
+create trigger events_are_append_only before update or delete or truncate on events
+    for each statement execute function refuse_change();
+create trigger audit_is_append_only before update or delete or truncate on audit
+    for each statement execute function refuse_change();
+create trigger attempts_are_append_only before update or delete or truncate on attempts
+    for each statement execute function refuse_change();
+
+-- The least version of a worker that this schema can be served by; a migration raises it when it must.
+create table requirements (
+    only_row boolean primary key default true constraint requirements_have_one_row check (only_row),
+    least_worker_version text not null
+);
+insert into requirements (least_worker_version) values ('0.1.0');
+
+-- Urgency: the producer's priority, but first of all once the authorisation ends within a day.
+create function urgency_of(p_priority smallint, p_expires_at timestamptz, p_now timestamptz) returns smallint
+    language sql immutable
+    as $$ select case when p_expires_at is not null and p_expires_at < p_now + interval '24 hours' then (-32768)::smallint else p_priority end $$;
+
+-- Puts inserted intents where they belong, with their first event, in the producer's own transaction. No advisory lock,
+-- and a notification only if a sleeping worker asked for one: NOTIFY takes a cluster-wide lock at commit.
+create function intents_placed() returns trigger
+    language plpgsql security definer set search_path from current as $$
+declare
+    v_now timestamptz := clock_now();
+    v_epoch integer;
+begin
+    insert into lanes (provider, account)
+        select distinct n.provider, n.account from inserted n
+        where not exists (select from lanes l where l.provider = n.provider and l.account = n.account)
+        on conflict do nothing;
+    select number into strict v_epoch from epoch;
+
+    insert into ready (lane, purpose, urgency, intent, fence, epoch, since)
+        select l.id, 0, urgency_of(n.priority, n.authorization_expires_at, v_now), n.id, 0, v_epoch, v_now
+        from inserted n join lanes l using (provider, account)
+        where n.hold is null and (n.not_before is null or n.not_before <= v_now);
+    insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
+        select n.id, l.id, 0, urgency_of(n.priority, n.authorization_expires_at, v_now), 0, v_epoch,
+               case when n.hold is null then 'scheduled' else 'held' end,
+               case when n.hold is null then n.not_before end, v_now
+        from inserted n join lanes l using (provider, account)
+        where n.hold is not null or n.not_before > v_now;
+    insert into deadlines (intent, expires_at)
+        select n.id, n.authorization_expires_at from inserted n where n.authorization_expires_at is not null;
+    insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data)
+        select case when n.hold is null then 'capture.enqueued' else 'capture.held' end,
+               n.id, n.provider, n.account, n.order_id, n.payment_id, n.capture_ref, n.amount_minor, n.currency,
+               case when n.hold is not null then jsonb_build_object('hold', n.hold)
+                    when n.not_before is not null then jsonb_build_object('not_before', n.not_before)
+                    else '{}' end
+        from inserted n;
+    if exists (select from waiters) then
+        perform pg_notify(current_schema() || '.ready', '');
+    end if;
+    return null;
+end $$;
+create trigger intents_placed after insert on intents
+    referencing new table as inserted for each statement execute function intents_placed();
+
+-- Siblings that ended without money leave room; one left to a person keeps its amount reserved. Same signature as before.
+create or replace function captures_beside(
+    of_provider text, of_account text, of_payment text, of_currency text, but_for text,
+    out asked_minor numeric, out authorized_minor numeric)
+language sql volatile
+set search_path from current
+set enable_seqscan = off
+as $$
+    select coalesce(sum(i.amount_minor) filter (where o.intent is null or o.state = 'captured' or o.dead_reason = 'undecided'), 0),
+           (array_agg(i.authorized_minor order by i.created_at desc, i.id desc)
+               filter (where i.authorized_minor is not null))[1]
+    from intents i
+    left join outcomes o on o.intent = i.id
+    where i.provider = of_provider and i.account = of_account and i.payment_id = of_payment
+      and i.capture_ref <> but_for and i.currency = of_currency
+$$;

@@ -1,0 +1,310 @@
+-- Claim: one round trip and one commit that takes ready rows and opens their attempts.
+--
+-- Why a function: it needs two snapshots in one round trip. The first statement locks the rows of the lanes that have
+-- something to claim; the second, with a snapshot taken *after* those locks, picks. Claims of one lane are thereby made
+-- one after another, which makes both the shared rate budget and "one money movement at a time per authorisation" exact:
+-- whatever another claim took is visible, as a lease, to this one. A client-side transaction would do the same but could
+-- be held open by a frozen process.
+--
+-- Planner settings are pinned to nested loops over indexes: every input is small and bounded, and statistics of tables
+-- that are empty one moment and hold millions the next would otherwise talk the planner into scans.
+--
+-- p_lanes: [{"lane", "free", "sending", "retrying", "verifying", "favour", "send_calls", "read_calls"}], slots free in
+-- this worker, slots in use by purpose, the purpose whose turn it is, and what each purpose costs in calls.
+create function claim(
+    p_lease uuid, p_worker uuid, p_lease_ms bigint, p_request_format smallint, p_batch integer, p_alone boolean, p_lanes jsonb
+) returns table (
+    slot integer, lane integer, purpose smallint, fence integer, epoch_changed boolean, now timestamptz,
+    id uuid, provider text, account text, order_id text, payment_id text, capture_ref text,
+    amount_minor bigint, currency text, authorized_minor bigint, authorization_expires_at timestamptz,
+    details jsonb, traceparent text, created_at timestamptz,
+    company text, method text, tracking_number text,
+    progress jsonb, cancel_requested boolean, late jsonb,
+    authorized_known_minor bigint, committed_minor bigint, sibling_undecided boolean, sibling_captures text[]
+)
+    language plpgsql volatile security definer set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off
+    set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    v_now timestamptz;
+    v_epoch integer;
+    v_open integer[];
+begin
+    v_epoch := current_epoch();
+    v_now := clock_now();
+
+    -- Lanes that may run and have something to claim, locked in one order. A poll of empty lanes ends here, having
+    -- written nothing.
+    select array_agg(o.id) into v_open from (
+        select l.id
+        from lanes l
+        where l.id in (select (a ->> 'lane')::integer from jsonb_array_elements(p_lanes) a)
+          and l.paused_at is null
+          and (l.limited_until is null or l.limited_until <= v_now)
+          and (l.open_until is null or l.open_until <= v_now)
+          and exists (select from ready r where r.lane = l.id)
+        order by l.id
+        for no key update of l
+    ) o;
+    if v_open is null then
+        return;
+    end if;
+    v_now := clock_now();
+
+    return query
+    with asked as materialized (
+        select a.lane, a.favour, a.send_calls, a.read_calls, a.sending, a.retrying, a.verifying,
+               -- A breaker that was open lets one through to test.
+               case when l.open_until is not null or p_alone then least(a.free, 1) else a.free end as free,
+               l.rate_per_minute,
+               -- How many calls the lane's budget still holds. A tenth of the minute's calls may burst; the rest flows
+               -- evenly, so that no sliding minute sees more than the limit.
+               case when l.rate_per_minute = 0 then null else greatest(0, floor(
+                   extract(epoch from v_now - greatest(l.budget_spent_until, v_now - burst.span)) / extract(epoch from burst.step)
+               ))::integer end as calls_left
+        from jsonb_to_recordset(p_lanes) as a(
+                 lane integer, free integer, sending integer, retrying integer, verifying integer,
+                 favour smallint, send_calls integer, read_calls integer)
+        join lanes l on l.id = a.lane
+        cross join lateral (
+            select interval '60 seconds' / greatest(1, l.rate_per_minute - l.rate_per_minute / 10) as step,
+                   interval '60 seconds' / greatest(1, l.rate_per_minute - l.rate_per_minute / 10)
+                       * greatest(a.send_calls, a.read_calls, l.rate_per_minute / 10) as span
+        ) burst
+        where a.lane = any (v_open) and a.free > 0
+    ),
+    seen as materialized (
+        select a.*, r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch,
+               case when r.purpose = 2 then a.read_calls else a.send_calls end as cost,
+               -- Slots are shared 2 : 1 : 1; what a purpose does not use another may.
+               case r.purpose when 0 then a.sending + r.place when 1 then 2 * (a.retrying + r.place)
+                              else 2 * (a.verifying + r.place) end as turn,
+               r.place = 1 and r.purpose = a.favour as favoured
+        from asked a
+        cross join lateral (values (0::smallint), (1::smallint), (2::smallint)) p(purpose)
+        cross join lateral (
+            select c.*, row_number() over (order by c.urgency, c.seq) as place
+            from (
+                select r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch
+                from ready r
+                where r.lane = a.lane and r.purpose = p.purpose and r.alone = p_alone
+                order by r.urgency, r.seq
+                limit a.free
+                for update skip locked
+            ) c
+        ) r
+    ),
+    ranked as (
+        select s.*,
+               row_number() over w as place,
+               sum(s.cost) over (w rows unbounded preceding) as calls
+        from seen s
+        window w as (partition by s.lane order by s.favoured desc, s.turn, s.purpose, s.urgency, s.seq)
+    ),
+    picked as materialized (
+        select k.*, i.provider, i.account, i.payment_id,
+               row_number() over (order by k.place, k.lane) as rank
+        from ranked k join intents i on i.id = k.intent
+        where k.place <= k.free and (k.calls_left is null or k.calls <= k.calls_left)
+        order by k.place, k.lane
+        limit p_batch
+    ),
+    -- One money movement at a time per authorisation: a sibling that is in a lease or whose outcome is unknown holds
+    -- it. A verification is its own holder. Of several in this batch the first goes.
+    judged as materialized (
+        select k.*,
+               k.purpose < 2 and (
+                   exists (
+                       select from intents s
+                       where s.provider = k.provider and s.account = k.account and s.payment_id = k.payment_id
+                         and s.id <> k.intent
+                         and not exists (select from outcomes o where o.intent = s.id)
+                         and not exists (select from ready r where r.intent = s.id and r.purpose < 2)
+                         and not exists (select from waiting w where w.intent = s.id and w.purpose < 2)
+                   )
+                   or row_number() over (partition by k.provider, k.account, k.payment_id order by k.purpose desc, k.rank) > 1
+               ) as blocked
+        from picked k
+    ),
+    taken as (
+        delete from ready r using judged j
+        where r.lane = j.lane and r.purpose = j.purpose and r.urgency = j.urgency and r.seq = j.seq
+        returning j.intent
+    ),
+    parked as (
+        insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
+        select j.intent, j.lane, j.purpose, j.urgency, j.fence, j.epoch, 'sibling', v_now + interval '5 seconds', v_now
+        from judged j join taken t on t.intent = j.intent
+        where j.blocked
+    ),
+    claimed as materialized (
+        select j.*, (row_number() over (order by j.rank) - 1)::integer as slot, coalesce(p.generation, 0::smallint) as generation
+        from judged j
+        join taken t on t.intent = j.intent
+        left join progress p on p.intent = j.intent
+        where not j.blocked
+    ),
+    leased as (
+        insert into leases (id, worker, epoch, claimed_at, until, request_format, intents, lanes, fences, generations, purposes, epochs, settled)
+        select p_lease, p_worker, v_epoch, v_now, v_now + p_lease_ms * interval '1 millisecond', p_request_format,
+               array_agg(c.intent order by c.slot), array_agg(c.lane order by c.slot), array_agg(c.fence + 1 order by c.slot),
+               array_agg(c.generation order by c.slot), array_agg(c.purpose order by c.slot), array_agg(c.epoch order by c.slot),
+               repeat('0', count(*)::integer)::bit varying
+        from claimed c
+        having count(*) > 0
+    ),
+    spent as (
+        update lanes l
+        set budget_spent_until = case when l.rate_per_minute = 0 then l.budget_spent_until else
+                greatest(l.budget_spent_until, v_now - interval '60 seconds' / greatest(1, l.rate_per_minute - l.rate_per_minute / 10)
+                    * greatest(u.largest, l.rate_per_minute / 10))
+                + u.calls * (interval '60 seconds' / greatest(1, l.rate_per_minute - l.rate_per_minute / 10)) end,
+            -- The test capture has until the end of its lease to answer; nobody else is let through meanwhile.
+            open_until = case when l.open_until is null then null else v_now + p_lease_ms * interval '1 millisecond' end,
+            testing = l.open_until is not null
+        from (select c.lane, sum(c.cost) as calls, max(greatest(c.send_calls, c.read_calls)) as largest from claimed c group by c.lane) u
+        where l.id = u.lane and (l.rate_per_minute > 0 or l.open_until is not null)
+    )
+    select c.slot, c.lane, c.purpose, c.fence + 1, c.epoch <> v_epoch, v_now,
+           i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref,
+           i.amount_minor::bigint, i.currency, i.authorized_minor::bigint, i.authorization_expires_at,
+           i.details, i.traceparent, i.created_at,
+           rel.company, rel.method, rel.tracking_number,
+           to_jsonb(p) - 'intent', cr.intent is not null, late.receipt,
+           coalesce(i.authorized_minor, sib.authorized_minor)::bigint, sib.committed_minor, sib.undecided, sib.captures
+    from claimed c
+    join intents i on i.id = c.intent
+    left join progress p on p.intent = c.intent
+    left join cancel_requests cr on cr.intent = c.intent
+    left join releases rel on rel.intent = c.intent
+    left join lateral (
+        select jsonb_build_object('provider_capture_id', l.provider_capture_id, 'captured_minor', l.captured_minor,
+                                  'captured_at', l.captured_at, 'proof', l.proof) as receipt
+        from late_results l
+        where l.intent = c.intent and l.outcome = 'captured'
+        order by l.fence limit 1
+    ) late on true
+    cross join lateral (
+        select coalesce(sum(case when o.state = 'captured' then o.captured_minor
+                                 when o.dead_reason = 'undecided' then s.amount_minor else 0 end), 0)::bigint as committed_minor,
+               coalesce(bool_or(o.dead_reason = 'undecided'), false) as undecided,
+               coalesce(array_agg(o.provider_capture_id) filter (where o.state = 'captured'), '{}') as captures,
+               (array_agg(s.authorized_minor order by s.created_at desc, s.id desc) filter (where s.authorized_minor is not null))[1] as authorized_minor
+        from intents s
+        left join outcomes o on o.intent = s.id
+        where s.provider = i.provider and s.account = i.account and s.payment_id = i.payment_id and s.id <> i.id
+    ) sib
+    order by c.slot;
+end $$;
+
+-- Moves what is due from `waiting` to `ready`, a bounded number at a time; returns how many, and how long until the
+-- next is due (null: nothing waits for a time).
+create function move_due(p_limit integer, out moved integer, out next_due_ms bigint)
+    language plpgsql volatile security definer set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+declare
+    v_now timestamptz := clock_now();
+begin
+    with due as (
+        select w.intent from waiting w where w.due_at <= v_now order by w.due_at limit p_limit for update skip locked
+    ), gone as (
+        delete from waiting w using due d where w.intent = d.intent returning w.*
+    ), put as (
+        insert into ready (lane, purpose, urgency, intent, fence, epoch, alone, since)
+        select g.lane, g.purpose, urgency_of(g.urgency, d.expires_at, v_now), g.intent, g.fence, g.epoch,
+               coalesce(p.lost_leases >= 2, false), v_now
+        from gone g left join deadlines d on d.intent = g.intent left join progress p on p.intent = g.intent
+        returning 1
+    )
+    select count(*) into moved from put;
+    select (extract(epoch from min(w.due_at) - v_now) * 1000)::bigint into next_due_ms from waiting w where w.due_at is not null;
+    next_due_ms := greatest(next_due_ms, 0);
+end $$;
+
+-- Leases that lapsed, or were given in another history of the database: their unsettled attempts become verifications,
+-- never runs. What is unsettled is read from the locked lease row alone. A missing heartbeat is no reason: a worker cut
+-- off from the database may still be talking to the provider.
+create function rescue(p_limit integer) returns integer
+    language plpgsql volatile security definer set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+declare
+    v_now timestamptz := clock_now();
+    v_epoch integer := current_epoch();
+    v_rescued integer;
+begin
+    with lapsed as materialized (
+        select * from (
+            (select l.* from leases l where l.until < v_now order by l.until limit p_limit for update skip locked)
+        ) a
+        union all
+        select * from (
+            (select l.* from leases l where l.epoch <> v_epoch and l.until >= v_now limit p_limit for update skip locked)
+        ) b
+    ), gone as (
+        delete from leases l using lapsed x where l.id = x.id
+    ), open as materialized (
+        select l.id as lease, l.worker, l.claimed_at, l.until, l.request_format, s.intent, s.lane, s.fence, s.generation, s.purpose
+        from lapsed l,
+             unnest(l.intents, l.lanes, l.fences, l.generations, l.purposes) with ordinality
+                 as s(intent, lane, fence, generation, purpose, place)
+        where get_bit(l.settled, s.place::integer - 1) = 0
+    ), put as (
+        insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
+        select o.intent, o.lane, 2, urgency_of(i.priority, i.authorization_expires_at, v_now), o.fence, v_epoch, 'verify', v_now, v_now
+        from open o join intents i on i.id = o.intent
+        returning 1
+    ), closed as (
+        insert into attempts (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code, began_at, ended_at)
+        select o.intent, o.fence, o.lease, o.worker, o.purpose, o.generation, o.request_format, null, 'lost', 'ambiguous', 'lease_lost', o.claimed_at, v_now
+        from open o
+    ), kept as (
+        insert into progress as p (intent, generation, request_format, tainted, first_sent_at, quiet_after, unknown_since, lost_leases, last_class, last_code)
+        select o.intent, o.generation, o.request_format, true, o.claimed_at, greatest(o.until, v_now), v_now, 1, 'ambiguous', 'lease_lost'
+        from open o
+        on conflict (intent) do update set
+            tainted = true,
+            first_sent_at = coalesce(p.first_sent_at, excluded.first_sent_at),
+            quiet_after = greatest(p.quiet_after, excluded.quiet_after),
+            -- A verification may have sent again: what was quiet before it counts no more.
+            quiet_reads = 0,
+            last_quiet_at = null,
+            unknown_since = coalesce(p.unknown_since, excluded.unknown_since),
+            lost_leases = p.lost_leases + 1,
+            last_class = excluded.last_class,
+            last_code = excluded.last_code
+    ), told as (
+        insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
+        select 'capture.outcome_unknown', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
+               jsonb_build_object('fence', o.fence, 'class', 'ambiguous', 'code', 'lease_lost'), v_now
+        from open o join intents i on i.id = o.intent
+    )
+    select count(*) into v_rescued from put;
+    return v_rescued;
+end $$;
+
+-- The answer of a claim was lost on its way to the worker, which therefore sent nothing: its intents go back to where
+-- they came from. Only that worker, which made up the lease's id, may ask for this.
+create function give_back(p_lease uuid) returns integer
+    language plpgsql volatile security definer set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+declare
+    v_now timestamptz := clock_now();
+    v_returned integer;
+begin
+    with gone as (
+        delete from leases l where l.id = p_lease and position('1' in l.settled::text) = 0 returning l.*
+    ), put as (
+        insert into ready (lane, purpose, urgency, intent, fence, epoch, since)
+        select s.lane, s.purpose, urgency_of(i.priority, i.authorization_expires_at, v_now), s.intent, s.fence, s.epoch, v_now
+        from gone g, unnest(g.intents, g.lanes, g.fences, g.purposes, g.epochs) as s(intent, lane, fence, purpose, epoch)
+        join intents i on i.id = s.intent
+        returning 1
+    )
+    select count(*) into v_returned from put;
+    return v_returned;
+end $$;

@@ -1,0 +1,193 @@
+-- Settle: records what calls told, and moves their intents on. One statement from the worker, one commit, many results.
+--
+-- The lease rows are locked first, in one order; the second statement then sees everything that was committed before the
+-- locks were had. A result whose bit in its lease is still clear is recorded. One whose attempt is already recorded under
+-- the same lease is a repeat (the answer to our COMMIT was lost): nothing happens. Anything else lost its fence and is
+-- kept as a late result: a late "captured" is real money.
+--
+-- p_results: [{"n", "lease", "slot", "intent", "fence", "to", "purpose", "cause", "delay_ms",
+--              "attempt": {...}, "progress": {...}|null, "receipt": {...}|null, "dead_reason", "events": [{"type", "data"}]}]
+-- p_lanes:   [{"lane", "answered", "unanswered", "failures", "open_ms", "open_max_ms", "wait_ms", "pause_reason"}]
+create function settle(p_results jsonb, p_lanes jsonb) returns table (n integer, settled text)
+    language plpgsql volatile security definer set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+#variable_conflict use_column
+declare
+    v_now timestamptz;
+    v_epoch integer;
+begin
+    perform from leases l
+    where l.id in (select (x ->> 'lease')::uuid from jsonb_array_elements(p_results) x)
+    order by l.id
+    for update;
+    v_now := clock_now();
+    select number into strict v_epoch from epoch;
+
+    return query
+    with input as materialized (
+        select r.*, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
+               i.priority, i.authorization_expires_at,
+               case when l.id is not null and l.fences[r.slot + 1] = r.fence and l.intents[r.slot + 1] = r.intent
+                         and get_bit(l.settled, r.slot) = 0 then 'recorded'
+                    when exists (select from attempts a where a.intent = r.intent and a.fence = r.fence
+                                   and a.lease = r.lease and a.outcome <> 'lost')
+                      or exists (select from late_results t where t.intent = r.intent and t.fence = r.fence) then 'already_recorded'
+                    else 'lease_lost' end as settled,
+               l.lanes[r.slot + 1] as lane, l.generations[r.slot + 1] as generation, l.purposes[r.slot + 1] as claimed_as,
+               l.request_format, l.worker, length(l.settled) as lease_size, l.settled as bits
+        from jsonb_to_recordset(p_results) as r(
+                 n integer, lease uuid, slot integer, intent uuid, fence integer, "to" text, purpose smallint, cause text,
+                 delay_ms bigint, attempt jsonb, progress jsonb, receipt jsonb, dead_reason text, events jsonb)
+        join intents i on i.id = r.intent
+        left join leases l on l.id = r.lease
+    ),
+    held as materialized (select * from input where input.settled = 'recorded'),
+    closed as (
+        insert into attempts (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code,
+                              http_status, began_at, ended_at, duration_ms, request_sha256, host, evidence)
+        select h.intent, h.fence, h.lease, h.worker, h.claimed_as, (h.attempt ->> 'generation')::smallint, h.request_format,
+               (h.attempt ->> 'sent')::boolean, h.attempt ->> 'outcome', h.attempt ->> 'class', h.attempt ->> 'code',
+               (h.attempt ->> 'http_status')::smallint,
+               v_now - (h.attempt ->> 'began_ms_ago')::bigint * interval '1 millisecond', v_now,
+               (h.attempt ->> 'duration_ms')::integer, decode(h.attempt ->> 'request_sha256', 'hex'), h.attempt ->> 'host',
+               decode(h.attempt ->> 'evidence', 'hex')
+        from held h
+    ),
+    marks as materialized (
+        select h.lease, h.bits | bit_or(set_bit(repeat('0', h.lease_size)::bit varying, h.slot, 1)) as bits
+        from held h group by h.lease, h.bits
+    ),
+    emptied as (delete from leases l using marks m where l.id = m.lease and position('0' in m.bits::text) = 0),
+    marked as (update leases l set settled = m.bits from marks m where l.id = m.lease and position('0' in m.bits::text) > 0),
+    ended as (
+        insert into outcomes (intent, lane, state, fence, attempts, ended_at, captured_minor, provider_capture_id, captured_at, proof,
+                              dead_reason, last_class, last_code, evidence)
+        select h.intent, h.lane, h."to", h.fence, (h.progress ->> 'attempts')::smallint, v_now,
+               (h.receipt ->> 'captured_minor')::bigint, h.receipt ->> 'provider_capture_id',
+               (h.receipt ->> 'captured_at')::timestamptz, h.receipt ->> 'proof', h.dead_reason,
+               coalesce(h.attempt ->> 'class', h.progress ->> 'last_class'), coalesce(h.attempt ->> 'code', h.progress ->> 'last_code'),
+               decode(h.attempt ->> 'evidence', 'hex')
+        from held h
+        where h."to" in ('captured', 'dead', 'cancelled')
+    ),
+    moved as (
+        -- An in-flight wish to cancel makes what would wait ready at once: the next claim applies it.
+        insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
+        select h.intent, h.lane, h.purpose, urgency_of(h.priority, h.authorization_expires_at, v_now), h.fence, v_epoch, h.cause,
+               case when h.purpose < 2 and exists (select from cancel_requests c where c.intent = h.intent) then v_now
+                    else v_now + h.delay_ms * interval '1 millisecond' end, v_now
+        from held h
+        where h."to" = 'waiting'
+    ),
+    returned as (
+        insert into ready (lane, purpose, urgency, intent, fence, epoch, alone, since)
+        select h.lane, h.purpose, urgency_of(h.priority, h.authorization_expires_at, v_now), h.intent, h.fence, v_epoch, false, v_now
+        from held h
+        where h."to" = 'ready'
+    ),
+    kept as (
+        insert into progress as p (intent, attempts, generation, request_format, tainted, accepted, first_sent_at, quiet_after, quiet_reads,
+                              last_quiet_at, in_progress_since, unknown_since, refusal_class, refusal_code, fresh_key, read_first, looks, own_faults,
+                              lost_leases, last_class, last_code)
+        select h.intent, g.attempts, g.generation, h.request_format, g.tainted, g.accepted, g.first_sent_at, g.quiet_after, g.quiet_reads,
+               g.last_quiet_at, g.in_progress_since, g.unknown_since, g.refusal_class, g.refusal_code, g.fresh_key, g.read_first, g.looks, g.own_faults,
+               0, g.last_class, g.last_code
+        from held h cross join lateral jsonb_populate_record(null::progress, h.progress) g
+        where h."to" not in ('captured', 'cancelled')
+        on conflict (intent) do update set
+            attempts = excluded.attempts, generation = excluded.generation, tainted = excluded.tainted, accepted = excluded.accepted,
+            first_sent_at = excluded.first_sent_at, quiet_after = excluded.quiet_after, quiet_reads = excluded.quiet_reads,
+            last_quiet_at = excluded.last_quiet_at, in_progress_since = excluded.in_progress_since, unknown_since = excluded.unknown_since,
+            refusal_class = excluded.refusal_class, refusal_code = excluded.refusal_code, fresh_key = excluded.fresh_key,
+            read_first = excluded.read_first, looks = excluded.looks, own_faults = excluded.own_faults, lost_leases = 0,
+            last_class = excluded.last_class, last_code = excluded.last_code
+    ),
+    forgotten as (delete from progress p using held h where p.intent = h.intent and h."to" in ('captured', 'cancelled')),
+    no_deadline as (delete from deadlines d using held h where d.intent = h.intent and h."to" in ('captured', 'dead', 'cancelled')),
+    no_wish as (delete from cancel_requests c using held h where c.intent = h.intent and h."to" in ('captured', 'dead', 'cancelled')),
+    -- Siblings that waited for this authorisation need not sleep on.
+    -- Rows that a producer's open transaction holds (a cancel) are passed over: nothing here waits for a producer.
+    siblings as materialized (
+        select w.intent from waiting w
+        where w.cause = 'sibling' and w.intent in (
+            select s.id from held h
+            join intents s on s.provider = h.provider and s.account = h.account and s.payment_id = h.payment_id and s.id <> h.intent
+            where exists (select from waiting any_sibling where any_sibling.lane = h.lane and any_sibling.cause = 'sibling')
+        )
+        for update skip locked
+    ),
+    woken as (update waiting w set due_at = v_now from siblings s where w.intent = s.intent),
+    told as (
+        insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
+        select e.event ->> 'type', h.intent, h.provider, h.account, h.order_id, h.payment_id, h.capture_ref, h.amount_minor, h.currency,
+               coalesce(e.event -> 'data', '{}'), v_now
+        from held h cross join lateral jsonb_array_elements(h.events) with ordinality as e(event, place)
+        order by h.n, e.place
+    ),
+    -- Late results: kept, told, and whoever still waits for this intent's outcome is woken to read them.
+    late as (
+        insert into late_results (intent, fence, lease, worker, outcome, class, code, captured_minor, provider_capture_id, captured_at, proof, evidence, recorded_at)
+        select i.intent, i.fence, i.lease, (i.attempt ->> 'worker')::uuid, i.attempt ->> 'outcome', i.attempt ->> 'class', i.attempt ->> 'code',
+               (i.receipt ->> 'captured_minor')::bigint, i.receipt ->> 'provider_capture_id', (i.receipt ->> 'captured_at')::timestamptz,
+               i.receipt ->> 'proof', decode(i.attempt ->> 'evidence', 'hex'), v_now
+        from input i where i.settled = 'lease_lost'
+    ),
+    late_told as (
+        insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
+        select 'capture.late_result', i.intent, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
+               jsonb_strip_nulls(jsonb_build_object(
+                   'fence', i.fence, 'outcome', i.attempt ->> 'outcome', 'class', i.attempt ->> 'class', 'code', i.attempt ->> 'code',
+                   'provider_capture_id', i.receipt ->> 'provider_capture_id', 'state', o.state,
+                   -- A receipt where none was expected: an intent that ended without capture, or captured under another id.
+                   'alarm', case when i.receipt is null then null
+                                 when o.state in ('dead', 'cancelled') then 'captured_after_' || o.state
+                                 when o.provider_capture_id <> i.receipt ->> 'provider_capture_id' then 'second_receipt' end)), v_now
+        from input i left join outcomes o on o.intent = i.intent
+        where i.settled = 'lease_lost'
+    ),
+    late_waiting as materialized (
+        select w.intent from waiting w
+        where w.cause <> 'held' and w.intent in (select i.intent from input i where i.settled = 'lease_lost' and i.receipt is not null)
+        for update skip locked
+    ),
+    late_woken as (update waiting w set due_at = v_now from late_waiting l where w.intent = l.intent),
+    lane_news as materialized (
+        select x.* from jsonb_to_recordset(p_lanes) as x(
+            lane integer, answered boolean, unanswered integer, failures integer, open_ms bigint, open_max_ms bigint,
+            wait_ms bigint, pause_reason text)
+    ),
+    lanes_told as (
+        update lanes l set
+            unanswered = case when x.answered then x.unanswered else l.unanswered + x.unanswered end,
+            -- An answer closes the breaker. The failure of a test opens it for twice as long. A test that ended without a
+            -- call lets the next one through. Stragglers from before it opened change nothing.
+            open_until = case when x.answered then null
+                              when l.testing and x.unanswered = 0 then v_now
+                              when trips.open_ms is not null then v_now + trips.open_ms * interval '1 millisecond'
+                              else l.open_until end,
+            open_ms = case when x.answered then 0 else coalesce(trips.open_ms, l.open_ms) end,
+            testing = false,
+            limited_until = case when x.wait_ms is null then l.limited_until
+                                 else greatest(l.limited_until, v_now + x.wait_ms * interval '1 millisecond') end,
+            paused_at = case when x.pause_reason is not null then coalesce(l.paused_at, v_now) else l.paused_at end,
+            paused_by = case when x.pause_reason is not null then coalesce(l.paused_by, 'worker') else l.paused_by end,
+            pause_reason = case when x.pause_reason is not null then coalesce(l.pause_reason, x.pause_reason) else l.pause_reason end
+        from lane_news x
+        join lanes before on before.id = x.lane
+        cross join lateral (
+            select case when x.unanswered = 0 then null
+                        when before.testing then least(greatest(before.open_ms, x.open_ms) * 2, x.open_max_ms)
+                        when before.open_until is null and before.unanswered + x.unanswered >= x.failures
+                        then least(x.open_ms, x.open_max_ms) end as open_ms
+        ) trips
+        where l.id = x.lane
+          -- An answer on a healthy lane writes nothing.
+          and (x.wait_ms is not null or x.pause_reason is not null or l.testing
+               or (x.answered and (l.unanswered <> x.unanswered or l.open_until is not null))
+               or (not x.answered and x.unanswered > 0))
+    )
+    select i.n, i.settled from input i order by i.n;
+
+    -- Anything that moved to `ready` or became due needs nobody told: this worker looks again by itself.
+end $$;

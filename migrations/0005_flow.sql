@@ -1,0 +1,309 @@
+-- What moves intents besides claim and settle: shipments, releases, deadlines, cancellation, operators.
+
+-- Shipment events become releases: goods that left, never a label. Returns how many events were handled.
+create function take_shipments(p_limit integer) returns integer
+    language plpgsql volatile security definer set search_path from current as $$
+declare
+    v_now timestamptz := clock_now();
+    v_handled integer;
+begin
+    with taken as materialized (
+        select e.seq, e.source, e.event_id, e.company, e.method, e.tracking_number,
+               nullif(btrim(e.provider), '') as provider, coalesce(nullif(btrim(e.account), ''), 'default') as account,
+               nullif(btrim(e.order_id), '') as order_id, nullif(btrim(e.payment_id), '') as payment_id,
+               nullif(btrim(e.capture_ref), '') as capture_ref,
+               case when lower(btrim(coalesce(e.kind, 'shipped'))) not in ('shipped', 'in_transit', 'delivered') then 'ignored: goods have not left'
+                    when nullif(btrim(e.provider), '') is null then 'ignored: provider is missing'
+                    when nullif(btrim(e.order_id), '') is null and nullif(btrim(e.payment_id), '') is null then 'ignored: neither order_id nor payment_id'
+                    else 'released' end as handling
+        from shipment_events e
+        where e.handled_at is null
+        order by e.seq limit p_limit
+        for update skip locked
+    ), released as (
+        insert into releases (provider, account, payment_id, order_id, capture_ref, shipment_ref, company, method, tracking_number, released_by, created_at, next_try_at)
+        select t.provider, t.account, t.payment_id, t.order_id, t.capture_ref,
+               -- The parcel is the shipment: its later events free nothing more. Without a parcel number each event counts.
+               coalesce(t.tracking_number, t.source || ':' || t.event_id, 'event:' || t.seq),
+               t.company, t.method, t.tracking_number, 'shipment_events', v_now, v_now
+        from taken t where t.handling = 'released'
+        on conflict do nothing
+    ), noted as (
+        update shipment_events e set handled_at = v_now, handling = t.handling from taken t where e.seq = t.seq returning 1
+    )
+    select count(*) into v_handled from noted;
+    return v_handled;
+end $$;
+
+-- Matches releases with held intents, again and again: neither the release nor the intent needs to be first. A release
+-- frees the intent it names, else the oldest held one of the payment. Returns how many were freed.
+create function match_releases(p_limit integer) returns integer
+    language plpgsql volatile security definer set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+declare
+    v_now timestamptz := clock_now();
+    v_epoch integer;
+    rel releases;
+    v_intent uuid;
+    v_freed integer := 0;
+begin
+    select number into strict v_epoch from epoch;
+    for rel in
+        select * from releases r where r.intent is null and r.next_try_at <= v_now order by r.next_try_at limit p_limit for update skip locked
+    loop
+        select w.intent into v_intent
+        from intents i join waiting w on w.intent = i.id
+        where i.provider = rel.provider and i.account = rel.account
+          and (rel.payment_id is null or i.payment_id = rel.payment_id)
+          and (rel.order_id is null or i.order_id = rel.order_id)
+          and (rel.capture_ref is null or i.capture_ref = rel.capture_ref)
+          and w.cause = 'held'
+        order by i.created_at, i.id
+        limit 1
+        for update of w skip locked;
+        if v_intent is null then
+            -- Looks again after a tenth of its age: soon while it is fresh, every ten minutes when old.
+            update releases r set next_try_at = v_now + greatest(interval '1 second', least(interval '10 minutes', (v_now - r.created_at) / 10))
+                where r.id = rel.id;
+            continue;
+        end if;
+        update releases r set intent = v_intent, matched_at = v_now where r.id = rel.id;
+        with gone as (
+            delete from waiting w where w.intent = v_intent returning w.*
+        ), put as (
+            insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
+            select g.intent, g.lane, g.purpose, g.urgency, g.fence, g.epoch, 'scheduled', greatest(v_now, i.not_before), v_now
+            from gone g join intents i on i.id = g.intent
+        )
+        insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
+        select 'capture.released', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
+               jsonb_strip_nulls(jsonb_build_object('released_by', rel.released_by, 'shipment_ref', rel.shipment_ref)), v_now
+        from intents i where i.id = v_intent;
+        v_freed := v_freed + 1;
+    end loop;
+    return v_freed;
+end $$;
+
+-- Tells of authorisations that end within 48 h and 24 h, held captures included, and makes what is over due at once, so
+-- that the worker gives it up aloud. Returns how many it told of.
+create function watch_deadlines(p_margin_ms bigint, p_limit integer) returns integer
+    language plpgsql volatile security definer set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+declare
+    v_now timestamptz := clock_now();
+    v_told integer;
+begin
+    with near as materialized (
+        select d.intent, d.expires_at,
+               case when d.expires_at <= v_now + p_margin_ms * interval '1 millisecond' then 3
+                    when d.expires_at <= v_now + interval '24 hours' then 2 else 1 end::smallint as level
+        from deadlines d
+        where d.expires_at <= v_now + interval '48 hours'
+          and d.warned < case when d.expires_at <= v_now + p_margin_ms * interval '1 millisecond' then 3
+                              when d.expires_at <= v_now + interval '24 hours' then 2 else 1 end
+        order by d.expires_at limit p_limit
+        for update skip locked
+    ), noted as (
+        update deadlines d set warned = n.level from near n where d.intent = n.intent
+    ), hurried as (
+        update ready r set urgency = -32768 from near n where r.intent = n.intent and n.level >= 2 and r.urgency > -32768
+    ), stopped as materialized (
+        select w.intent from waiting w where w.purpose < 2 and w.intent in (select n.intent from near n where n.level = 3)
+        for update skip locked
+    ), due as (
+        update waiting w set cause = 'scheduled', due_at = v_now from stopped s where w.intent = s.intent
+    ), told as (
+        insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
+        select 'capture.auth_expiring', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
+               jsonb_build_object('expires_at', n.expires_at, 'within_hours', case n.level when 1 then 48 when 2 then 24 else 0 end), v_now
+        from near n join intents i on i.id = n.intent
+        returning 1
+    )
+    select count(*) into v_told from told;
+    return v_told;
+end $$;
+
+create function release(
+    provider text, payment_id text default null, order_id text default null, account text default 'default',
+    capture_ref text default null, shipment_ref text default null, company text default null, method text default null,
+    tracking_number text default null, out release_id bigint, out created boolean
+)
+    language plpgsql volatile security definer set search_path from current as $$
+#variable_conflict use_column
+begin
+    if release.provider is null or not exists (select from providers p where p.name = release.provider) then
+        raise exception 'release: unknown provider %', coalesce(quote_literal(left(release.provider, 60)), 'null')
+            using errcode = '23514', constraint = 'releases_provider_known', column = 'provider', table = 'releases', schema = current_schema(),
+                  hint = (select 'use one of: ' || string_agg(p.name, ', ' order by p.name) from providers p);
+    end if;
+    if coalesce(release.payment_id, release.order_id) is null then
+        raise exception 'release: neither payment_id nor order_id is given'
+            using errcode = '23514', constraint = 'releases_name_a_payment_or_an_order', column = 'payment_id', table = 'releases', schema = current_schema(),
+                  hint = 'pass payment_id => or order_id => of the held capture';
+    end if;
+    if (release.company is null) <> (release.method is null) or (release.company is null) <> (release.tracking_number is null) then
+        raise exception 'release: company, method and tracking_number go together'
+            using errcode = '23514', constraint = 'releases_shipping_all_or_none', column = 'company', table = 'releases', schema = current_schema(),
+                  hint = 'pass all three or none';
+    end if;
+    insert into releases as r (provider, account, payment_id, order_id, capture_ref, shipment_ref, company, method, tracking_number, released_by, created_at, next_try_at)
+        values (release.provider, coalesce(release.account, 'default'), release.payment_id, release.order_id, release.capture_ref, release.shipment_ref,
+                release.company, release.method, release.tracking_number, session_user, clock_now(), clock_now())
+        on conflict do nothing
+        returning r.id into release_id;
+    created := release_id is not null;
+    if not created then
+        select r.id into release_id from releases r
+        where r.provider = release.provider and r.account = coalesce(release.account, 'default')
+          and coalesce(r.payment_id, '') = coalesce(release.payment_id, '') and coalesce(r.order_id, '') = coalesce(release.order_id, '')
+          and coalesce(r.capture_ref, '') = coalesce(release.capture_ref, '') and r.shipment_ref = release.shipment_ref;
+    elsif exists (select from waiters) then
+        perform pg_notify(current_schema() || '.ready', '');
+    end if;
+end $$;
+comment on function release is 'Frees a held capture, in your transaction: release(provider => ..., payment_id | order_id => ...). May come before the intent; the same shipment_ref again changes nothing.';
+
+-- Ends an intent that nobody works on as cancelled. For the functions below, which know why it may.
+create function end_cancelled(p_intent uuid, p_lane integer, p_fence integer, p_by text, p_reason text) returns void
+    language plpgsql volatile set search_path from current as $$
+declare
+    v_now timestamptz := clock_now();
+begin
+    insert into outcomes (intent, lane, state, fence, attempts, ended_at, last_class, last_code)
+        select p_intent, p_lane, 'cancelled', p_fence, coalesce(p.attempts, 0::smallint), v_now, p.last_class, p.last_code
+        from (select 1) one left join progress p on p.intent = p_intent;
+    delete from progress p where p.intent = p_intent;
+    delete from deadlines d where d.intent = p_intent;
+    delete from cancel_requests c where c.intent = p_intent;
+    insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
+        select 'capture.cancelled', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
+               jsonb_build_object('by', p_by, 'reason', p_reason), v_now
+        from intents i where i.id = p_intent;
+end $$;
+
+create function cancel(intent_id uuid, reason text) returns text
+    language plpgsql volatile security definer set search_path from current as $$
+#variable_conflict use_variable
+declare
+    v_lane integer;
+    v_fence integer;
+    -- Null in a history of the database that no worker has looked at yet: then everything may have been sent.
+    v_epoch integer := (select e.number from epoch e where e.system_identifier = server_identifier() and e.timeline = server_timeline());
+begin
+    if coalesce(btrim(reason), '') = '' then
+        raise exception 'cancel: reason is empty' using errcode = '23514', constraint = 'cancel_says_why', column = 'reason',
+            hint = 'say in a few words why, for the people who read the timeline';
+    end if;
+    if not exists (select from intents i where i.id = intent_id) then
+        raise exception 'cancel: no intent %', intent_id using errcode = 'P0002', hint = 'look it up in the view status';
+    end if;
+    -- What was never sent, or surely not processed, and has not lost a history, is taken back at once. Epochs are
+    -- compared because a row of an older epoch may have been sent in a history that is gone.
+    for attempt in 1..3 loop
+        delete from waiting w where w.intent = intent_id and w.purpose < 2 and w.epoch = v_epoch returning w.lane, w.fence into v_lane, v_fence;
+        if v_lane is null then
+            delete from ready r where r.intent = intent_id and r.purpose < 2 and r.epoch = v_epoch returning r.lane, r.fence into v_lane, v_fence;
+        end if;
+        if v_lane is not null then
+            perform end_cancelled(intent_id, v_lane, v_fence, session_user, reason);
+            return 'cancelled';
+        end if;
+        if exists (select from outcomes o where o.intent = intent_id) then
+            return 'ended';
+        end if;
+        -- Else it is in a lease, or its outcome is unknown; or it moved between the two looks: look once more.
+    end loop;
+    insert into cancel_requests (intent, reason, requested_by, requested_at) values (intent_id, reason, session_user, clock_now())
+        on conflict do nothing;
+    return 'in_flight';
+end $$;
+comment on function cancel is 'Cancels a capture that was not sent yet: returns cancelled, in_flight (the wish is applied when the call in flight has ended) or ended.';
+
+-- An operator's replay of a dead letter: always to a verification, never straight to a send. The generation of the key
+-- and the freshness of a new one are decided by the caller (retry.rs) from what it read here under p_ended_at; a dead
+-- letter that somebody else moved meanwhile is left alone.
+create function replay(p_intent uuid, p_ended_at timestamptz, p_fresh_key boolean, p_actor text, p_reason text, p_detail jsonb) returns boolean
+    language plpgsql volatile security definer set search_path from current as $$
+declare
+    v_now timestamptz := clock_now();
+    o outcomes;
+begin
+    delete from outcomes x where x.intent = p_intent and x.state = 'dead' and x.ended_at = p_ended_at returning * into o;
+    if o.intent is null then
+        return false;
+    end if;
+    insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
+        select o.intent, o.lane, 2, urgency_of(i.priority, i.authorization_expires_at, v_now), o.fence, e.number, 'verify', v_now, v_now
+        from intents i, epoch e where i.id = p_intent;
+    insert into progress as p (intent, fresh_key, read_first, unknown_since, quiet_after) values (p_intent, p_fresh_key, true, v_now, v_now)
+        on conflict (intent) do update set
+            attempts = 0, looks = 0, own_faults = 0, lost_leases = 0, quiet_reads = 0, last_quiet_at = null, in_progress_since = null,
+            refusal_class = null, refusal_code = null, fresh_key = excluded.fresh_key, read_first = true,
+            unknown_since = v_now, quiet_after = greatest(p.quiet_after, v_now);
+    insert into deadlines (intent, expires_at) select i.id, i.authorization_expires_at from intents i
+        where i.id = p_intent and i.authorization_expires_at is not null on conflict do nothing;
+    insert into audit (at, actor, action, reason, intent, lane, detail)
+        values (v_now, p_actor, 'replay', p_reason, p_intent, o.lane, p_detail || jsonb_build_object('before', to_jsonb(o) - 'evidence'));
+    insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
+        select 'capture.replayed', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
+               jsonb_build_object('by', p_actor, 'reason', p_reason), v_now
+        from intents i where i.id = p_intent;
+    return true;
+end $$;
+
+-- A person settles a dead letter by evidence from outside.
+create function resolve(p_intent uuid, p_captured boolean, p_evidence text, p_actor text, p_reason text) returns text
+    language plpgsql volatile security definer set search_path from current as $$
+declare
+    v_now timestamptz := clock_now();
+    o outcomes;
+begin
+    select * into o from outcomes x where x.intent = p_intent for update;
+    if o.intent is null then
+        return case when exists (select from intents i where i.id = p_intent) then 'in_flight' else 'not_found' end;
+    end if;
+    if o.state <> 'dead' then
+        return o.state;
+    end if;
+    if p_captured then
+        update outcomes x set state = 'captured', dead_reason = null, captured_minor = i.amount_minor::bigint, provider_capture_id = p_evidence,
+               captured_at = v_now, proof = 'person', ended_at = v_now
+            from intents i where x.intent = p_intent and i.id = p_intent;
+    else
+        update outcomes x set dead_reason = 'rejected', last_code = 'resolved_not_captured', ended_at = v_now where x.intent = p_intent;
+    end if;
+    insert into audit (at, actor, action, reason, intent, lane, detail)
+        values (v_now, p_actor, 'resolve', p_reason, p_intent, o.lane,
+                jsonb_build_object('as', case when p_captured then 'captured' else 'not-captured' end, 'evidence', p_evidence, 'before', to_jsonb(o) - 'evidence'));
+    insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
+        select 'capture.resolved', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
+               jsonb_build_object('as', case when p_captured then 'captured' else 'not-captured' end, 'evidence', p_evidence, 'by', p_actor, 'reason', p_reason), v_now
+        from intents i where i.id = p_intent;
+    return 'resolved';
+end $$;
+
+-- Pauses or resumes a lane; false if there was nothing to do. A resume forgets what the lane was waiting for.
+create function set_lane_pause(p_lane integer, p_paused boolean, p_actor text, p_reason text) returns boolean
+    language plpgsql volatile security definer set search_path from current as $$
+declare
+    v_now timestamptz := clock_now();
+    v_changed integer;
+begin
+    update lanes l set
+        paused_at = case when p_paused then v_now end,
+        paused_by = case when p_paused then p_actor end,
+        pause_reason = case when p_paused then p_reason end,
+        open_until = null, testing = false, unanswered = 0, open_ms = 0, limited_until = null
+        where l.id = p_lane and (l.paused_at is not null) <> p_paused;
+    get diagnostics v_changed = row_count;
+    if v_changed = 1 then
+        insert into audit (at, actor, action, reason, lane)
+            values (v_now, p_actor, case when p_paused then 'lane pause' else 'lane resume' end, p_reason, p_lane);
+        if not p_paused and exists (select from waiters) then
+            perform pg_notify(current_schema() || '.ready', '');
+        end if;
+    end if;
+    return v_changed = 1;
+end $$;

@@ -1,0 +1,58 @@
+-- Roles are created where that is allowed; where not, an administrator creates them and runs `capture role sql` again.
+do $$
+declare
+    r text;
+begin
+    foreach r in array array['capture_producer', 'capture_fulfilment', 'capture_worker', 'capture_readonly', 'capture_operator', 'capture_metrics'] loop
+        begin
+            if not exists (select from pg_roles where rolname = r) then
+                execute format('create role %I nologin', r);
+            end if;
+        exception
+            when insufficient_privilege then raise notice 'role % was not created: not allowed', r;
+            when duplicate_object or unique_violation then null; -- another schema of this server was migrated at the same time
+        end;
+    end loop;
+end $$;
+
+-- Grants what each role needs and nothing else. Roles that do not exist are passed over.
+create function grant_roles() returns void
+    language plpgsql set search_path from current as $$
+declare
+    s text := current_schema();
+    g record;
+    verb text;
+begin
+    execute format('revoke all on all functions in schema %I from public', s);
+    execute format('revoke all on all tables in schema %I from public', s);
+    for g in
+        select * from (values
+            ('capture_producer', array[
+                'insert, select on intents', 'select on status', 'select on events',
+                'execute on function new_id', 'execute on function enqueue', 'execute on function enqueue_json',
+                'execute on function cancel', 'execute on function events_after']),
+            ('capture_fulfilment', array[
+                'insert on shipment_events', 'execute on function release']),
+            ('capture_worker', array[
+                'select on all tables in schema %1$I', 'insert, delete, update on workers', 'insert, delete on waiters',
+                'insert on lanes', 'update (rate_per_minute) on lanes', 'execute on function clock_now', 'execute on function current_epoch',
+                'execute on function server_timeline', 'execute on function server_identifier',
+                'execute on function claim', 'execute on function give_back', 'execute on function settle', 'execute on function rescue', 'execute on function move_due',
+                'execute on function take_shipments', 'execute on function match_releases', 'execute on function watch_deadlines']),
+            ('capture_readonly', array['select on all tables in schema %1$I', 'execute on function events_after', 'execute on function clock_now']),
+            ('capture_operator', array[
+                'select on all tables in schema %1$I', 'insert on intents', 'execute on function clock_now',
+                'execute on function new_id', 'execute on function enqueue', 'execute on function enqueue_json',
+                'execute on function events_after', 'execute on function cancel', 'execute on function release',
+                'execute on function replay', 'execute on function resolve', 'execute on function set_lane_pause']),
+            ('capture_metrics', array['select on all tables in schema %1$I', 'execute on function clock_now'])
+        ) as t(role, verbs)
+    loop
+        continue when not exists (select from pg_roles where rolname = g.role);
+        execute format('grant usage on schema %I to %I', s, g.role);
+        foreach verb in array g.verbs loop
+            execute format('grant ' || verb || ' to %2$I', s, g.role);
+        end loop;
+    end loop;
+end $$;
+select grant_roles();

@@ -1,0 +1,85 @@
+//! `config`: which settings are in force and where they were given, and whether they are in order.
+
+use clap::Subcommand;
+
+use crate::config::{Config, Fault, Need, Sources, Warning};
+
+use super::output::{Cell, Column, Error, Exit, Output, say, warn};
+
+/// What to do with the settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum ConfigVerb {
+    /// Show every setting, its value and where it was given; secrets as ***
+    Show,
+    /// Check all settings, secrets included, and tell every fault; exit code 7 if there is one
+    Check,
+}
+
+/// Runs it.
+pub fn run(verb: ConfigVerb, sources: &Sources, output: &Output) -> Result<Exit, Error> {
+    match verb {
+        ConfigVerb::Show => show(sources, output),
+        ConfigVerb::Check => check(sources, output),
+    }
+}
+
+fn show(sources: &Sources, output: &Output) -> Result<Exit, Error> {
+    let sources = Sources {
+        need: Need::DatabaseOnly,
+        ..sources.clone()
+    };
+    let (config, warnings) = Config::load(&sources)?;
+    warnings.iter().for_each(warn);
+    let mut rows = output.rows(&[Column::id("key"), Column::text("value"), Column::text("source")])?;
+    for setting in config.settings() {
+        let source = setting.source.to_string();
+        rows.row(&[setting.key.as_str().into(), setting.value.clone().into(), source.into()])?;
+    }
+    rows.finish()?;
+    Ok(Exit::Done)
+}
+
+fn check(sources: &Sources, output: &Output) -> Result<Exit, Error> {
+    let sources = Sources {
+        need: Need::Everything,
+        ..sources.clone()
+    };
+    let (faults, warnings, accounts) = match Config::load(&sources) {
+        Ok((config, warnings)) => (Vec::new(), warnings, config.accounts.len()),
+        Err(found) => (found.faults().to_vec(), found.warnings().to_vec(), 0),
+    };
+    let mut rows = output.rows(&[
+        Column::text("level"),
+        Column::text("place"),
+        Column::id("key"),
+        Column::text("wrong"),
+        Column::text("fix"),
+    ])?;
+    let found = faults.iter().map(|fault| ("fault", fault));
+    let also = warnings.iter().map(|Warning(warning)| ("warning", warning));
+    for (level, fault) in found.chain(also) {
+        rows.row(&row(level, fault))?;
+    }
+    rows.finish()?;
+    if faults.is_empty() {
+        let accounts = if accounts == 1 {
+            "1 account".to_owned()
+        } else {
+            format!("{accounts} accounts")
+        };
+        say(&format!("the settings are in order ({accounts})"));
+        Ok(Exit::Done)
+    } else {
+        Ok(Exit::CheckTripped)
+    }
+}
+
+fn row(level: &str, fault: &Fault) -> [Cell; 5] {
+    [
+        level.into(),
+        fault.place.to_string().into(),
+        fault.key.as_str().into(),
+        fault.wrong.as_str().into(),
+        fault.fix.as_str().into(),
+    ]
+}

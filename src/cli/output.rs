@@ -1,0 +1,870 @@
+//! How verbs speak: data on stdout in the form that was asked for, talk on stderr, and one set of exit codes.
+//!
+//! Rows are written once, with typed cells, and come out as an aligned table for people, or as JSON, JSON lines, CSV or
+//! bare ids for programs. In the forms for programs nothing is cut or coloured and each name is the one of the SQL
+//! contract: a money column `amount` becomes `amount_minor` and `currency`, a span `age` becomes `age_seconds`.
+
+use std::fmt;
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use clap::{Args, ValueEnum};
+use comfy_table::{CellAlignment, Color, ContentArrangement};
+use serde_json::Value;
+
+use crate::config::{ConfigFaults, Environment, Fault};
+use crate::filter::State;
+use crate::intent::Money;
+
+/// How a run ended. Scripts build on these numbers; they never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0: done.
+    Done,
+    /// 1: failed for a reason that no other code names.
+    Failed,
+    /// 2: the command line or the settings are wrong.
+    Usage,
+    /// 3: what was named does not exist.
+    NotFound,
+    /// 4: not allowed.
+    NotAllowed,
+    /// 5: the state of the intent, lane or operation forbids it.
+    StateForbids,
+    /// 6: done for some, not for all.
+    PartlyDone,
+    /// 7: a check found something.
+    CheckTripped,
+    /// 8: the database or the API cannot be reached.
+    Unreachable,
+    /// 130: interrupted by the user.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::NotFound => 3,
+            Exit::NotAllowed => 4,
+            Exit::StateForbids => 5,
+            Exit::PartlyDone => 6,
+            Exit::CheckTripped => 7,
+            Exit::Unreachable => 8,
+            Exit::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.code())
+    }
+}
+
+/// Why a verb did not do what it was asked: an exit code, a message, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// How the run ends.
+    pub exit: Exit,
+    /// What is wrong; may have several lines. Empty: nothing is said.
+    pub message: String,
+    /// What to do; may have several lines.
+    pub hint: Option<String>,
+}
+
+impl Error {
+    /// An error that ends with that code.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Error {
+        Error {
+            exit,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// Exit code 1.
+    pub fn failed(message: impl Into<String>) -> Error {
+        Error::new(Exit::Failed, message)
+    }
+
+    /// Exit code 2.
+    pub fn usage(message: impl Into<String>) -> Error {
+        Error::new(Exit::Usage, message)
+    }
+
+    /// Exit code 3.
+    pub fn not_found(message: impl Into<String>) -> Error {
+        Error::new(Exit::NotFound, message)
+    }
+
+    /// Exit code 4.
+    pub fn not_allowed(message: impl Into<String>) -> Error {
+        Error::new(Exit::NotAllowed, message)
+    }
+
+    /// Exit code 5.
+    pub fn state_forbids(message: impl Into<String>) -> Error {
+        Error::new(Exit::StateForbids, message)
+    }
+
+    /// Exit code 8.
+    pub fn unreachable(message: impl Into<String>) -> Error {
+        Error::new(Exit::Unreachable, message)
+    }
+
+    /// The same, and what to do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says it on stderr, if there is something to say, and gives the exit code.
+    pub fn report(&self, environment: &Environment) -> ExitCode {
+        if !self.message.is_empty() {
+            let mut said = self.to_string();
+            if may_colour(&io::stderr(), environment) {
+                said = said.replacen("error:", "\u{1b}[1;31merror:\u{1b}[0m", 1);
+                said = said.replacen("\nhint:", "\n\u{1b}[1;36mhint:\u{1b}[0m", 1);
+            }
+            say(&said);
+        }
+        self.exit.into()
+    }
+}
+
+/// `error: …`, continued lines indented, then `hint: …` alike.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message.replace('\n', "\n       "))?;
+        if let Some(hint) = &self.hint {
+            write!(f, "\nhint: {}", hint.replace('\n', "\n      "))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<ConfigFaults> for Error {
+    fn from(faults: ConfigFaults) -> Error {
+        Error::usage(faults.to_string())
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Error {
+        Error::usage(fault.wrong_at()).hint(fault.fix)
+    }
+}
+
+/// A reader of stdout that has gone away (`capture list | head`) has all it wanted: that ends quietly and well.
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Error::new(Exit::Done, ""),
+            _ => Error::failed(error.to_string()),
+        }
+    }
+}
+
+/// An `Error` inside keeps its code; anything else is a plain failure with its whole chain of causes.
+impl From<anyhow::Error> for Error {
+    fn from(error: anyhow::Error) -> Error {
+        match error.downcast::<Error>() {
+            Ok(error) => error,
+            Err(other) => Error::failed(format!("{other:#}")),
+        }
+    }
+}
+
+/// A line of talk on stderr. A stderr that nobody reads stops nothing.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// `warning: …` on stderr.
+pub fn warn(what: impl fmt::Display) {
+    say(&format!("warning: {what}"));
+}
+
+/// May this stream be coloured? On a terminal that can, unless `NO_COLOR` is set to anything.
+pub fn may_colour(stream: &impl IsTerminal, environment: &Environment) -> bool {
+    stream.is_terminal() && environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb")
+}
+
+/// The form of the data on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// Aligned columns, for people
+    #[default]
+    Table,
+    /// One JSON array of objects (one object where there is one thing)
+    Json,
+    /// One JSON object a line
+    Ndjson,
+    /// Comma separated, with a header
+    Csv,
+    /// The ids and nothing else, one a line
+    Id,
+}
+
+/// `-o`.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct OutputArgs {
+    /// The form of the data on stdout
+    #[arg(
+        short = 'o',
+        long = "output",
+        value_enum,
+        value_name = "FORM",
+        default_value = "table",
+        global = true
+    )]
+    pub format: Format,
+}
+
+/// What a column holds; from it follow its alignment and its names in the forms for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Id,
+    Number,
+    Money,
+    Span,
+}
+
+/// A column: its name and what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Column {
+    name: &'static str,
+    kind: Kind,
+}
+
+impl Column {
+    /// Text, a state, a time, a flag or JSON.
+    pub const fn text(name: &'static str) -> Column {
+        Column {
+            name,
+            kind: Kind::Plain,
+        }
+    }
+
+    /// The id that `-o id` prints.
+    pub const fn id(name: &'static str) -> Column {
+        Column { name, kind: Kind::Id }
+    }
+
+    /// A number, aligned to the right.
+    pub const fn number(name: &'static str) -> Column {
+        Column {
+            name,
+            kind: Kind::Number,
+        }
+    }
+
+    /// An amount. For people `10.00 USD`; for programs two fields, `<name>_minor` and `currency`. Several amounts of one
+    /// row are of one currency, which is written once.
+    pub const fn money(name: &'static str) -> Column {
+        Column {
+            name,
+            kind: Kind::Money,
+        }
+    }
+
+    /// A span of time. For people `2h 5m`; for programs `<name>_seconds`, whole.
+    pub const fn span(name: &'static str) -> Column {
+        Column { name, kind: Kind::Span }
+    }
+}
+
+/// A value in a row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cell {
+    /// No value: blank for people, `null` for programs.
+    Nothing,
+    /// Text. May come from outside: control characters never reach a terminal.
+    Text(String),
+    /// A whole number.
+    Number(i64),
+    /// An amount.
+    Money(Money),
+    /// An instant.
+    Time(DateTime<Utc>),
+    /// A span of time.
+    Span(Duration),
+    /// True or false.
+    Flag(bool),
+    /// The state of an intent.
+    State(State),
+    /// Anything else. For people in one line.
+    Json(Value),
+}
+
+impl From<&str> for Cell {
+    fn from(text: &str) -> Cell {
+        Cell::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Cell {
+    fn from(text: String) -> Cell {
+        Cell::Text(text)
+    }
+}
+
+impl From<i64> for Cell {
+    fn from(number: i64) -> Cell {
+        Cell::Number(number)
+    }
+}
+
+impl From<u32> for Cell {
+    fn from(number: u32) -> Cell {
+        Cell::Number(number.into())
+    }
+}
+
+impl From<i32> for Cell {
+    fn from(number: i32) -> Cell {
+        Cell::Number(number.into())
+    }
+}
+
+impl From<bool> for Cell {
+    fn from(flag: bool) -> Cell {
+        Cell::Flag(flag)
+    }
+}
+
+impl From<Money> for Cell {
+    fn from(money: Money) -> Cell {
+        Cell::Money(money)
+    }
+}
+
+impl From<DateTime<Utc>> for Cell {
+    fn from(time: DateTime<Utc>) -> Cell {
+        Cell::Time(time)
+    }
+}
+
+impl From<Duration> for Cell {
+    fn from(span: Duration) -> Cell {
+        Cell::Span(span)
+    }
+}
+
+impl From<State> for Cell {
+    fn from(state: State) -> Cell {
+        Cell::State(state)
+    }
+}
+
+impl From<Value> for Cell {
+    fn from(value: Value) -> Cell {
+        Cell::Json(value)
+    }
+}
+
+impl<T: Into<Cell>> From<Option<T>> for Cell {
+    fn from(value: Option<T>) -> Cell {
+        value.map_or(Cell::Nothing, Into::into)
+    }
+}
+
+impl Cell {
+    fn for_people(&self) -> String {
+        match self {
+            Cell::Nothing => String::new(),
+            Cell::Text(text) => harmless(text),
+            Cell::Number(number) => number.to_string(),
+            Cell::Money(money) => money.to_string(),
+            Cell::Time(time) => written_time(time),
+            Cell::Span(span) => written_span(*span),
+            Cell::Flag(flag) => if *flag { "yes" } else { "no" }.to_owned(),
+            Cell::State(state) => state.name().to_owned(),
+            Cell::Json(value) => harmless(&value.to_string()),
+        }
+    }
+
+    fn for_programs(&self) -> Value {
+        match self {
+            Cell::Nothing => Value::Null,
+            Cell::Text(text) => Value::from(text.as_str()),
+            Cell::Number(number) => Value::from(*number),
+            Cell::Money(money) => Value::from(money.minor),
+            Cell::Time(time) => Value::from(written_time(time)),
+            Cell::Span(span) => Value::from(span.as_secs()),
+            Cell::Flag(flag) => Value::from(*flag),
+            Cell::State(state) => Value::from(state.name()),
+            Cell::Json(value) => value.clone(),
+        }
+    }
+
+    fn colour(&self) -> Option<Color> {
+        let Cell::State(state) = self else {
+            return None;
+        };
+        match state {
+            State::Captured => Some(Color::Green),
+            State::Dead => Some(Color::Red),
+            State::Verifying => Some(Color::Yellow),
+            State::Held | State::Scheduled | State::Ready | State::Leased | State::Cancelled => None,
+        }
+    }
+}
+
+/// RFC 3339, UTC, to the millisecond at most.
+fn written_time(time: &DateTime<Utc>) -> String {
+    match time.timestamp_subsec_millis() {
+        0 => time.to_rfc3339_opts(SecondsFormat::Secs, true),
+        _ => time.to_rfc3339_opts(SecondsFormat::Millis, true),
+    }
+}
+
+/// The two largest units: nobody at night reads seconds behind days.
+fn written_span(span: Duration) -> String {
+    let whole = Duration::from_secs(span.as_secs());
+    let written = humantime::format_duration(whole).to_string();
+    written.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// Control characters and those that turn the direction of writing, shown as escapes: text from an order system must not
+/// move the cursor, ring bells or reorder a line on the operator's terminal.
+fn harmless(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || turns(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// Where and how data goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    /// The form.
+    pub format: Format,
+    /// Is stdout a terminal? Then tables are fitted to its width; else nothing is ever wrapped.
+    pub terminal: bool,
+    /// Is stdout coloured?
+    pub colour: bool,
+}
+
+impl Output {
+    /// For stdout.
+    pub fn new(args: OutputArgs, environment: &Environment) -> Output {
+        let stdout = io::stdout();
+        Output {
+            format: args.format,
+            terminal: stdout.is_terminal(),
+            colour: may_colour(&stdout, environment),
+        }
+    }
+
+    /// Begins rows on stdout.
+    pub fn rows(&self, columns: &[Column]) -> Result<Rows<BufWriter<StdoutLock<'static>>>, Error> {
+        self.rows_to(columns, BufWriter::new(io::stdout().lock()))
+    }
+
+    /// Begins rows on any writer.
+    pub fn rows_to<W: Write>(&self, columns: &[Column], mut writer: W) -> Result<Rows<W>, Error> {
+        let columns = columns.to_vec();
+        let sink = match self.format {
+            Format::Table => Sink::Table(self.table(&columns), writer),
+            Format::Json => {
+                writer.write_all(b"[")?;
+                Sink::Json(writer)
+            }
+            Format::Ndjson => Sink::Ndjson(writer),
+            Format::Csv => {
+                let mut csv = csv::Writer::from_writer(writer);
+                csv.write_record(fields(&columns).map(|field| field.name()))
+                    .map_err(io::Error::from)?;
+                Sink::Csv(csv)
+            }
+            Format::Id => {
+                if !columns.iter().any(|column| column.kind == Kind::Id) {
+                    return Err(Error::usage("these rows have no id").hint("choose -o table, json, ndjson or csv"));
+                }
+                Sink::Id(writer)
+            }
+        };
+        Ok(Rows {
+            columns,
+            colour: self.colour,
+            written: 0,
+            sink,
+        })
+    }
+
+    /// One thing, on stdout: for people a field a line, in JSON an object.
+    pub fn record(&self, columns: &[Column], cells: &[Cell]) -> Result<(), Error> {
+        self.record_to(columns, cells, BufWriter::new(io::stdout().lock()))
+    }
+
+    /// One thing, on any writer.
+    pub fn record_to<W: Write>(&self, columns: &[Column], cells: &[Cell], mut writer: W) -> Result<(), Error> {
+        match self.format {
+            Format::Table => {
+                let width = columns.iter().map(|column| column.name.len()).max().unwrap_or(0);
+                for (column, cell) in columns.iter().zip(cells) {
+                    let line = format!("{:width$}  {}", column.name, cell.for_people());
+                    writeln!(writer, "{}", line.trim_end())?;
+                }
+                writer.flush()?;
+            }
+            Format::Json | Format::Ndjson => {
+                writeln!(writer, "{}", object(columns, cells))?;
+                writer.flush()?;
+            }
+            Format::Csv | Format::Id => {
+                let mut rows = self.rows_to(columns, writer)?;
+                rows.row(cells)?;
+                rows.finish()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn table(&self, columns: &[Column]) -> comfy_table::Table {
+        let mut table = comfy_table::Table::new();
+        table.load_preset(comfy_table::presets::NOTHING);
+        if self.terminal {
+            table.set_content_arrangement(ContentArrangement::Dynamic);
+        } else {
+            table.force_no_tty();
+            table.set_content_arrangement(ContentArrangement::Disabled);
+        }
+        table.set_header(columns.iter().map(|column| column.name.to_uppercase()));
+        for (index, column) in columns.iter().enumerate() {
+            if let Some(made) = table.column_mut(index) {
+                made.set_padding((0, 2));
+                if matches!(column.kind, Kind::Number | Kind::Money | Kind::Span) {
+                    made.set_cell_alignment(CellAlignment::Right);
+                }
+            }
+        }
+        table
+    }
+}
+
+/// Rows on their way out. Tables wait for the last row, because only then the widths are known; all others stream.
+pub struct Rows<W: Write> {
+    columns: Vec<Column>,
+    colour: bool,
+    written: usize,
+    sink: Sink<W>,
+}
+
+enum Sink<W: Write> {
+    Table(comfy_table::Table, W),
+    Json(W),
+    Ndjson(W),
+    Csv(csv::Writer<W>),
+    Id(W),
+}
+
+impl<W: Write> Rows<W> {
+    /// Adds a row: a cell a column, in their order. Missing cells are blank.
+    pub fn row(&mut self, cells: &[Cell]) -> Result<(), Error> {
+        match &mut self.sink {
+            Sink::Table(table, _) => {
+                let shown = (0..self.columns.len()).map(|index| {
+                    let cell = cells.get(index).unwrap_or(&Cell::Nothing);
+                    let shown = comfy_table::Cell::new(cell.for_people());
+                    match cell.colour() {
+                        Some(colour) if self.colour => shown.fg(colour),
+                        _ => shown,
+                    }
+                });
+                table.add_row(shown);
+            }
+            Sink::Json(writer) => {
+                let before = if self.written == 0 { "\n" } else { ",\n" };
+                write!(writer, "{before}{}", object(&self.columns, cells))?;
+            }
+            Sink::Ndjson(writer) => writeln!(writer, "{}", object(&self.columns, cells))?,
+            Sink::Csv(writer) => {
+                let record = fields(&self.columns).map(|field| for_csv(field.value(cells)));
+                writer.write_record(record).map_err(io::Error::from)?;
+            }
+            Sink::Id(writer) => {
+                let at = self.columns.iter().position(|column| column.kind == Kind::Id);
+                if let Some(cell) = at.and_then(|at| cells.get(at)) {
+                    writeln!(writer, "{}", cell.for_people())?;
+                }
+            }
+        }
+        self.written += 1;
+        Ok(())
+    }
+
+    /// Sends on what streams; for a tail that is read as it grows.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        match &mut self.sink {
+            Sink::Table(_, writer) | Sink::Json(writer) | Sink::Ndjson(writer) | Sink::Id(writer) => writer.flush()?,
+            Sink::Csv(writer) => writer.flush()?,
+        }
+        Ok(())
+    }
+
+    /// Ends the rows and tells how many there were.
+    pub fn finish(mut self) -> Result<usize, Error> {
+        match &mut self.sink {
+            Sink::Table(table, writer) if self.written > 0 => writeln!(writer, "{}", table.trim_fmt())?,
+            Sink::Table(..) => {}
+            Sink::Json(writer) if self.written > 0 => writer.write_all(b"\n]\n")?,
+            Sink::Json(writer) => writer.write_all(b"]\n")?,
+            Sink::Ndjson(_) | Sink::Csv(_) | Sink::Id(_) => {}
+        }
+        self.flush()?;
+        Ok(self.written)
+    }
+}
+
+/// A field of the forms for programs: a column, or one of the two that a money column becomes.
+#[derive(Clone, Copy)]
+struct Field {
+    column: Column,
+    index: usize,
+    currency: bool,
+}
+
+impl Field {
+    fn name(self) -> String {
+        match self.column.kind {
+            _ if self.currency => "currency".to_owned(),
+            Kind::Money => format!("{}_minor", self.column.name),
+            Kind::Span => format!("{}_seconds", self.column.name),
+            Kind::Plain | Kind::Id | Kind::Number => self.column.name.to_owned(),
+        }
+    }
+
+    fn value(self, cells: &[Cell]) -> Value {
+        match cells.get(self.index).unwrap_or(&Cell::Nothing) {
+            Cell::Money(money) if self.currency => Value::from(money.currency.code()),
+            _ if self.currency => Value::Null,
+            cell => cell.for_programs(),
+        }
+    }
+}
+
+fn fields(columns: &[Column]) -> impl Iterator<Item = Field> {
+    let first_money = columns.iter().position(|column| column.kind == Kind::Money);
+    columns.iter().enumerate().flat_map(move |(index, column)| {
+        let field = |currency| Field {
+            column: *column,
+            index,
+            currency,
+        };
+        let currency = (first_money == Some(index)).then(|| field(true));
+        std::iter::once(field(false)).chain(currency)
+    })
+}
+
+/// A JSON object whose fields stand in the order of the columns.
+fn object(columns: &[Column], cells: &[Cell]) -> String {
+    let members: Vec<String> = fields(columns)
+        .map(|field| format!("{}:{}", Value::from(field.name()), field.value(cells)))
+        .collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// Text that a spreadsheet would take for a formula (it begins with `=`, `+`, `-`, `@`, a tab or a return) gets a `'` in
+/// front: order numbers come from outside, and an export is opened by people who have money to lose. Numbers stay as
+/// they are. Who needs the bare text takes `ndjson`.
+fn for_csv(value: Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => format!("'{text}"),
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::intent::Currency;
+
+    const COLUMNS: [Column; 6] = [
+        Column::id("id"),
+        Column::text("order_id"),
+        Column::text("state"),
+        Column::money("amount"),
+        Column::number("attempts"),
+        Column::span("age"),
+    ];
+
+    fn usd(minor: i64) -> Money {
+        Money::new(minor, Currency::from_code("USD").unwrap())
+    }
+
+    fn two_rows() -> [Vec<Cell>; 2] {
+        [
+            vec![
+                "a1".into(),
+                "=cmd|' /C calc'!A0".into(),
+                State::Dead.into(),
+                usd(123_456).into(),
+                3_i64.into(),
+                Duration::from_secs(93_784).into(),
+            ],
+            vec![
+                "b2".into(),
+                "x\u{1b}[2J,\"y\"".into(),
+                State::Captured.into(),
+                usd(5).into(),
+                Cell::Nothing,
+            ],
+        ]
+    }
+
+    fn written(format: Format, rows: &[Vec<Cell>]) -> String {
+        let output = Output {
+            format,
+            terminal: false,
+            colour: false,
+        };
+        let mut bytes = Vec::new();
+        let mut out = output.rows_to(&COLUMNS, &mut bytes).unwrap();
+        for row in rows {
+            out.row(row).unwrap();
+        }
+        assert_eq!(out.finish().unwrap(), rows.len());
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_table_aligns_numbers_to_the_right_and_is_never_cut_when_piped() {
+        assert_eq!(
+            written(Format::Table, &two_rows()),
+            "ID  ORDER_ID            STATE          AMOUNT  ATTEMPTS      AGE\n\
+             a1  =cmd|' /C calc'!A0  dead      1234.56 USD         3  1day 2h\n\
+             b2  x\\u{1b}[2J,\"y\"      captured     0.05 USD\n"
+        );
+        let long = "x".repeat(5000);
+        assert!(written(Format::Table, &[vec!["a".into(), long.as_str().into()]]).contains(&long));
+    }
+
+    #[test]
+    fn json_is_an_array_and_ndjson_an_object_a_line_with_the_names_of_the_contract() {
+        let first = r#"{"id":"a1","order_id":"=cmd|' /C calc'!A0","state":"dead","amount_minor":123456,"currency":"USD","attempts":3,"age_seconds":93784}"#;
+        let second = r#"{"id":"b2","order_id":"x\u001b[2J,\"y\"","state":"captured","amount_minor":5,"currency":"USD","attempts":null,"age_seconds":null}"#;
+        assert_eq!(
+            written(Format::Json, &two_rows()),
+            format!("[\n{first},\n{second}\n]\n")
+        );
+        assert_eq!(written(Format::Ndjson, &two_rows()), format!("{first}\n{second}\n"));
+        assert_eq!(written(Format::Json, &[]), "[]\n");
+        assert_eq!(written(Format::Ndjson, &[]), "");
+        assert_eq!(written(Format::Table, &[]), "");
+        assert!(serde_json::from_str::<Value>(&written(Format::Json, &two_rows())).is_ok());
+    }
+
+    #[test]
+    fn csv_never_carries_a_formula_and_keeps_numbers_as_they_are() {
+        assert_eq!(
+            written(Format::Csv, &two_rows()),
+            "id,order_id,state,amount_minor,currency,attempts,age_seconds\n\
+             a1,'=cmd|' /C calc'!A0,dead,123456,USD,3,93784\n\
+             b2,\"x\u{1b}[2J,\"\"y\"\"\",captured,5,USD,,\n"
+        );
+        assert_eq!(for_csv(Value::from(-5)), "-5");
+        assert_eq!(for_csv(Value::from("-5")), "'-5");
+    }
+
+    #[test]
+    fn ids_stand_alone_and_rows_without_an_id_say_so() {
+        assert_eq!(written(Format::Id, &two_rows()), "a1\nb2\n");
+        let output = Output {
+            format: Format::Id,
+            terminal: false,
+            colour: false,
+        };
+        let error = output.rows_to(&[Column::text("class")], Vec::new()).err().unwrap();
+        assert_eq!(error.exit, Exit::Usage);
+    }
+
+    #[test]
+    fn one_thing_is_a_field_a_line_or_an_object() {
+        let record = |format| {
+            let output = Output {
+                format,
+                terminal: false,
+                colour: false,
+            };
+            let mut bytes = Vec::new();
+            output.record_to(&COLUMNS, &two_rows()[0], &mut bytes).unwrap();
+            String::from_utf8(bytes).unwrap()
+        };
+        assert!(record(Format::Table).starts_with("id        a1\norder_id  =cmd"));
+        assert!(record(Format::Table).contains("\namount    1234.56 USD\n"));
+        assert!(record(Format::Json).starts_with(r#"{"id":"a1","#));
+        assert_eq!(record(Format::Id), "a1\n");
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_is_no_failure_and_any_other_is() {
+        struct Gone(io::ErrorKind);
+        impl Write for Gone {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(self.0.into())
+            }
+        }
+        let ends = |kind, format| {
+            let output = Output {
+                format,
+                terminal: false,
+                colour: false,
+            };
+            let mut rows = output.rows_to(&[Column::id("id")], Gone(kind))?;
+            rows.row(&["a".into()])?;
+            rows.finish()
+        };
+        for format in [Format::Table, Format::Json, Format::Ndjson, Format::Csv, Format::Id] {
+            let quiet = ends(io::ErrorKind::BrokenPipe, format).unwrap_err();
+            assert_eq!((quiet.exit, quiet.message.as_str()), (Exit::Done, ""), "{format:?}");
+            assert_eq!(ends(io::ErrorKind::StorageFull, format).unwrap_err().exit, Exit::Failed);
+        }
+    }
+
+    #[test]
+    fn an_error_keeps_its_exit_code_on_its_way_through_anyhow() {
+        let deep = anyhow::Error::from(Error::state_forbids("captured already").hint("nothing to do"));
+        assert_eq!(Error::from(deep).exit, Exit::StateForbids);
+        let other = anyhow::anyhow!("no route").context("cannot connect");
+        assert_eq!(Error::from(other), Error::failed("cannot connect: no route"));
+    }
+
+    #[test]
+    fn the_exit_codes_are_those_that_scripts_build_on() {
+        let codes = [
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::NotFound,
+            Exit::NotAllowed,
+            Exit::StateForbids,
+            Exit::PartlyDone,
+            Exit::CheckTripped,
+            Exit::Unreachable,
+            Exit::Interrupted,
+        ];
+        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 5, 6, 7, 8, 130]);
+    }
+}

@@ -1,0 +1,808 @@
+//! Metrics: one table of all of them, one function for each event.
+//!
+//! Counters and histograms are counted where the thing happens, by every process for itself. What is the state of the
+//! database (the backlog, dead letters, money at stake) is read from it once by whoever renders, and written out from
+//! [`BacklogGauges`] afresh each time: it is the same whichever process is asked, so dashboards take the `max` over processes,
+//! never the sum, and a lane that is gone leaves no stale line behind.
+//!
+//! Every label has a closed set of values, so that no order or code from outside can make the number of series grow.
+//! Without [`Metrics::install`] every function here does nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use crate::intent::{Currency, Lane, Money};
+use crate::outbox::{Purpose, Settled};
+use crate::outcome::{Class, Observation, Outcome};
+
+/// What kind of metric it is, in Prometheus' sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises; starts at 0 with the process.
+    Counter,
+    /// A present value.
+    Gauge,
+    /// A distribution over fixed buckets.
+    Histogram,
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name, unit included.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: Kind,
+    /// What one of it is.
+    pub unit: &'static str,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// What it tells.
+    pub help: &'static str,
+}
+
+const fn metric(
+    name: &'static str,
+    kind: Kind,
+    unit: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric {
+        name,
+        kind,
+        unit,
+        labels,
+        help,
+    }
+}
+
+/// All metrics.
+///
+/// Labels: `provider`, `account` from the settings; `outcome` captured, accepted, failed, not_sent; `class` the seven
+/// classes or `none`; `call` capture, read, mark; `currency` ISO 4217; `state` as in [`BacklogState`]; `reason` as in
+/// `dead_reason`; `within` 24h, 48h; `purpose` send, retry, verify; `result` recorded, already_recorded, lease_lost.
+pub const METRICS: [Metric; 24] = [
+    metric(
+        "capture_attempts_total",
+        Kind::Counter,
+        "attempts",
+        &["provider", "outcome", "class"],
+        "Capture POSTs by what they told",
+    ),
+    metric(
+        "capture_observations_total",
+        Kind::Counter,
+        "reads",
+        &["provider", "observation", "class"],
+        "Verifying reads by what they showed",
+    ),
+    metric(
+        "capture_provider_latency_seconds",
+        Kind::Histogram,
+        "seconds",
+        &["provider", "call"],
+        "How long a call to the provider took, until its answer or its failure",
+    ),
+    metric(
+        "capture_captured_minor_total",
+        Kind::Counter,
+        "minor units",
+        &["provider", "currency"],
+        "Money captured, in minor units of its currency",
+    ),
+    metric(
+        "capture_claims_total",
+        Kind::Counter,
+        "intents",
+        &["provider", "purpose"],
+        "Intents claimed",
+    ),
+    metric(
+        "capture_claim_latency_seconds",
+        Kind::Histogram,
+        "seconds",
+        &[],
+        "How long a claim took, commit included",
+    ),
+    metric(
+        "capture_settle_batch_size",
+        Kind::Histogram,
+        "results",
+        &[],
+        "How many results one settle committed",
+    ),
+    metric(
+        "capture_settle_latency_seconds",
+        Kind::Histogram,
+        "seconds",
+        &[],
+        "How long a settle took, commit included",
+    ),
+    metric(
+        "capture_settled_total",
+        Kind::Counter,
+        "results",
+        &["result"],
+        "Results settled, by what the database said",
+    ),
+    metric(
+        "capture_lease_lost_total",
+        Kind::Counter,
+        "results",
+        &["provider"],
+        "Results that came after their lease was taken away",
+    ),
+    metric(
+        "capture_late_results_total",
+        Kind::Counter,
+        "results",
+        &["provider", "outcome"],
+        "Late results recorded; a captured one is real money",
+    ),
+    metric(
+        "capture_rescued_total",
+        Kind::Counter,
+        "intents",
+        &[],
+        "Intents of lapsed leases turned into verifications",
+    ),
+    metric(
+        "capture_database_errors_total",
+        Kind::Counter,
+        "errors",
+        &["step"],
+        "Database steps that failed and are repeated",
+    ),
+    metric(
+        "capture_calls_in_flight",
+        Kind::Gauge,
+        "calls",
+        &["provider", "account"],
+        "Calls to the provider under way in this process",
+    ),
+    metric(
+        "capture_breaker_open",
+        Kind::Gauge,
+        "0 or 1",
+        &["provider", "account"],
+        "1 while this process sends nothing because the provider does not answer",
+    ),
+    metric(
+        "capture_log_lines_dropped_total",
+        Kind::Counter,
+        "lines",
+        &[],
+        "Log lines dropped because nobody read them fast enough",
+    ),
+    metric(
+        "capture_database_up",
+        Kind::Gauge,
+        "0 or 1",
+        &[],
+        "1 if the backlog could be read for this answer; else the gauges below are absent",
+    ),
+    metric(
+        "capture_intents",
+        Kind::Gauge,
+        "intents",
+        &["provider", "account", "state"],
+        "Intents that have not ended, and dead letters, by state",
+    ),
+    metric(
+        "capture_oldest_ready_age_seconds",
+        Kind::Gauge,
+        "seconds",
+        &["provider", "account"],
+        "Age of the oldest intent that may be claimed now",
+    ),
+    metric(
+        "capture_oldest_unknown_age_seconds",
+        Kind::Gauge,
+        "seconds",
+        &["provider", "account"],
+        "Age of the oldest outcome that is still unknown",
+    ),
+    metric(
+        "capture_dead_letters",
+        Kind::Gauge,
+        "intents",
+        &["provider", "account", "reason"],
+        "Dead letters nobody has resolved",
+    ),
+    metric(
+        "capture_at_risk_minor",
+        Kind::Gauge,
+        "minor units",
+        &["provider", "account", "currency", "within"],
+        "Money not captured whose authorisation ends soon",
+    ),
+    metric(
+        "capture_lane_paused",
+        Kind::Gauge,
+        "0 or 1",
+        &["provider", "account"],
+        "1 while the lane is paused, by a person or because it is misconfigured",
+    ),
+    metric(
+        "capture_workers",
+        Kind::Gauge,
+        "processes",
+        &[],
+        "Worker processes with a fresh heartbeat",
+    ),
+];
+
+/// Seconds. To 90, because a call may take connect 10 s and read 70 s, and margin.
+const CALL_BUCKETS: [f64; 14] = [
+    0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 70.0, 90.0,
+];
+
+/// Seconds. From a quiet local disk to a database in trouble.
+const DATABASE_BUCKETS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+
+/// Results. To 500, the most that one settle takes.
+const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0];
+
+/// Where an intent that has not ended stands, for the gauges. Coarser than [`crate::filter::State`]: one for each place
+/// and reason to wait, cheap to count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BacklogState {
+    /// May be claimed now.
+    Ready,
+    /// Waits for a time.
+    Waiting,
+    /// Waits for a release.
+    Held,
+    /// Its outcome is unknown or not final.
+    Unknown,
+    /// A worker has it.
+    Leased,
+    /// A dead letter nobody has resolved.
+    Dead,
+}
+
+impl BacklogState {
+    /// Every state.
+    pub const ALL: [BacklogState; 6] = [
+        BacklogState::Ready,
+        BacklogState::Waiting,
+        BacklogState::Held,
+        BacklogState::Unknown,
+        BacklogState::Leased,
+        BacklogState::Dead,
+    ];
+
+    /// The value of the label.
+    pub fn name(self) -> &'static str {
+        match self {
+            BacklogState::Ready => "ready",
+            BacklogState::Waiting => "waiting",
+            BacklogState::Held => "held",
+            BacklogState::Unknown => "unknown",
+            BacklogState::Leased => "leased",
+            BacklogState::Dead => "dead",
+        }
+    }
+}
+
+/// How near the end of an authorisation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Within {
+    /// Less than 24 hours.
+    Day,
+    /// Less than 48 hours, those under 24 included.
+    TwoDays,
+}
+
+impl Within {
+    /// The value of the label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Within::Day => "24h",
+            Within::TwoDays => "48h",
+        }
+    }
+}
+
+/// What one lane has before it. States that are not given are written as 0, so that an alert sees the 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LaneGauges {
+    /// Intents by state. May be an estimate where counting would be dear.
+    pub intents: BTreeMap<BacklogState, u64>,
+    /// Age of the oldest ready intent; `None`: there is none, written as 0.
+    pub oldest_ready: Option<Duration>,
+    /// Age of the oldest unknown outcome; `None`: there is none, written as 0.
+    pub oldest_unknown: Option<Duration>,
+    /// Unresolved dead letters by `dead_reason`.
+    pub dead_letters: BTreeMap<&'static str, u64>,
+    /// Money not captured whose authorisation ends soon, in minor units.
+    pub at_risk_minor: BTreeMap<(&'static str, Within), i64>,
+    /// Is the lane paused?
+    pub paused: bool,
+}
+
+impl LaneGauges {
+    /// Adds money at risk.
+    pub fn at_risk(&mut self, currency: Currency, within: Within, minor: i64) {
+        let sum = self.at_risk_minor.entry((currency.code(), within)).or_default();
+        *sum = sum.saturating_add(minor);
+    }
+}
+
+/// What the database says about all lanes at one time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BacklogGauges {
+    /// By lane.
+    pub lanes: BTreeMap<Lane, LaneGauges>,
+    /// Workers with a fresh heartbeat.
+    pub workers: u64,
+}
+
+/// Why metrics did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    /// A histogram without buckets.
+    #[error("the metrics cannot be set up: {0}")]
+    Buckets(#[from] metrics_exporter_prometheus::BuildError),
+    /// Somebody else counts already.
+    #[error("metrics have been started twice")]
+    Twice,
+}
+
+/// The recorder of this process.
+#[derive(Clone)]
+pub struct Metrics {
+    handle: PrometheusHandle,
+}
+
+impl Metrics {
+    /// Starts to count, for the whole process. Whoever installs also calls [`Metrics::upkeep`] now and then.
+    pub fn install() -> Result<Metrics, MetricsError> {
+        let (metrics, recorder) = Metrics::build()?;
+        metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Twice)?;
+        describe();
+        Ok(metrics)
+    }
+
+    /// Metrics that nothing is counted into: for tests, which share one process.
+    #[cfg(test)]
+    pub fn unheard() -> Result<Metrics, MetricsError> {
+        Metrics::build().map(|(metrics, _)| metrics)
+    }
+
+    fn build() -> Result<(Metrics, PrometheusRecorder), MetricsError> {
+        let of = |name: &str| Matcher::Full(name.to_owned());
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(of("capture_provider_latency_seconds"), &CALL_BUCKETS)?
+            .set_buckets_for_metric(of("capture_claim_latency_seconds"), &DATABASE_BUCKETS)?
+            .set_buckets_for_metric(of("capture_settle_latency_seconds"), &DATABASE_BUCKETS)?
+            .set_buckets_for_metric(of("capture_settle_batch_size"), &BATCH_BUCKETS)?
+            .build_recorder();
+        let metrics = Metrics {
+            handle: recorder.handle(),
+        };
+        Ok((metrics, recorder))
+    }
+
+    /// Folds what was observed into the buckets. To be called every few seconds, or histograms keep every single value
+    /// until somebody scrapes.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// Everything in Prometheus' text format. `backlog`: what the database says; `None` if it could not be asked.
+    pub fn render(&self, backlog: Option<&BacklogGauges>) -> String {
+        let mut bytes = Vec::new();
+        // Writing to memory does not fail, and the format is UTF-8.
+        let _ = self.handle.render_to_write(&mut bytes);
+        let mut text = String::from_utf8(bytes).unwrap_or_default();
+        let mut page = Page(&mut text);
+        page.family(
+            "capture_database_up",
+            [(vec![], u64::from(backlog.is_some()).to_string())],
+        );
+        if let Some(backlog) = backlog {
+            page.backlog(backlog);
+        }
+        text
+    }
+}
+
+fn describe() {
+    for metric in METRICS {
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+            Kind::Histogram => metrics::describe_histogram!(metric.name, metric.help),
+        }
+    }
+}
+
+/// Writes families of gauges.
+struct Page<'t>(&'t mut String);
+
+type Labels<'l> = Vec<(&'static str, &'l str)>;
+
+impl Page<'_> {
+    fn family<'l>(&mut self, name: &str, lines: impl IntoIterator<Item = (Labels<'l>, String)>) {
+        let help = METRICS
+            .iter()
+            .find(|metric| metric.name == name)
+            .map_or("", |metric| metric.help);
+        // Writing to a String does not fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for (labels, value) in lines {
+            let labels: Vec<String> = labels
+                .iter()
+                .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
+                .collect();
+            let labels = if labels.is_empty() {
+                String::new()
+            } else {
+                format!("{{{}}}", labels.join(","))
+            };
+            let _ = writeln!(self.0, "{name}{labels} {value}");
+        }
+        self.0.push('\n');
+    }
+
+    fn backlog(&mut self, backlog: &BacklogGauges) {
+        let lanes = || {
+            backlog.lanes.iter().map(|(lane, of_lane)| {
+                let labels: Labels<'_> = vec![("provider", &lane.provider), ("account", &lane.account)];
+                (labels, of_lane)
+            })
+        };
+        self.family(
+            "capture_intents",
+            lanes().flat_map(|(labels, lane)| {
+                BacklogState::ALL.map(|state| {
+                    let count = lane.intents.get(&state).copied().unwrap_or(0);
+                    (and(&labels, [("state", state.name())]), count.to_string())
+                })
+            }),
+        );
+        let seconds = |age: Option<Duration>| age.unwrap_or_default().as_secs().to_string();
+        self.family(
+            "capture_oldest_ready_age_seconds",
+            lanes().map(|(labels, lane)| (labels, seconds(lane.oldest_ready))),
+        );
+        self.family(
+            "capture_oldest_unknown_age_seconds",
+            lanes().map(|(labels, lane)| (labels, seconds(lane.oldest_unknown))),
+        );
+        self.family(
+            "capture_dead_letters",
+            lanes().flat_map(|(labels, lane)| {
+                let reasons = lane.dead_letters.iter();
+                let lines = reasons.map(|(reason, count)| (and(&labels, [("reason", *reason)]), count.to_string()));
+                lines.collect::<Vec<_>>()
+            }),
+        );
+        self.family(
+            "capture_at_risk_minor",
+            lanes().flat_map(|(labels, lane)| {
+                let sums = lane.at_risk_minor.iter();
+                let lines = sums.map(|((currency, within), minor)| {
+                    let more = [("currency", *currency), ("within", within.name())];
+                    (and(&labels, more), minor.to_string())
+                });
+                lines.collect::<Vec<_>>()
+            }),
+        );
+        self.family(
+            "capture_lane_paused",
+            lanes().map(|(labels, lane)| (labels, u64::from(lane.paused).to_string())),
+        );
+        self.family("capture_workers", [(vec![], backlog.workers.to_string())]);
+    }
+}
+
+fn and<'l, const N: usize>(labels: &Labels<'l>, more: [(&'static str, &'l str); N]) -> Labels<'l> {
+    labels.iter().copied().chain(more).collect()
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// Which call to a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// The capture POST.
+    Capture,
+    /// A read.
+    Read,
+    /// Leaving our marker.
+    Mark,
+}
+
+/// A capture POST ended.
+pub fn attempt(provider: &str, outcome: &Outcome) {
+    let class = match outcome {
+        Outcome::Failed(failure) => failure.class.name(),
+        Outcome::Captured(_) | Outcome::Accepted { .. } | Outcome::NotSent => "none",
+    };
+    counter!("capture_attempts_total", "provider" => provider.to_owned(), "outcome" => outcome_name(outcome), "class" => class)
+        .increment(1);
+}
+
+fn outcome_name(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Captured(_) => "captured",
+        Outcome::Accepted { .. } => "accepted",
+        Outcome::Failed(_) => "failed",
+        Outcome::NotSent => "not_sent",
+    }
+}
+
+/// A verifying read ended.
+pub fn observation(provider: &str, observation: &Observation) {
+    let (name, class) = match observation {
+        Observation::Captured(_) => ("captured", None),
+        Observation::Pending { .. } => ("pending", None),
+        Observation::Declined { .. } => ("declined", None),
+        Observation::NotCaptured { .. } => ("not_captured", None),
+        Observation::Closed { .. } => ("closed", None),
+        Observation::Foreign { .. } => ("foreign", None),
+        Observation::Contradicts { .. } => ("contradicts", None),
+        Observation::Failed(failure) => ("failed", Some(failure.class)),
+    };
+    let class = class.map_or("none", Class::name);
+    counter!("capture_observations_total", "provider" => provider.to_owned(), "observation" => name, "class" => class)
+        .increment(1);
+}
+
+/// A call to a provider took so long.
+pub fn provider_latency(provider: &str, call: Call, took: Duration) {
+    let call = match call {
+        Call::Capture => "capture",
+        Call::Read => "read",
+        Call::Mark => "mark",
+    };
+    histogram!("capture_provider_latency_seconds", "provider" => provider.to_owned(), "call" => call)
+        .record(took.as_secs_f64());
+}
+
+/// Money was captured and settled.
+pub fn captured(provider: &str, amount: Money) {
+    // An intent's amount is above zero.
+    let minor = u64::try_from(amount.minor).unwrap_or(0);
+    counter!("capture_captured_minor_total", "provider" => provider.to_owned(), "currency" => amount.currency.code())
+        .increment(minor);
+}
+
+/// Intents of one provider were claimed for one purpose.
+pub fn claimed(provider: &str, purpose: Purpose, count: u64) {
+    counter!("capture_claims_total", "provider" => provider.to_owned(), "purpose" => purpose.name()).increment(count);
+}
+
+/// A claim took so long.
+pub fn claim_latency(took: Duration) {
+    histogram!("capture_claim_latency_seconds").record(took.as_secs_f64());
+}
+
+/// One settle committed so many results in such a time.
+pub fn settle_batch(results: u32, took: Duration) {
+    histogram!("capture_settle_batch_size").record(f64::from(results));
+    histogram!("capture_settle_latency_seconds").record(took.as_secs_f64());
+}
+
+/// A result was settled.
+pub fn settled(provider: &str, settled: Settled) {
+    let result = match settled {
+        Settled::Recorded => "recorded",
+        Settled::AlreadyRecorded => "already_recorded",
+        Settled::LeaseLost => {
+            counter!("capture_lease_lost_total", "provider" => provider.to_owned()).increment(1);
+            "lease_lost"
+        }
+        Settled::IntentLost => "intent_lost",
+    };
+    counter!("capture_settled_total", "result" => result).increment(1);
+}
+
+/// A late result was recorded.
+pub fn late_result(provider: &str, outcome: &Outcome) {
+    counter!("capture_late_results_total", "provider" => provider.to_owned(), "outcome" => outcome_name(outcome))
+        .increment(1);
+}
+
+/// Intents of lapsed leases were turned into verifications.
+pub fn rescued(count: u64) {
+    counter!("capture_rescued_total").increment(count);
+}
+
+/// A database step failed and will be repeated. `step`: one of a closed set, such as `claim` or `settle`.
+pub fn database_error(step: &'static str) {
+    counter!("capture_database_errors_total", "step" => step).increment(1);
+}
+
+/// Counts a call to a provider as under way until it is dropped.
+#[derive(Debug)]
+pub struct InFlight {
+    lane: Lane,
+}
+
+/// A call of this lane begins; it ends when what is given back is dropped.
+pub fn call_in_flight(lane: &Lane) -> InFlight {
+    in_flight(lane).increment(1.0);
+    InFlight { lane: lane.clone() }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        in_flight(&self.lane).decrement(1.0);
+    }
+}
+
+fn in_flight(lane: &Lane) -> metrics::Gauge {
+    gauge!("capture_calls_in_flight", "provider" => lane.provider.clone(), "account" => lane.account.clone())
+}
+
+/// The breaker of this lane opened or closed.
+pub fn breaker(lane: &Lane, open: bool) {
+    gauge!("capture_breaker_open", "provider" => lane.provider.clone(), "account" => lane.account.clone())
+        .set(f64::from(u8::from(open)));
+}
+
+/// Log lines were dropped.
+pub fn log_lines_dropped(count: u64) {
+    counter!("capture_log_lines_dropped_total").increment(count);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::{Evidence, Failure, Proof, Receipt};
+    use std::collections::BTreeSet;
+
+    fn lane(account: &str) -> Lane {
+        Lane {
+            provider: "afterpay".to_owned(),
+            account: account.to_owned(),
+        }
+    }
+
+    fn usd(minor: i64) -> Money {
+        Money::new(minor, Currency::from_code("USD").unwrap())
+    }
+
+    fn everything_once() -> String {
+        let (metrics, recorder) = Metrics::build().unwrap();
+        metrics::with_local_recorder(&recorder, || {
+            describe();
+            let receipt = Receipt {
+                provider_capture_id: "c1".to_owned(),
+                amount: usd(1000),
+                captured_at: None,
+                proof: Proof::Answer,
+                evidence: Evidence::default(),
+            };
+            attempt("afterpay", &Outcome::Captured(receipt.clone()));
+            attempt("afterpay", &Outcome::Failed(Failure::new(Class::Ambiguous, "http_502")));
+            attempt("afterpay", &Outcome::NotSent);
+            observation("optty", &Observation::Captured(receipt));
+            provider_latency("afterpay", Call::Capture, Duration::from_millis(420));
+            provider_latency("afterpay", Call::Read, Duration::from_secs(80));
+            provider_latency("resolve", Call::Mark, Duration::from_secs(1));
+            captured("afterpay", usd(1000));
+            captured("afterpay", usd(234));
+            for purpose in [Purpose::Send, Purpose::Retry, Purpose::Verify] {
+                claimed("afterpay", purpose, 7);
+            }
+            claim_latency(Duration::from_millis(3));
+            settle_batch(12, Duration::from_millis(4));
+            for result in [Settled::Recorded, Settled::AlreadyRecorded, Settled::LeaseLost] {
+                settled("afterpay", result);
+            }
+            late_result("afterpay", &Outcome::NotSent);
+            rescued(3);
+            database_error("claim");
+            let one = call_in_flight(&lane("default"));
+            let two = call_in_flight(&lane("default"));
+            drop(one);
+            std::mem::forget(two);
+            breaker(&lane("default"), true);
+            log_lines_dropped(2);
+        });
+        let mut of_lane = LaneGauges {
+            oldest_ready: Some(Duration::from_secs(90)),
+            paused: true,
+            ..LaneGauges::default()
+        };
+        of_lane.intents.insert(BacklogState::Ready, 5);
+        of_lane.dead_letters.insert("rejected", 2);
+        of_lane.at_risk(Currency::from_code("USD").unwrap(), Within::Day, 100);
+        of_lane.at_risk(Currency::from_code("USD").unwrap(), Within::Day, 23);
+        let backlog = BacklogGauges {
+            lanes: BTreeMap::from([(lane("a\"b"), of_lane)]),
+            workers: 2,
+        };
+        metrics.upkeep();
+        metrics.render(Some(&backlog))
+    }
+
+    #[test]
+    fn what_happens_is_told_under_the_names_of_the_table() {
+        let text = everything_once();
+        for line in [
+            r#"capture_attempts_total{provider="afterpay",outcome="captured",class="none"} 1"#,
+            r#"capture_attempts_total{provider="afterpay",outcome="failed",class="ambiguous"} 1"#,
+            r#"capture_provider_latency_seconds_bucket{provider="afterpay",call="capture",le="0.35"} 0"#,
+            r#"capture_provider_latency_seconds_bucket{provider="afterpay",call="capture",le="0.5"} 1"#,
+            r#"capture_provider_latency_seconds_bucket{provider="afterpay",call="read",le="90"} 1"#,
+            r#"capture_captured_minor_total{provider="afterpay",currency="USD"} 1234"#,
+            r#"capture_calls_in_flight{provider="afterpay",account="default"} 1"#,
+            r#"capture_breaker_open{provider="afterpay",account="default"} 1"#,
+            r#"capture_lease_lost_total{provider="afterpay"} 1"#,
+            "capture_log_lines_dropped_total 2",
+            "capture_database_up 1",
+            r#"capture_intents{provider="afterpay",account="a\"b",state="ready"} 5"#,
+            r#"capture_intents{provider="afterpay",account="a\"b",state="held"} 0"#,
+            r#"capture_oldest_ready_age_seconds{provider="afterpay",account="a\"b"} 90"#,
+            r#"capture_at_risk_minor{provider="afterpay",account="a\"b",currency="USD",within="24h"} 123"#,
+            "capture_workers 2",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_metric_that_is_told_is_in_the_table_with_its_kind_and_labels_and_the_other_way_round() {
+        let text = everything_once();
+        let told: BTreeSet<String> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ").map(str::to_owned))
+            .collect();
+        let table: BTreeSet<String> = METRICS
+            .iter()
+            .map(|metric| format!("{} {:?}", metric.name, metric.kind).to_lowercase())
+            .collect();
+        assert_eq!(told, table);
+        for metric in METRICS {
+            let sample = text
+                .lines()
+                .find(|line| line.starts_with(metric.name) && !line.starts_with(&format!("{}_count", metric.name)))
+                .unwrap();
+            let labels: Vec<&str> = match sample.split_once('{') {
+                None => Vec::new(),
+                Some((_, rest)) => rest
+                    .split("\",")
+                    .filter_map(|pair| pair.split_once('='))
+                    .map(|(name, _)| name)
+                    .filter(|name| *name != "le")
+                    .collect(),
+            };
+            assert_eq!(labels, metric.labels, "{sample}");
+            assert!(
+                text.contains(&format!("# HELP {} {}", metric.name, metric.help)),
+                "{}",
+                metric.name
+            );
+        }
+    }
+
+    #[test]
+    fn names_follow_the_conventions_of_prometheus() {
+        for metric in METRICS {
+            let name = metric.name;
+            assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+            assert!(name.starts_with("capture_") && !name.contains("_ms"), "{name}");
+            assert_eq!(metric.unit == "seconds", name.ends_with("_seconds"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_asked_leaves_no_stale_gauges() {
+        let (metrics, _recorder) = Metrics::build().unwrap();
+        let text = metrics.render(None);
+        assert!(text.contains("\ncapture_database_up 0\n"), "{text}");
+        assert!(!text.contains("capture_intents"), "{text}");
+    }
+}

@@ -1,0 +1,194 @@
+//! Dead letters: look at them, replay them, settle them by evidence.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{Outbox, OutboxError, repeating};
+use crate::intent::Lane;
+use crate::progress::Progress;
+use crate::retry::DeadReason;
+use crate::verify::ReplayPlan;
+
+/// Who does something, and why; written with it.
+#[derive(Debug, Clone)]
+pub struct AuditStamp {
+    /// Who.
+    pub actor: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A dead letter, with what a replay is judged by.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    /// The intent.
+    pub id: Uuid,
+    /// Its lane.
+    pub lane: Lane,
+    /// Why it is dead.
+    pub reason: DeadReason,
+    /// Since when; also the mark by which two operators cannot replay it both.
+    pub ended_at: DateTime<Utc>,
+    /// What is behind it.
+    pub progress: Progress,
+    /// When the authorisation ends.
+    pub authorization_expires_at: Option<DateTime<Utc>>,
+    /// The database's time.
+    pub now: DateTime<Utc>,
+}
+
+/// Dead letters counted by lane, reason, class and code.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DeadGroup {
+    /// Provider.
+    pub provider: String,
+    /// Account.
+    pub account: String,
+    /// Why they are dead.
+    pub dead_reason: String,
+    /// Class of the last failure.
+    pub last_class: Option<String>,
+    /// Its code.
+    pub last_code: Option<String>,
+    /// ISO 4217.
+    pub currency: String,
+    /// How many.
+    pub captures: i64,
+    /// Their sum, in minor units.
+    pub amount_minor: i64,
+    /// The oldest of them.
+    pub oldest: DateTime<Utc>,
+}
+
+/// What became of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replayed {
+    /// It goes back to work, reads first.
+    Replayed,
+    /// Somebody else moved it meanwhile.
+    MovedMeanwhile,
+}
+
+/// What became of a resolve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolved {
+    /// Recorded.
+    Resolved,
+    /// No such intent.
+    NotFound,
+    /// It has not ended: `in_flight`; or it ended otherwise: `captured`, `cancelled`.
+    NotDead(String),
+}
+
+impl Outbox {
+    /// One dead letter; `None` if there is no such intent or it is not dead.
+    pub async fn dead_letter(&self, intent: Uuid) -> Result<Option<DeadLetter>, OutboxError> {
+        let row = sqlx::query!(
+            r#"select i.id, i.provider, i.account, o.dead_reason as "dead_reason!", o.ended_at, to_jsonb(p) - 'intent' as progress,
+                      i.authorization_expires_at, clock_now() as "now!"
+               from outcomes o join intents i on i.id = o.intent left join progress p on p.intent = o.intent
+               where o.intent = $1 and o.state = 'dead'"#,
+            intent
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let reason = DeadReason::ALL
+            .into_iter()
+            .find(|reason| reason.name() == row.dead_reason)
+            .ok_or_else(|| OutboxError::NotUnderstood {
+                what: format!("dead_reason '{}'", row.dead_reason),
+            })?;
+        let progress =
+            row.progress
+                .map(serde_json::from_value)
+                .transpose()
+                .map_err(|error| OutboxError::NotUnderstood {
+                    what: format!("progress of {intent} ({error})"),
+                })?;
+        Ok(Some(DeadLetter {
+            id: row.id,
+            lane: Lane {
+                provider: row.provider,
+                account: row.account,
+            },
+            reason,
+            ended_at: row.ended_at,
+            progress: progress.unwrap_or_default(),
+            authorization_expires_at: row.authorization_expires_at,
+            now: row.now,
+        }))
+    }
+
+    /// Dead letters by lane, reason, class, code and currency; the most money first.
+    pub async fn dead_groups(&self) -> Result<Vec<DeadGroup>, OutboxError> {
+        Ok(sqlx::query_as!(
+            DeadGroup,
+            r#"select i.provider, i.account, o.dead_reason as "dead_reason!", o.last_class, o.last_code, i.currency,
+                      count(*) as "captures!", sum(i.amount_minor)::bigint as "amount_minor!", min(o.ended_at) as "oldest!"
+               from outcomes o join intents i on i.id = o.intent
+               where o.state = 'dead'
+               group by i.provider, i.account, o.dead_reason, o.last_class, o.last_code, i.currency
+               order by sum(i.amount_minor) desc, i.provider, i.account, o.dead_reason, o.last_class, o.last_code"#
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// Sends a dead letter back to work: to a verification, never straight to a send.
+    pub async fn replay(
+        &self,
+        letter: &DeadLetter,
+        plan: &ReplayPlan,
+        stamp: &AuditStamp,
+    ) -> Result<Replayed, OutboxError> {
+        let detail = json!({ "fresh_key": plan.fresh_key, "next_generation": plan.next_generation, "says": plan.says });
+        let replayed = repeating(|| {
+            sqlx::query_scalar!(
+                r#"select replay($1, $2, $3, $4, $5, $6) as "replayed!""#,
+                letter.id,
+                letter.ended_at,
+                plan.fresh_key,
+                stamp.actor,
+                stamp.reason,
+                detail
+            )
+            .fetch_one(&self.pool)
+        })
+        .await?;
+        Ok(if replayed {
+            Replayed::Replayed
+        } else {
+            Replayed::MovedMeanwhile
+        })
+    }
+
+    /// Settles a dead letter by evidence from outside.
+    pub async fn resolve(
+        &self,
+        intent: Uuid,
+        captured: bool,
+        evidence: &str,
+        stamp: &AuditStamp,
+    ) -> Result<Resolved, OutboxError> {
+        let said = repeating(|| {
+            sqlx::query_scalar!(
+                r#"select resolve($1, $2, $3, $4, $5) as "said!""#,
+                intent,
+                captured,
+                evidence,
+                stamp.actor,
+                stamp.reason
+            )
+            .fetch_one(&self.pool)
+        })
+        .await?;
+        Ok(match said.as_str() {
+            "resolved" => Resolved::Resolved,
+            "not_found" => Resolved::NotFound,
+            _ => Resolved::NotDead(said),
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! The event feed.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{Outbox, OutboxError};
+
+/// One event, as others read it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Event {
+    /// Where to go on reading after this event.
+    pub cursor: String,
+    /// Rises, not without gaps, and not in commit order: read by `cursor`.
+    pub seq: i64,
+    /// The event's own id.
+    pub id: Uuid,
+    /// `capture.` and what happened.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The intent.
+    pub intent_id: Uuid,
+    /// Of the intent.
+    pub provider: String,
+    /// Of the intent.
+    pub account: String,
+    /// Of the intent.
+    pub order_id: String,
+    /// Of the intent.
+    pub payment_id: String,
+    /// Of the intent.
+    pub capture_ref: String,
+    /// What was asked, in minor units.
+    pub amount_minor: i64,
+    /// ISO 4217.
+    pub currency: String,
+    /// By type.
+    pub data: Value,
+    /// By the database's clock.
+    pub occurred_at: DateTime<Utc>,
+}
+
+/// Events, and where to go on.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Page {
+    /// In feed order.
+    pub events: Vec<Event>,
+    /// Pass it next time; unchanged if there was nothing new.
+    pub cursor: Option<String>,
+}
+
+impl Outbox {
+    /// Reads the feed after `cursor` (`None`: from the beginning). Misses nothing that commits late.
+    pub async fn events_after(&self, cursor: Option<&str>, max_rows: i32) -> Result<Page, OutboxError> {
+        let events = sqlx::query_as!(
+            Event,
+            r#"select cursor as "cursor!", seq as "seq!", id as "id!", type as "kind!", intent_id as "intent_id!", provider as "provider!",
+                      account as "account!", order_id as "order_id!", payment_id as "payment_id!", capture_ref as "capture_ref!",
+                      amount_minor::bigint as "amount_minor!", currency as "currency!", data as "data!", occurred_at as "occurred_at!"
+               from events_after($1, $2)"#,
+            cursor,
+            max_rows
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let cursor = events
+            .last()
+            .map(|event| event.cursor.clone())
+            .or_else(|| cursor.map(str::to_owned));
+        Ok(Page { events, cursor })
+    }
+
+    /// A cursor behind everything that is there now, for who wants only what comes.
+    pub async fn events_end(&self) -> Result<String, OutboxError> {
+        Ok(sqlx::query_scalar!(
+            r#"select coalesce((select e.xid::text || '-' || e.seq from events e where e.xid < pg_snapshot_xmin(pg_current_snapshot())
+                                order by e.xid desc, e.seq desc limit 1), '0-0') as "cursor!""#
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+}

@@ -1,0 +1,265 @@
+//! What metrics, `status --check` and `doctor` look at.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{LaneId, Outbox, OutboxError};
+use crate::intent::Lane;
+
+/// The backlog of one lane.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LaneBacklog {
+    /// Its number.
+    #[serde(skip)]
+    pub id: LaneId,
+    /// Provider and account.
+    #[serde(flatten)]
+    pub lane: Lane,
+    /// May be claimed now (verifications not counted).
+    pub ready: i64,
+    /// Scheduled, or in back-off.
+    pub waiting: i64,
+    /// Held for a release.
+    pub held: i64,
+    /// Outcome unknown or not final.
+    pub unknown: i64,
+    /// In a lease.
+    pub leased: i64,
+    /// Dead letters.
+    pub dead: i64,
+    /// Age of the oldest ready row in seconds.
+    pub oldest_ready_s: i64,
+    /// Is the breaker open?
+    pub breaker_open: bool,
+    /// Is it paused?
+    pub paused: bool,
+}
+
+/// The backlog of all lanes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Backlog {
+    /// By provider and account.
+    pub lanes: Vec<LaneBacklog>,
+}
+
+/// Something that somebody should look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// A fixed name: `lane_unserved`, `outcome_unknown`, `deadline_near`, `lane_paused`.
+    pub name: &'static str,
+    /// In words.
+    pub says: String,
+    /// How many intents.
+    pub intents: i64,
+}
+
+/// What `doctor` asks the server.
+#[derive(Debug, Clone, Serialize)]
+pub struct DoctorFacts {
+    /// `server_version`.
+    pub server_version: String,
+    /// `fsync`, `full_page_writes`, `synchronous_commit`, as `name=value`.
+    pub durability: Vec<String>,
+    /// Is this server a standby?
+    pub standby: bool,
+    /// `max_connections`, and how many are used.
+    pub connections: (i64, i64),
+    /// Age of the oldest snapshot in seconds: what keeps dead rows alive.
+    pub oldest_snapshot_s: i64,
+    /// How far the tests' clock is ahead, in ms; 0 in production.
+    pub clock_ahead_ms: i64,
+    /// This server's clock minus this machine's, in ms.
+    pub clock_difference_ms: i64,
+    /// Intents that have not ended and are in no place, or in two: must be 0.
+    pub misplaced: i64,
+    /// Leases that lapsed more than a minute ago: nobody rescues.
+    pub lapsed_leases: i64,
+    /// Late results with a receipt whose intent is not captured.
+    pub unclaimed_receipts: i64,
+    /// Two statements of one connection met different servers' sessions: a pooler in transaction mode.
+    pub pooled_transactions: bool,
+    /// Data checksums.
+    pub data_checksums: bool,
+}
+
+impl Outbox {
+    /// The backlog by lane: for gauges. Reads only open rows and dead letters, through indexes.
+    pub async fn backlog(&self) -> Result<Backlog, OutboxError> {
+        let rows = sqlx::query!(
+            r#"select l.id as "id: LaneId", l.provider, l.account, l.paused_at is not null as "paused!",
+                      coalesce(l.open_until > clock_now(), false) as "breaker_open!",
+                      r.ready as "ready!", r.unknown + w.unknown as "unknown!", w.waiting as "waiting!", w.held as "held!",
+                      (select count(*) from leases x, unnest(x.lanes) with ordinality as s(lane, place)
+                       where s.lane = l.id and get_bit(x.settled, s.place::integer - 1) = 0) as "leased!",
+                      (select count(*) from outcomes o where o.lane = l.id and o.state = 'dead') as "dead!",
+                      coalesce(extract(epoch from clock_now() - r.oldest), 0)::bigint as "oldest_ready_s!"
+               from lanes l
+               cross join lateral (select count(*) filter (where purpose < 2) as ready, count(*) filter (where purpose = 2) as unknown, min(since) as oldest
+                                   from ready where ready.lane = l.id) r
+               cross join lateral (select count(*) filter (where purpose < 2 and cause <> 'held') as waiting, count(*) filter (where cause = 'held') as held,
+                                          count(*) filter (where purpose = 2) as unknown
+                                   from waiting where waiting.lane = l.id) w
+               order by l.provider, l.account"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(Backlog {
+            lanes: rows
+                .into_iter()
+                .map(|row| LaneBacklog {
+                    id: row.id,
+                    lane: Lane {
+                        provider: row.provider,
+                        account: row.account,
+                    },
+                    ready: row.ready,
+                    waiting: row.waiting,
+                    held: row.held,
+                    unknown: row.unknown,
+                    leased: row.leased,
+                    dead: row.dead,
+                    oldest_ready_s: row.oldest_ready_s,
+                    breaker_open: row.breaker_open,
+                    paused: row.paused,
+                })
+                .collect(),
+        })
+    }
+
+    /// What `status --check` trips over: rows that no worker serves, outcomes unknown for over an hour, authorisations that
+    /// end within a day, paused lanes with rows.
+    pub async fn checks(&self) -> Result<Vec<Check>, OutboxError> {
+        let mut checks = Vec::new();
+        let lanes = sqlx::query!(
+            r#"select l.provider, l.account, l.paused_at is not null as "paused!", l.pause_reason,
+                      (select count(*) from ready r where r.lane = l.id) + (select count(*) from waiting w where w.lane = l.id) as "rows!",
+                      exists (select from workers k where l.id = any (k.lanes) and k.heartbeat_at > clock_now() - interval '60 seconds') as "served!"
+               from lanes l order by l.provider, l.account"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        for lane in lanes.into_iter().filter(|lane| lane.rows > 0) {
+            if !lane.served {
+                checks.push(Check {
+                    name: "lane_unserved",
+                    says: format!(
+                        "{}/{}: no worker serves it; add the account to capture.toml and start `capture work`",
+                        lane.provider, lane.account
+                    ),
+                    intents: lane.rows,
+                });
+            }
+            if lane.paused {
+                checks.push(Check {
+                    name: "lane_paused",
+                    says: format!(
+                        "{}/{}: paused ({}); `capture lane resume` when it is mended",
+                        lane.provider,
+                        lane.account,
+                        lane.pause_reason.unwrap_or_default()
+                    ),
+                    intents: lane.rows,
+                });
+            }
+        }
+        let unknown = sqlx::query_scalar!(
+            r#"select count(*) as "n!" from progress p
+               where p.unknown_since < clock_now() - interval '1 hour' and not exists (select from outcomes o where o.intent = p.intent)"#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        if unknown > 0 {
+            checks.push(Check {
+                name: "outcome_unknown",
+                says: "outcomes unknown for over an hour; `capture list --state verifying` shows them".to_owned(),
+                intents: unknown,
+            });
+        }
+        let near = sqlx::query_scalar!(
+            r#"select count(*) as "n!" from deadlines where expires_at < clock_now() + interval '24 hours'"#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        if near > 0 {
+            checks.push(Check {
+                name: "deadline_near",
+                says: "authorisations end within 24 h; `capture list --expires-within 24h` shows them".to_owned(),
+                intents: near,
+            });
+        }
+        Ok(checks)
+    }
+
+    /// Counts by state.
+    pub async fn counts(&self) -> Result<Vec<(String, i64)>, OutboxError> {
+        let rows = sqlx::query!(
+            r#"select state as "state!", count(*) as "n!" from (
+                   select case when purpose = 2 then 'verifying' else 'ready' end as state from ready
+                   union all
+                   select case when purpose = 2 then 'verifying' when cause = 'held' then 'held' else 'scheduled' end from waiting
+                   union all
+                   select 'leased' from leases x, unnest(x.intents) with ordinality as s(intent, place) where get_bit(x.settled, s.place::integer - 1) = 0
+                   union all
+                   select state from outcomes
+               ) everywhere group by state"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.state, row.n)).collect())
+    }
+
+    /// What `doctor` looks at.
+    pub async fn doctor_facts(&self) -> Result<DoctorFacts, OutboxError> {
+        let asked_at = chrono::Utc::now();
+        let row = sqlx::query!(
+            r#"select current_setting('server_version') as "server_version!", pg_is_in_recovery() as "standby!",
+                      current_setting('fsync') as "fsync!", current_setting('full_page_writes') as "full_page_writes!",
+                      current_setting('synchronous_commit') as "synchronous_commit!", current_setting('data_checksums') = 'on' as "data_checksums!",
+                      current_setting('max_connections')::bigint as "max_connections!", (select count(*) from pg_stat_activity where backend_type = 'client backend') as "connections!",
+                      coalesce((select extract(epoch from max(now() - xact_start))::bigint from pg_stat_activity where backend_xmin is not null and pid <> pg_backend_pid()), 0) as "oldest_snapshot_s!",
+                      (select (extract(epoch from ahead) * 1000)::bigint from clock) as "clock_ahead_ms!", clock_timestamp() as "clock!",
+                      (select count(*) from leases where until < clock_now() - interval '1 minute') as "lapsed_leases!",
+                      (select count(*) from late_results t left join outcomes o on o.intent = t.intent where t.outcome = 'captured' and coalesce(o.state, '') <> 'captured') as "unclaimed_receipts!",
+                      (select count(*) from intents i
+                       where (select count(*) from ready r where r.intent = i.id) + (select count(*) from waiting w where w.intent = i.id)
+                           + (select count(*) from outcomes o where o.intent = i.id)
+                           + (select count(*) from leases x, unnest(x.intents) with ordinality as s(intent, place)
+                              where s.intent = i.id and get_bit(x.settled, s.place::integer - 1) = 0) <> 1) as "misplaced!""#
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(DoctorFacts {
+            server_version: row.server_version,
+            durability: vec![
+                format!("fsync={}", row.fsync),
+                format!("full_page_writes={}", row.full_page_writes),
+                format!("synchronous_commit={}", row.synchronous_commit),
+            ],
+            standby: row.standby,
+            connections: (row.max_connections, row.connections),
+            oldest_snapshot_s: row.oldest_snapshot_s,
+            clock_ahead_ms: row.clock_ahead_ms,
+            clock_difference_ms: (row.clock - asked_at).num_milliseconds(),
+            misplaced: row.misplaced,
+            lapsed_leases: row.lapsed_leases,
+            unclaimed_receipts: row.unclaimed_receipts,
+            pooled_transactions: self.is_pooled_by_transaction().await?,
+            data_checksums: row.data_checksums,
+        })
+    }
+
+    /// A setting made in one statement is not there in the next, or the session is another one: a pooler stands between.
+    async fn is_pooled_by_transaction(&self) -> Result<bool, OutboxError> {
+        let mut connection = self.pool.acquire().await?;
+        let mut sessions = std::collections::BTreeSet::new();
+        for _ in 0..8 {
+            let pid = sqlx::query_scalar!(r#"select pg_backend_pid() as "pid!""#)
+                .fetch_one(&mut *connection)
+                .await?;
+            sessions.insert(pid);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(sessions.len() > 1)
+    }
+}

@@ -1,0 +1,115 @@
+//! Lanes: one (provider, account), its pause, rate budget and breaker, shared by all workers.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{AuditStamp, Outbox, OutboxError};
+use crate::intent::Lane;
+
+/// The number of a lane in this outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type)]
+#[serde(transparent)]
+#[sqlx(transparent)]
+pub struct LaneId(pub i32);
+
+/// A lane as an operator sees it.
+#[derive(Debug, Clone)]
+pub struct LaneRow {
+    /// Its number.
+    pub id: LaneId,
+    /// Provider and account.
+    pub lane: Lane,
+    /// Since when it is paused, by whom and why.
+    pub paused: Option<(DateTime<Utc>, String, String)>,
+    /// Calls a minute; 0: no limit.
+    pub rate_per_minute: i32,
+    /// The provider asked to wait until then.
+    pub limited_until: Option<DateTime<Utc>>,
+    /// Calls in a row without an answer.
+    pub unanswered: i32,
+    /// The breaker is open until then.
+    pub open_until: Option<DateTime<Utc>>,
+    /// Rows that may be claimed now.
+    pub ready: i64,
+    /// Rows that wait for a time or a release.
+    pub waiting: i64,
+    /// Attempts that are open.
+    pub leased: i64,
+    /// Workers with a fresh heartbeat that serve it.
+    pub workers: i64,
+}
+
+impl Outbox {
+    /// Makes sure that a lane exists, and writes its rate limit. Returns its number.
+    pub async fn register_lane(&self, lane: &Lane, rate_per_minute: u32) -> Result<LaneId, OutboxError> {
+        let rate = i32::try_from(rate_per_minute).unwrap_or(i32::MAX);
+        // The second branch sees the row that was there before; an unchanged limit writes nothing.
+        let id = sqlx::query_scalar!(
+            r#"with new as (
+                   insert into lanes (provider, account, rate_per_minute) values ($1, $2, $3)
+                   on conflict (provider, account) do update set rate_per_minute = excluded.rate_per_minute
+                       where lanes.rate_per_minute <> excluded.rate_per_minute
+                   returning id)
+               select id as "id!: LaneId" from new
+               union all select id from lanes where provider = $1 and account = $2
+               limit 1"#,
+            lane.provider,
+            lane.account,
+            rate
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(id)
+    }
+
+    /// All lanes, by name.
+    pub async fn lanes(&self) -> Result<Vec<LaneRow>, OutboxError> {
+        let rows = sqlx::query!(
+            r#"select l.id as "id: LaneId", l.provider, l.account, l.paused_at, l.paused_by, l.pause_reason, l.rate_per_minute,
+                      l.limited_until, l.unanswered, l.open_until,
+                      (select count(*) from ready r where r.lane = l.id) as "ready!",
+                      (select count(*) from waiting w where w.lane = l.id) as "waiting!",
+                      (select count(*) from leases x, unnest(x.lanes) with ordinality as s(lane, place)
+                       where s.lane = l.id and get_bit(x.settled, s.place::integer - 1) = 0) as "leased!",
+                      (select count(*) from workers k where l.id = any (k.lanes) and k.heartbeat_at > clock_now() - interval '60 seconds') as "workers!"
+               from lanes l order by l.provider, l.account"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| LaneRow {
+                id: row.id,
+                lane: Lane {
+                    provider: row.provider,
+                    account: row.account,
+                },
+                paused: row
+                    .paused_at
+                    .zip(row.paused_by.zip(row.pause_reason))
+                    .map(|(at, (by, why))| (at, by, why)),
+                rate_per_minute: row.rate_per_minute,
+                limited_until: row.limited_until,
+                unanswered: row.unanswered,
+                open_until: row.open_until,
+                ready: row.ready,
+                waiting: row.waiting,
+                leased: row.leased,
+                workers: row.workers,
+            })
+            .collect())
+    }
+
+    /// Pauses or resumes a lane, and writes who and why. False: it already was so.
+    pub async fn set_lane_pause(&self, lane: LaneId, paused: bool, stamp: &AuditStamp) -> Result<bool, OutboxError> {
+        Ok(sqlx::query_scalar!(
+            r#"select set_lane_pause($1, $2, $3, $4) as "changed!""#,
+            lane.0,
+            paused,
+            stamp.actor,
+            stamp.reason
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+}

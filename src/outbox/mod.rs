@@ -1,0 +1,281 @@
+//! The outbox: the only room that speaks SQL.
+//!
+//! The protocol, in the order an intent meets it:
+//!
+//! 1. A producer's INSERT; a trigger puts the intent into `ready` or `waiting` in the same transaction.
+//! 2. [`Outbox::claim`]: rows leave `ready`, their fence rises, and one lease row says that these attempts are open. Only
+//!    when that has been committed may a worker send anything.
+//! 3. [`Outbox::settle`]: what the calls told is recorded under the lease, and each intent moves on, or ends. Whoever lost
+//!    its lease is told so, and its result is kept as a late result.
+//! 4. [`Outbox::rescue`]: leases that lapsed become verifications. [`Outbox::move_due`]: what waited long enough is ready.
+//!
+//! An intent that has not ended is in exactly one of `ready`, `waiting` and `leases`. Time is the database's. No
+//! transaction of ours spans a round trip that a frozen process could hold open: each step is one statement (a function
+//! where it needs two snapshots; see `migrations/`), and whole statements are repeated on 40001 and 40P01.
+
+mod captures;
+mod claim;
+mod dead_letters;
+mod doubt;
+mod events;
+mod health;
+mod lanes;
+mod schema;
+mod settle;
+mod upkeep;
+mod workers;
+
+use std::future::Future;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::Connection;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+
+pub use captures::{AttemptRow, CaptureRow, Enqueued, HeldRelease, TimelineEntry};
+pub use claim::{Claim, ClaimRequest, Claimed, LaneRequest, Purpose, Ticket, Unreadable};
+pub use dead_letters::{AuditStamp, DeadGroup, DeadLetter, Replayed, Resolved};
+pub use doubt::CommitDoubts;
+pub use events::{Event, Page};
+pub use health::{Backlog, Check, DoctorFacts, LaneBacklog};
+pub use lanes::{LaneId, LaneRow};
+pub use schema::{MigrationState, SchemaFault};
+pub use settle::{AttemptRecord, LaneNews, Settled, Settlement};
+pub use upkeep::Moved;
+pub use workers::{Sleep, WorkerRow};
+
+/// Which layout of requests this version writes (table `leases`, column `request_format`).
+pub const REQUEST_FORMAT: i16 = 1;
+
+/// Why the outbox could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// The URL makes no sense.
+    #[error("the database URL is not valid: {0}")]
+    Url(String),
+    /// Nobody answers there.
+    #[error("the database at {address} cannot be reached: {source}")]
+    Unreachable {
+        /// Host and port, or socket.
+        address: String,
+        /// What happened.
+        source: sqlx::Error,
+    },
+    /// The schema is not what this version needs.
+    #[error(transparent)]
+    Schema(#[from] SchemaFault),
+    /// A statement failed.
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+    /// A commit was answered with a warning: it is not known to survive a fail-over.
+    #[error("a claim was committed with a warning (a cancelled wait for the standby?): it is not known to be durable")]
+    NotDurable,
+    /// What came back makes no sense to this version.
+    #[error("the database gave {what}, which this version does not understand")]
+    NotUnderstood {
+        /// What.
+        what: String,
+    },
+}
+
+impl OutboxError {
+    /// Was the connection lost (or the commit doubtful), so that nobody knows whether the statement took effect?
+    pub fn is_connection_lost(&self) -> bool {
+        match self {
+            OutboxError::Unreachable { .. } | OutboxError::NotDurable => true,
+            OutboxError::Sql(error) => is_connection_error(error),
+            OutboxError::Url(_) | OutboxError::Schema(_) | OutboxError::NotUnderstood { .. } => false,
+        }
+    }
+
+    /// The SQLSTATE, constraint, column and hint of a refusal by the database, if it was one.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let OutboxError::Sql(sqlx::Error::Database(error)) = self else {
+            return None;
+        };
+        let error = error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?;
+        Some(Refusal {
+            sqlstate: error.code().to_owned(),
+            message: error.message().to_owned(),
+            constraint: error.constraint().map(str::to_owned),
+            column: error.column().map(str::to_owned),
+            hint: error.hint().map(str::to_owned),
+        })
+    }
+}
+
+/// A refusal by the database, in its own words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// SQLSTATE.
+    pub sqlstate: String,
+    /// What was wrong.
+    pub message: String,
+    /// The constraint's name: the error catalogue for SQL, HTTP and CLI alike.
+    pub constraint: Option<String>,
+    /// Where.
+    pub column: Option<String>,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+pub(crate) fn is_connection_error(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::Protocol(_) => true,
+        // 57P01 and so on: the server ends our session. 08: connection exceptions. 53300: no connection is free.
+        // 25006: a standby, which is no place to work on.
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+            code.starts_with("57P") || code.starts_with("08") || code == "53300" || code == "25006"
+        }),
+        _ => false,
+    }
+}
+
+/// How to reach the database.
+#[derive(Debug, Clone)]
+pub struct ConnectSettings {
+    /// A `postgres://` URL.
+    pub url: String,
+    /// The schema, `capture` unless said otherwise.
+    pub schema: String,
+    /// Connections at most. Workers need few: claims and settles are batched.
+    pub max_connections: u32,
+    /// How long to wait for a connection.
+    pub acquire_timeout: Duration,
+}
+
+impl ConnectSettings {
+    /// The defaults for that URL: schema `capture`, 4 connections, 10 s.
+    pub fn new(url: impl Into<String>) -> ConnectSettings {
+        ConnectSettings {
+            url: url.into(),
+            schema: "capture".to_owned(),
+            max_connections: 4,
+            acquire_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A way into one outbox: one database, one schema.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    pool: PgPool,
+    options: PgConnectOptions,
+    schema: String,
+    address: String,
+}
+
+impl Outbox {
+    /// Connects. Fails with [`OutboxError::Unreachable`] if nobody answers.
+    pub async fn connect(settings: &ConnectSettings) -> Result<Outbox, OutboxError> {
+        let outbox = Outbox::connect_lazily(settings)?;
+        // Not through the pool: it takes a refused connection for a server that is just starting, tries again until its
+        // time is up, and then tells of the time and not of the cause.
+        let alone = tokio::time::timeout(settings.acquire_timeout, outbox.connect_alone());
+        let connection = alone.await.unwrap_or_else(|_| {
+            Err(OutboxError::Unreachable {
+                address: outbox.address.clone(),
+                source: sqlx::Error::PoolTimedOut,
+            })
+        })?;
+        connection.close().await?;
+        Ok(outbox)
+    }
+
+    /// As [`Outbox::connect`], but connects at the first statement.
+    pub fn connect_lazily(settings: &ConnectSettings) -> Result<Outbox, OutboxError> {
+        let options = PgConnectOptions::from_str(&settings.url)
+            .map_err(|error| OutboxError::Url(error.to_string()))?
+            .application_name("capture")
+            .options([
+                // `pg_temp` last: nobody's temporary table may stand in for one of ours.
+                ("search_path", format!("{},pg_temp", settings.schema)),
+                // Nothing of ours holds a transaction open across a round trip; if it ever did, the server ends it.
+                ("idle_in_transaction_session_timeout", "30s".to_owned()),
+                ("lock_timeout", "10s".to_owned()),
+                // A half-open connection is found out within a minute or so.
+                ("tcp_keepalives_idle", "20".to_owned()),
+                ("tcp_keepalives_interval", "10".to_owned()),
+                ("tcp_keepalives_count", "3".to_owned()),
+            ]);
+        let address = match options.get_socket() {
+            Some(socket) => format!("{} (port {})", socket.display(), options.get_port()),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(settings.acquire_timeout)
+            .connect_lazy_with(options.clone());
+        Ok(Outbox {
+            pool,
+            options,
+            schema: settings.schema.clone(),
+            address,
+        })
+    }
+
+    /// Host and port, or socket: for messages.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The schema's name.
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// Closes all connections, after their statements have ended.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// The database's clock.
+    pub async fn now(&self) -> Result<chrono::DateTime<chrono::Utc>, OutboxError> {
+        Ok(sqlx::query_scalar!(r#"select clock_now() as "now!""#)
+            .fetch_one(&self.pool)
+            .await?)
+    }
+
+    /// Sets the database's clock ahead, for every connection. Tests only.
+    pub async fn set_clock_ahead(&self, by: Duration) -> Result<(), OutboxError> {
+        let ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        sqlx::query!("update clock set ahead = $1::bigint * interval '1 millisecond'", ms)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}
+
+/// Repeats a whole statement that lost against another one: serialization failures and deadlocks, and once for a cached
+/// plan that a migration made stale.
+async fn repeating<T, F, Fut>(mut statement: F) -> Result<T, sqlx::Error>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<T, sqlx::Error>>,
+{
+    let mut tries = 0u32;
+    loop {
+        let error = match statement().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        tries += 1;
+        let code = error
+            .as_database_error()
+            .and_then(|database| database.code())
+            .unwrap_or_default();
+        let again = match code.as_ref() {
+            "40001" | "40P01" => tries <= 8,
+            "0A000" | "26000" => tries <= 2,
+            _ => false,
+        };
+        if !again {
+            return Err(error);
+        }
+        tokio::time::sleep(Duration::from_millis(u64::from(5 * tries))).await;
+    }
+}

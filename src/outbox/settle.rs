@@ -1,0 +1,317 @@
+//! Settle: record what calls told, and move their intents on. The statement and its reasons are in
+//! `migrations/0004_settle.sql`.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{LaneId, Outbox, OutboxError, Purpose, Ticket, repeating};
+use crate::intent::{IntentId, KeyGeneration};
+use crate::outcome::{Evidence, Receipt};
+use crate::progress::Progress;
+use crate::retry::{Decision, Disposition, Wait};
+
+/// What is kept of one worked claim: its capture POST if one was sent, else the read that decided.
+#[derive(Debug, Clone)]
+pub struct AttemptRecord {
+    /// Was a capture POST put on the wire?
+    pub sent: bool,
+    /// `captured`, `accepted`, `failed`, `not_sent` or `observed`.
+    pub outcome: &'static str,
+    /// Class of the failure, if it was one.
+    pub class: Option<&'static str>,
+    /// Its code.
+    pub code: Option<String>,
+    /// Its HTTP status.
+    pub http_status: Option<u16>,
+    /// The generation of the key that was used.
+    pub generation: KeyGeneration,
+    /// How long ago the work began, when it is recorded.
+    pub began: crate::clock::Boottime,
+    /// How long the calls took.
+    pub took: Duration,
+    /// Where they went; no secret in it.
+    pub host: String,
+    /// What was seen: capped and redacted.
+    pub evidence: Evidence,
+}
+
+/// One worked claim, ready to be recorded. Made from the claim's ticket, which it consumes.
+#[derive(Debug)]
+pub struct Settlement {
+    ticket: Ticket,
+    disposition: Disposition,
+    delay: Duration,
+    progress: Progress,
+    attempt: AttemptRecord,
+    was_unknown: bool,
+}
+
+impl Settlement {
+    /// `before`: what was behind the intent when it was claimed. Draws the jitter of the decision's wait.
+    pub fn new(ticket: Ticket, before: &Progress, decision: Decision, attempt: AttemptRecord) -> Settlement {
+        let delay = match &decision.disposition {
+            Disposition::Retry(wait) | Disposition::Verify(wait) => wait.draw(),
+            Disposition::Captured(_) | Disposition::Dead(..) | Disposition::Cancelled | Disposition::Return => {
+                Wait::None.draw()
+            }
+        };
+        Settlement {
+            was_unknown: before.unknown_since.is_some(),
+            ticket,
+            disposition: decision.disposition,
+            delay,
+            progress: decision.progress,
+            attempt,
+        }
+    }
+
+    /// Which intent.
+    pub fn intent(&self) -> IntentId {
+        self.ticket.intent
+    }
+
+    /// The fence under which it was claimed.
+    pub fn fence(&self) -> i32 {
+        self.ticket.fence
+    }
+
+    /// Which lane.
+    pub fn lane(&self) -> LaneId {
+        self.ticket.lane
+    }
+
+    /// Its provider's name.
+    pub fn provider(&self) -> &str {
+        &self.ticket.provider
+    }
+
+    /// What it was claimed for.
+    pub fn purpose(&self) -> Purpose {
+        self.ticket.purpose
+    }
+
+    /// What becomes of the intent.
+    pub fn disposition(&self) -> &Disposition {
+        &self.disposition
+    }
+
+    /// How its calls went.
+    pub fn attempt(&self) -> &AttemptRecord {
+        &self.attempt
+    }
+
+    fn document(&self, n: usize) -> Value {
+        let (to, purpose, cause) = match &self.disposition {
+            Disposition::Captured(_) => ("captured", self.ticket.purpose, None),
+            Disposition::Retry(_) => ("waiting", Purpose::Retry, Some("backoff")),
+            Disposition::Verify(_) => ("waiting", Purpose::Verify, Some("verify")),
+            Disposition::Dead(..) => ("dead", self.ticket.purpose, None),
+            Disposition::Cancelled => ("cancelled", self.ticket.purpose, None),
+            Disposition::Return => ("ready", self.ticket.purpose, None),
+        };
+        let evidence = match &self.disposition {
+            Disposition::Captured(receipt) => &receipt.evidence,
+            Disposition::Dead(_, evidence) if !evidence.bytes().is_empty() => evidence,
+            Disposition::Dead(..)
+            | Disposition::Retry(_)
+            | Disposition::Verify(_)
+            | Disposition::Cancelled
+            | Disposition::Return => &self.attempt.evidence,
+        };
+        let dead_reason = match &self.disposition {
+            Disposition::Dead(reason, _) => Some(reason.name()),
+            Disposition::Captured(_)
+            | Disposition::Retry(_)
+            | Disposition::Verify(_)
+            | Disposition::Cancelled
+            | Disposition::Return => None,
+        };
+        let receipt = match &self.disposition {
+            Disposition::Captured(receipt) => receipt_document(receipt),
+            Disposition::Retry(_)
+            | Disposition::Verify(_)
+            | Disposition::Dead(..)
+            | Disposition::Cancelled
+            | Disposition::Return => Value::Null,
+        };
+        json!({
+            "n": n,
+            "lease": self.ticket.lease,
+            "slot": self.ticket.slot,
+            "intent": self.ticket.intent,
+            "fence": self.ticket.fence,
+            "to": to,
+            "purpose": purpose.number(),
+            "cause": cause,
+            "delay_ms": ms(self.delay),
+            "attempt": {
+                "worker": self.ticket.worker,
+                "sent": self.attempt.sent,
+                "outcome": self.attempt.outcome,
+                "class": self.attempt.class,
+                "code": self.attempt.code,
+                "http_status": self.attempt.http_status,
+                "generation": self.attempt.generation,
+                "began_ms_ago": ms(crate::clock::Boottime::now().since(self.attempt.began)),
+                "duration_ms": ms(self.attempt.took).min(i64::from(i32::MAX)),
+                "host": self.attempt.host,
+                "evidence": hex(evidence.bytes()),
+            },
+            "progress": self.progress,
+            "receipt": receipt,
+            "dead_reason": dead_reason,
+            "events": self.events(),
+        })
+    }
+
+    /// What others learn of it.
+    fn events(&self) -> Vec<Value> {
+        let mut events = Vec::new();
+        let failed = self.attempt.outcome == "failed";
+        if failed {
+            events.push(json!({"type": "capture.attempt_failed", "data": {
+                "class": self.attempt.class, "code": self.attempt.code, "http_status": self.attempt.http_status,
+                "fence": self.ticket.fence, "attempts": self.progress.attempts, "purpose": self.ticket.purpose.name(),
+            }}));
+        }
+        match &self.disposition {
+            Disposition::Captured(receipt) => events.push(json!({"type": "capture.captured", "data": {
+                "captured_minor": receipt.amount.minor, "provider_capture_id": receipt.provider_capture_id,
+                "captured_at": receipt.captured_at, "proof": receipt.proof.name(), "attempts": self.progress.attempts,
+            }})),
+            Disposition::Retry(_) => events.push(json!({"type": "capture.retry_scheduled", "data": {
+                "in_ms": ms(self.delay), "class": self.progress.last_class, "code": self.progress.last_code,
+                "attempts": self.progress.attempts,
+            }})),
+            Disposition::Verify(_) => {
+                if !self.was_unknown {
+                    events.push(json!({"type": "capture.outcome_unknown", "data": {
+                        "fence": self.ticket.fence, "class": self.progress.last_class, "code": self.progress.last_code,
+                    }}));
+                }
+            }
+            Disposition::Dead(reason, _) => events.push(json!({"type": "capture.dead_lettered", "data": {
+                "reason": reason.name(), "class": self.progress.last_class, "code": self.progress.last_code,
+                "attempts": self.progress.attempts,
+            }})),
+            Disposition::Cancelled => events.push(
+                json!({"type": "capture.cancelled", "data": {"by": "request", "reason": "requested while in flight"}}),
+            ),
+            Disposition::Return => {}
+        }
+        events
+    }
+}
+
+fn receipt_document(receipt: &Receipt) -> Value {
+    json!({
+        "captured_minor": receipt.amount.minor,
+        "provider_capture_id": receipt.provider_capture_id,
+        "captured_at": receipt.captured_at,
+        "proof": receipt.proof.name(),
+    })
+}
+
+fn ms(span: Duration) -> i64 {
+    i64::try_from(span.as_millis())
+        .unwrap_or(i64::MAX / 4)
+        .min(i64::MAX / 4)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// What a batch of calls told of one lane: for its breaker, its rate limit and its pause.
+#[derive(Debug, Clone, Serialize)]
+pub struct LaneNews {
+    /// Which lane.
+    pub lane: LaneId,
+    /// Did the provider answer any of the calls?
+    pub answered: bool,
+    /// Calls without an answer since the last answer (or in all).
+    pub unanswered: u32,
+    /// The breaker opens at so many in a row.
+    pub failures: u32,
+    /// For how long, at first.
+    pub open_ms: u64,
+    /// And at most.
+    pub open_max_ms: u64,
+    /// The provider asked the lane to wait.
+    pub wait_ms: Option<u64>,
+    /// Ours to fix: pause the lane, and why.
+    pub pause_reason: Option<String>,
+}
+
+/// What became of one settlement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It is recorded.
+    Recorded,
+    /// It was recorded before: the answer to an earlier try was lost.
+    AlreadyRecorded,
+    /// The lease was lost; the result is kept as a late result.
+    LeaseLost,
+    /// The intent itself is gone: a history of the database was lost. The result is kept nowhere but in the log.
+    IntentLost,
+}
+
+impl Outbox {
+    /// Records a batch; one entry of the answer per settlement, in order. Safe to repeat with the same batch when the
+    /// answer is lost.
+    pub async fn settle(&self, settlements: &[Settlement], lanes: &[LaneNews]) -> Result<Vec<Settled>, OutboxError> {
+        let documents = Value::Array(
+            settlements
+                .iter()
+                .enumerate()
+                .map(|(n, settlement)| settlement.document(n))
+                .collect(),
+        );
+        let news = serde_json::to_value(lanes).unwrap_or_else(|_| json!([]));
+        let rows = repeating(|| {
+            sqlx::query!(
+                r#"select n as "n!", settled as "settled!" from settle($1, $2)"#,
+                documents,
+                news
+            )
+            .fetch_all(&self.pool)
+        })
+        .await?;
+        let mut settled = vec![Settled::IntentLost; settlements.len()];
+        for row in rows {
+            let said = match row.settled.as_str() {
+                "recorded" => Settled::Recorded,
+                "already_recorded" => Settled::AlreadyRecorded,
+                "lease_lost" => Settled::LeaseLost,
+                other => {
+                    return Err(OutboxError::NotUnderstood {
+                        what: format!("settle said '{other}'"),
+                    });
+                }
+            };
+            if let Some(place) = usize::try_from(row.n).ok().and_then(|n| settled.get_mut(n)) {
+                *place = said;
+            }
+        }
+        Ok(settled)
+    }
+
+    /// Which attempts of a lease are still open. For tests and tools.
+    pub async fn open_slots(&self, lease: Uuid) -> Result<Option<i64>, OutboxError> {
+        Ok(sqlx::query_scalar!(
+            r#"select length(replace(settled::text, '1', ''))::bigint as "open!" from leases where id = $1"#,
+            lease
+        )
+        .fetch_optional(&self.pool)
+        .await?)
+    }
+}

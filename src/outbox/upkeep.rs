@@ -1,0 +1,92 @@
+//! Upkeep: what any worker does every now and then, a bounded number of rows at a time, for everybody.
+
+use std::time::Duration;
+
+use super::{Outbox, OutboxError, repeating};
+
+/// What [`Outbox::move_due`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// Rows that are ready now.
+    pub moved: i32,
+    /// How long until the next one is due; `None`: nothing waits for a time.
+    pub next_due: Option<Duration>,
+}
+
+impl Outbox {
+    /// Moves what is due from `waiting` to `ready`.
+    pub async fn move_due(&self, limit: i32) -> Result<Moved, OutboxError> {
+        let row = repeating(|| {
+            sqlx::query!(r#"select moved as "moved!", next_due_ms from move_due($1)"#, limit).fetch_one(&self.pool)
+        })
+        .await?;
+        Ok(Moved {
+            moved: row.moved,
+            next_due: row
+                .next_due_ms
+                .map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
+        })
+    }
+
+    /// Turns the unsettled attempts of lapsed leases into verifications; returns how many.
+    pub async fn rescue(&self, limit: i32) -> Result<i32, OutboxError> {
+        Ok(
+            repeating(|| sqlx::query_scalar!(r#"select rescue($1) as "rescued!""#, limit).fetch_one(&self.pool))
+                .await?,
+        )
+    }
+
+    /// Turns shipment events into releases; returns how many events were handled.
+    pub async fn take_shipments(&self, limit: i32) -> Result<i32, OutboxError> {
+        Ok(
+            repeating(|| sqlx::query_scalar!(r#"select take_shipments($1) as "taken!""#, limit).fetch_one(&self.pool))
+                .await?,
+        )
+    }
+
+    /// Matches releases with held intents; returns how many were freed.
+    pub async fn match_releases(&self, limit: i32) -> Result<i32, OutboxError> {
+        Ok(
+            repeating(|| sqlx::query_scalar!(r#"select match_releases($1) as "freed!""#, limit).fetch_one(&self.pool))
+                .await?,
+        )
+    }
+
+    /// Tells of authorisations that are about to end; returns of how many.
+    pub async fn watch_deadlines(&self, margin: Duration, limit: i32) -> Result<i32, OutboxError> {
+        let margin_ms = i64::try_from(margin.as_millis()).unwrap_or(i64::MAX);
+        Ok(repeating(|| {
+            sqlx::query_scalar!(r#"select watch_deadlines($1, $2) as "told!""#, margin_ms, limit).fetch_one(&self.pool)
+        })
+        .await?)
+    }
+
+    /// Is there a shipment event or a release to look at? One cheap statement instead of two that write.
+    pub async fn releases_are_open(&self) -> Result<bool, OutboxError> {
+        Ok(sqlx::query_scalar!(
+            r#"select (exists (select from shipment_events where handled_at is null)
+                    or exists (select from releases where intent is null and next_try_at <= clock_now())) as "open!""#
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    /// Does a row wait that must be claimed with nothing else in flight?
+    pub async fn any_alone(&self, lanes: &[super::LaneId]) -> Result<bool, OutboxError> {
+        let lanes: Vec<i32> = lanes.iter().map(|lane| lane.0).collect();
+        Ok(sqlx::query_scalar!(
+            r#"select exists (select from ready where alone and lane = any ($1)) as "any!""#,
+            &lanes
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    /// Removes the rows of workers that died asleep, for which every insert would notify for ever.
+    pub async fn sweep_waiters(&self) -> Result<(), OutboxError> {
+        sqlx::query!("delete from waiters where since < clock_now() - interval '1 minute'")
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,457 @@
+//! Logs: one set of field names, and a pipe that never blocks the money path.
+//!
+//! A line has a message that reads alone and queryable fields, named the same everywhere ([`FIELDS`]). Lines go to
+//! stderr, through a bounded queue and a thread of its own: if whoever reads stderr stalls or goes away, lines are
+//! dropped and counted (`capture_log_lines_dropped_total`, and a line that says how many once the pipe moves again); no
+//! claim, send or settle ever waits for a log. `tracing-appender` does nearly the same, but prints to stdout, and panics
+//! if that is closed, when the queue is still full at the end; a drain must end with 0.
+//!
+//! Never in a log: bodies, keys, secrets, names, addresses.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use crate::outbox::CommitDoubts;
+use chrono::{SecondsFormat, Utc};
+use serde_json::{Map, Value};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
+
+/// The fields of a log line and what they hold. `timestamp`, `level`, `message` and `target` come first in each line;
+/// a field of a span is on every line inside it.
+pub const FIELDS: [(&str, &str); 24] = [
+    ("timestamp", "RFC 3339, UTC, microseconds, by this machine's clock"),
+    ("level", "ERROR, WARN, INFO, DEBUG or TRACE"),
+    ("message", "what happened; reads alone"),
+    ("target", "the room that says it"),
+    ("worker", "the worker's id, random per start"),
+    ("provider", "afterpay, optty, resolve"),
+    ("account", "the merchant account"),
+    ("intent", "the intent's id"),
+    ("order_id", "the merchant's order number"),
+    ("payment_id", "the authorised payment at the provider"),
+    ("attempt", "which capture POST of the intent, from 1"),
+    ("fence", "the fence of the claim"),
+    ("generation", "the key generation"),
+    ("outcome", "captured, accepted, failed, not_sent"),
+    ("class", "the class of a failure"),
+    ("code", "the code of a failure"),
+    ("http_status", "the status of an answer"),
+    ("reason", "why an intent is dead, or a lane is paused"),
+    ("amount_minor", "whole minor units"),
+    ("currency", "ISO 4217"),
+    ("trace_id", "the producer's trace, 32 hex digits"),
+    ("duration_ms", "how long it took, whole milliseconds"),
+    ("count", "how many"),
+    ("error", "the whole chain of causes"),
+];
+
+/// The most lines that wait to be written. Default 8192: some seconds of a busy worker, a few megabytes.
+const QUEUED_LINES: usize = 8192;
+
+/// How long the end of the process waits for the last lines: 1 s. A stalled reader must not hold up a drain.
+const FLUSH_WAIT: Duration = Duration::from_secs(1);
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// How to log.
+#[derive(Debug, Clone, Copy)]
+pub struct Logs<'a> {
+    /// How lines look.
+    pub format: Format,
+    /// Which lines are written, as in `RUST_LOG`.
+    pub filter: &'a str,
+    /// Is stderr a terminal?
+    pub terminal: bool,
+    /// May stderr be coloured?
+    pub colour: bool,
+}
+
+/// Why logging did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter cannot be read.
+    #[error("the log filter cannot be read: {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    /// No thread for the log.
+    #[error("no thread for the log: {0}")]
+    Thread(#[source] io::Error),
+    /// Somebody else has started to log.
+    #[error("logging has been started twice: {0}")]
+    Twice(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Starts to log to stderr, for the whole process. Keep the guard until the end of `main`: dropping it writes what waits.
+pub fn start(logs: &Logs<'_>) -> Result<LogGuard, TelemetryError> {
+    let json = match logs.format {
+        Format::Auto => !logs.terminal,
+        Format::Json => true,
+        Format::Text => false,
+    };
+    let dropped_line = if json { dropped_as_json } else { dropped_as_text };
+    let (pipe, guard) = LogPipe::start(io::stderr(), QUEUED_LINES, dropped_line).map_err(TelemetryError::Thread)?;
+    let layer = if json {
+        json_layer(pipe).boxed()
+    } else {
+        tracing_subscriber::fmt::layer()
+            .with_writer(pipe)
+            .with_ansi(logs.colour)
+            .log_internal_errors(false)
+            .boxed()
+    };
+    let filter = logs.filter.parse::<EnvFilter>()?;
+    let doubts = CommitDoubts.with_filter(CommitDoubts::filter());
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .with(doubts)
+        .try_init()?;
+    Ok(guard)
+}
+
+fn json_layer<S, W>(writer: W) -> impl Layer<S>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    // An internal error would be printed with a macro that panics when stderr is gone.
+    tracing_subscriber::fmt::layer()
+        .fmt_fields(JsonFields::new())
+        .event_format(JsonLine)
+        .with_writer(writer)
+        .log_internal_errors(false)
+}
+
+/// One flat JSON object a line: `timestamp`, `level`, `message`, `target`, then the fields of the spans from the outermost
+/// inwards and of the event; an inner one replaces an outer one of the same name.
+struct JsonLine;
+
+impl<S> FormatEvent<S, JsonFields> for JsonLine
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, JsonFields>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut fields = Map::new();
+        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(written) = span.extensions().get::<FormattedFields<JsonFields>>() {
+                fields.extend(object(&written.fields));
+            }
+        }
+        let mut written = String::new();
+        context.format_fields(Writer::new(&mut written), event)?;
+        let mut own = object(&written);
+        let message = own.remove("message").unwrap_or_default();
+        // Crates that log by the older facade bring their target as a field.
+        let target = own.remove("log.target");
+        let target = target
+            .as_ref()
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| event.metadata().target());
+        own.retain(|name, _| !name.starts_with("log."));
+        fields.extend(own);
+
+        let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
+        let level = event.metadata().level().as_str();
+        write!(
+            writer,
+            r#"{{"timestamp":"{timestamp}","level":"{level}","message":{message},"target":{}"#,
+            Value::from(target)
+        )?;
+        for (name, value) in &fields {
+            let taken = matches!(name.as_str(), "timestamp" | "level" | "message" | "target");
+            let name = Value::from(if taken { format!("{name}_") } else { name.clone() });
+            write!(writer, ",{name}:{value}")?;
+        }
+        writeln!(writer, "}}")
+    }
+}
+
+fn object(written: &str) -> Map<String, Value> {
+    serde_json::from_str(written).unwrap_or_default()
+}
+
+fn dropped_as_json(count: u64) -> String {
+    let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
+    format!(
+        r#"{{"timestamp":"{timestamp}","level":"WARN","message":"log lines were dropped because nobody read them fast enough","target":"capture::telemetry","count":{count}}}"#
+    )
+}
+
+fn dropped_as_text(count: u64) -> String {
+    let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
+    format!(
+        "{timestamp}  WARN capture::telemetry: log lines were dropped because nobody read them fast enough count={count}"
+    )
+}
+
+enum Job {
+    Line(Vec<u8>),
+    Flush(SyncSender<()>),
+}
+
+/// Takes whole lines and never blocks.
+#[derive(Clone)]
+struct LogPipe {
+    jobs: SyncSender<Job>,
+    /// Lines dropped since the last line that said so.
+    dropped: Arc<AtomicU64>,
+}
+
+/// Writes what waits when it is dropped, for at most a second.
+pub struct LogGuard {
+    jobs: SyncSender<Job>,
+}
+
+impl LogPipe {
+    fn start(
+        to: impl Write + Send + 'static,
+        queued: usize,
+        dropped_line: fn(u64) -> String,
+    ) -> io::Result<(LogPipe, LogGuard)> {
+        let (jobs, waiting) = sync_channel(queued);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let of_thread = Arc::clone(&dropped);
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write_lines(&waiting, to, &of_thread, dropped_line))?;
+        let guard = LogGuard { jobs: jobs.clone() };
+        Ok((LogPipe { jobs, dropped }, guard))
+    }
+}
+
+fn write_lines(waiting: &Receiver<Job>, mut to: impl Write, dropped: &AtomicU64, dropped_line: fn(u64) -> String) {
+    while let Ok(job) = waiting.recv() {
+        match job {
+            Job::Line(line) => {
+                if to.write_all(&line).is_err() {
+                    crate::metrics::log_lines_dropped(1);
+                }
+                let missed = dropped.swap(0, Ordering::Relaxed);
+                if missed > 0 {
+                    // If this fails too, there is nobody to tell; the counter knows.
+                    let _ = writeln!(to, "{}", dropped_line(missed));
+                }
+            }
+            Job::Flush(done) => {
+                let _ = to.flush();
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+/// The formatter hands over one whole line in one call.
+impl Write for LogPipe {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.jobs.try_send(Job::Line(line.to_vec())).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            crate::metrics::log_lines_dropped(1);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for LogPipe {
+    type Writer = LogPipe;
+
+    fn make_writer(&self) -> LogPipe {
+        self.clone()
+    }
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        let until = Instant::now() + FLUSH_WAIT;
+        let (done, wait) = sync_channel(1);
+        let mut job = Job::Flush(done);
+        // A full queue is asked again: the standard channel has no send with a time-out.
+        while let Err(TrySendError::Full(again)) = self.jobs.try_send(job) {
+            if Instant::now() >= until {
+                return;
+            }
+            job = again;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        match wait.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(()) | Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+    }
+}
+
+/// The trace id of a W3C `traceparent`, or `None` if it is not exactly of that form.
+///
+/// `version-traceid-parentid-flags`, lower-case hex of 2, 32, 16 and 2 digits; version `ff` and ids of zeros are invalid;
+/// version `00` ends there, later ones may go on after a dash.
+pub fn trace_id(traceparent: &str) -> Option<&str> {
+    let mut parts = traceparent.splitn(5, '-');
+    let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let more = parts.next();
+    let hex = |part: &str, digits: usize| {
+        part.len() == digits && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let nonzero = |part: &str| part.bytes().any(|b| b != b'0');
+    let formed = hex(version, 2) && hex(trace, 32) && hex(parent, 16) && hex(flags, 2);
+    let known_end = more.is_none() || version != "00";
+    (formed && version != "ff" && known_end && nonzero(trace) && nonzero(parent)).then_some(trace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::Mutex;
+    use std::sync::mpsc::channel;
+
+    /// A reader of the log that reads only while it is allowed to.
+    #[derive(Clone, Default)]
+    struct Reader {
+        read: Arc<Mutex<Vec<u8>>>,
+        gate: Arc<Mutex<()>>,
+    }
+
+    impl Write for Reader {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _open = self.gate.lock().unwrap();
+            self.read.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Reader {
+        fn lines(&self) -> Vec<String> {
+            let read = self.read.lock().unwrap().clone();
+            String::from_utf8(read).unwrap().lines().map(str::to_owned).collect()
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_flat_object_with_the_fields_of_its_spans() {
+        let reader = Reader::default();
+        let (pipe, guard) = LogPipe::start(reader.clone(), 16, dropped_as_json).unwrap();
+        let subscriber = tracing_subscriber::registry().with(json_layer(pipe));
+        tracing::subscriber::with_default(subscriber, || {
+            let outer = tracing::info_span!("lane", worker = "w1", provider = "afterpay", fence = 1);
+            let _outer = outer.enter();
+            let inner = tracing::info_span!("call", fence = 7, trace_id = tracing::field::Empty);
+            let _inner = inner.enter();
+            inner.record("trace_id", "abc");
+            tracing::warn!(target: "capture::worker", code = "http_\"502\"", duration_ms = 12_u64, level = "odd", "no answer\nat all");
+        });
+        drop(guard);
+        let lines = reader.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        let line = &lines[0];
+        let value: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(value["level"], "WARN");
+        assert_eq!(value["message"], "no answer\nat all");
+        assert_eq!(value["target"], "capture::worker");
+        assert_eq!(value["worker"], "w1");
+        assert_eq!(value["fence"], 7, "the inner span wins");
+        assert_eq!(value["trace_id"], "abc");
+        assert_eq!(value["duration_ms"], 12);
+        assert_eq!(value["code"], "http_\"502\"");
+        assert_eq!(value["level_"], "odd");
+        let order: Vec<usize> = ["timestamp", "level", "message", "target", "code"]
+            .map(|name| line.find(&format!("\"{name}\":")).unwrap())
+            .to_vec();
+        assert!(order.is_sorted(), "{line}");
+    }
+
+    #[test]
+    fn a_stalled_reader_costs_lines_and_never_time_and_is_told_how_many() {
+        let reader = Reader::default();
+        let (mut pipe, guard) = LogPipe::start(reader.clone(), 4, dropped_as_json).unwrap();
+        let gate = Arc::clone(&reader.gate);
+        let stalled = gate.lock().unwrap();
+        let (finished, wait) = channel();
+        let writing = std::thread::spawn(move || {
+            for number in 0..1000 {
+                pipe.write_all(format!("{number}\n").as_bytes()).unwrap();
+            }
+            finished.send(()).unwrap();
+            pipe
+        });
+        wait.recv_timeout(Duration::from_secs(10))
+            .expect("a thousand lines must not wait for a reader that stalls");
+        let begun = Instant::now();
+        drop(guard);
+        assert!(begun.elapsed() < FLUSH_WAIT * 3, "nor must the end of the process");
+        drop(stalled);
+        let mut pipe = writing.join().unwrap();
+        let until = Instant::now() + Duration::from_secs(10);
+        while !reader.lines().iter().any(|line| line.contains("were dropped")) && Instant::now() < until {
+            pipe.write_all(b"again\n").unwrap();
+            std::thread::yield_now();
+        }
+        let lines = reader.lines();
+        let told = lines.iter().find(|line| line.contains("were dropped")).unwrap();
+        let told: Value = serde_json::from_str(told).unwrap();
+        assert!(told["count"].as_u64().unwrap() >= 990, "{told}");
+    }
+
+    #[test]
+    fn no_two_fields_have_one_name() {
+        let names: std::collections::BTreeSet<&str> = FIELDS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names.len(), FIELDS.len());
+    }
+
+    #[test]
+    fn only_a_well_formed_traceparent_gives_a_trace_id() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        for (text, expected) in [
+            (format!("00-{id}-00f067aa0ba902b7-01"), Some(id)),
+            (format!("cc-{id}-00f067aa0ba902b7-01"), Some(id)),
+            (format!("cc-{id}-00f067aa0ba902b7-01-what-comes"), Some(id)),
+            (format!("00-{id}-00f067aa0ba902b7-01-more"), None),
+            (format!("00-{id}-00f067aa0ba902b7-01-"), None),
+            (format!("ff-{id}-00f067aa0ba902b7-01"), None),
+            (format!("00-{id}-0000000000000000-01"), None),
+            (format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)), None),
+            (format!("00-{}-00f067aa0ba902b7-01", id.to_uppercase()), None),
+            (format!("00-{id}-00f067aa0ba902b7"), None),
+            (format!("0-{id}-00f067aa0ba902b7-01"), None),
+            (format!(" 00-{id}-00f067aa0ba902b7-01"), None),
+            (format!("00-{id}-00f067aa0ba902b7-1"), None),
+            (String::new(), None),
+        ] {
+            assert_eq!(trace_id(&text), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in ".*") {
+            let _ = trace_id(&text);
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! The worker: claims intents, works on each, and settles what came of it.
+//!
+//! One process is one worker; many may share an outbox. Inside it:
+//!
+//! - the **claim loop** (here) takes as many intents as its lanes have free slots, in one statement for all lanes, and
+//!   starts an errand for each. It rests ([`rest`]) when there is nothing to claim, and is poked when a slot is free;
+//! - an **errand** ([`errand`]) takes one claimed intent through guard, reads, the one capture POST and the decision. It
+//!   holds no connection to the database while it talks to the provider;
+//! - **settling** ([`settling`]) collects finished errands for a few milliseconds and records them in one statement,
+//!   repeating it until the database has answered;
+//! - **upkeep** ([`upkeep`]) rescues lapsed leases, matches releases, watches deadlines and keeps the heartbeat.
+//!
+//! A lease is counted from an instant taken *before* the claim was sent. A claim whose answer was lost is never worked
+//! on: it is given back, or lapses. The worker knows no provider by name; it acts on what a provider says it can do.
+
+mod errand;
+mod rest;
+mod settling;
+mod slots;
+mod upkeep;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::clock::{Boottime, SendGuard};
+use crate::intent::Lane;
+use crate::outbox::{ClaimRequest, LaneId, Outbox, OutboxError};
+use crate::provider::Provider;
+use crate::retry::Policy;
+
+use errand::Errand;
+use rest::{Rest, Why};
+use settling::{Finished, Settler};
+use slots::Slots;
+
+/// The settings of a worker. Defaults are those of `capture.toml`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long a claim lasts. Default 120 s: longer than the longest call by far.
+    pub lease: Duration,
+    /// How long a stop waits for calls in flight. Default 90 s.
+    pub drain_timeout: Duration,
+    /// How long finished errands are collected before they are settled. Default 10 ms.
+    pub settle_window: Duration,
+    /// The shortest and the longest sleep of the claim loop. Defaults 10 ms and 5 s.
+    pub poll_min: Duration,
+    /// See `poll_min`.
+    pub poll_max: Duration,
+    /// Intents claimed at once, at most. Default 500.
+    pub batch: u32,
+    /// Retry and verification.
+    pub policy: Policy,
+    /// The breaker opens at so many calls in a row without an answer. Default 20.
+    pub breaker_failures: u32,
+    /// For how long, at first. Default 5 s.
+    pub breaker_open: Duration,
+    /// And at most. Default 60 s.
+    pub breaker_open_max: Duration,
+    /// Where this worker serves its metrics, for the list of workers.
+    pub listen: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            lease: Duration::from_secs(120),
+            drain_timeout: Duration::from_secs(90),
+            settle_window: Duration::from_millis(10),
+            poll_min: Duration::from_millis(10),
+            poll_max: Duration::from_secs(5),
+            batch: 500,
+            policy: Policy::default(),
+            breaker_failures: 20,
+            breaker_open: Duration::from_secs(5),
+            breaker_open_max: Duration::from_secs(60),
+            listen: None,
+        }
+    }
+}
+
+/// A lane that this worker serves.
+#[derive(Clone)]
+pub struct ServedLane {
+    /// Provider and account.
+    pub lane: Lane,
+    /// Its adapter.
+    pub provider: Arc<dyn Provider>,
+    /// Calls in flight at most, in this process.
+    pub concurrency: u32,
+    /// Calls a minute over all workers; 0: no limit.
+    pub rate_per_minute: u32,
+}
+
+/// A worker.
+pub struct Worker {
+    id: Uuid,
+    outbox: Outbox,
+    settings: Arc<Settings>,
+    lanes: Vec<ServedLane>,
+    lane_ids: Vec<LaneId>,
+    slots: Arc<Slots>,
+    poke: Arc<Notify>,
+    /// Nothing is claimed and no capture is sent any more; calls in flight go on.
+    stopping: CancellationToken,
+}
+
+impl Worker {
+    /// Registers the lanes it will serve.
+    pub async fn new(outbox: Outbox, lanes: Vec<ServedLane>, settings: Settings) -> Result<Worker, OutboxError> {
+        let mut lane_ids = Vec::with_capacity(lanes.len());
+        for lane in &lanes {
+            lane_ids.push(outbox.register_lane(&lane.lane, lane.rate_per_minute).await?);
+        }
+        let slots = Slots::new(
+            lane_ids
+                .iter()
+                .zip(&lanes)
+                .map(|(id, lane)| (*id, lane.clone()))
+                .collect(),
+        );
+        Ok(Worker {
+            // Random per boot: a host's name would come back after a crash and pass for the one that died.
+            id: Uuid::new_v4(),
+            outbox,
+            settings: Arc::new(settings),
+            lanes,
+            lane_ids,
+            slots: Arc::new(slots),
+            poke: Arc::new(Notify::new()),
+            stopping: CancellationToken::new(),
+        })
+    }
+
+    /// This worker's id.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Works until `shutdown`, then drains: claims no more, sends no more, waits at most `drain_timeout` for the calls in
+    /// flight, and leaves the rest to verification. A database that goes away is waited for, for ever.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let (finished, queue) = mpsc::unbounded_channel();
+        let settling = tokio::spawn(self.settler().settle_all(queue));
+        let upkeep = tokio::spawn(upkeep::keep_up(
+            self.outbox.clone(),
+            self.settings.clone(),
+            upkeep::Identity {
+                worker: self.id,
+                lanes: self.lane_ids.clone(),
+            },
+            self.slots.clone(),
+            shutdown.clone(),
+        ));
+        let errands = TaskTracker::new();
+        self.claim_until(&shutdown, &errands, &finished).await;
+
+        self.stopping.cancel();
+        drop(finished);
+        errands.close();
+        tracing::info!(in_flight = errands.len(), "draining: nothing more is claimed");
+        let drained = async {
+            errands.wait().await;
+            // Every errand has handed in its result; the settler ends when the last is recorded.
+            settling.await
+        };
+        if tokio::time::timeout(self.settings.drain_timeout, drained)
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                in_flight = errands.len(),
+                "drain_timeout is over: what is still open is left to verification"
+            );
+        }
+        let _ = upkeep.await;
+        if let Err(error) = self.outbox.depart(self.id).await {
+            tracing::warn!(error = %error, "could not take this worker off the list; others do so after an hour");
+        }
+    }
+
+    /// Works until nothing is ready, nothing is due and nothing is in flight. For tests and tools: with the clock set
+    /// ahead between calls a whole story plays without sleeping. Returns how many intents were claimed.
+    pub async fn drain(&self) -> Result<usize, OutboxError> {
+        let (finished, queue) = mpsc::unbounded_channel();
+        let settler = self.settler();
+        let mut recorded = settler.recorded();
+        let settling = tokio::spawn(settler.settle_all(queue));
+        let mut claimed_in_all = 0;
+        loop {
+            let moved = self.outbox.move_due(1000).await?.moved;
+            let mut claimed = 0;
+            for alone in [false, true] {
+                let errands = TaskTracker::new();
+                claimed += self
+                    .claim(alone, &errands, &finished)
+                    .await
+                    .map_err(|lost| lost.error)?;
+                claimed_in_all += claimed;
+                errands.close();
+                errands.wait().await;
+                let _ = recorded.wait_for(|recorded| *recorded >= claimed_in_all).await;
+                if claimed > 0 {
+                    break;
+                }
+            }
+            if claimed == 0 && moved == 0 {
+                break;
+            }
+        }
+        drop(finished);
+        let _ = settling.await;
+        Ok(claimed_in_all)
+    }
+
+    fn settler(&self) -> Settler {
+        Settler::new(self.outbox.clone(), self.settings.clone(), self.poke.clone())
+    }
+
+    async fn claim_until(
+        &self,
+        shutdown: &CancellationToken,
+        errands: &TaskTracker,
+        finished: &mpsc::UnboundedSender<Finished>,
+    ) {
+        let mut rest = Rest::new(self.outbox.clone(), self.id, &self.settings, self.poke.clone());
+        let mut lost = Vec::new();
+        while !shutdown.is_cancelled() {
+            let why = match self.look(&mut lost, errands, finished).await {
+                Ok(None) => {
+                    rest.wake_up().await;
+                    continue;
+                }
+                Ok(Some(why)) => why,
+                Err(error) => {
+                    tracing::warn!(error = %error, address = %self.outbox.address(), "cannot claim; trying again");
+                    Why::Trouble
+                }
+            };
+            // A rest may be cut at any point: it holds nothing but a listener and a row that says "I sleep".
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = rest.rest(why) => {}
+            }
+        }
+        rest.wake_up().await;
+    }
+
+    /// One look for work. `None`: something was found, look again.
+    async fn look(
+        &self,
+        lost: &mut Vec<Uuid>,
+        errands: &TaskTracker,
+        finished: &mpsc::UnboundedSender<Finished>,
+    ) -> Result<Option<Why>, OutboxError> {
+        while let Some(lease) = lost.last().copied() {
+            let given_back = self.outbox.give_back(lease).await?;
+            if given_back > 0 {
+                tracing::info!(lease = %lease, given_back, "a claim whose answer was lost is given back; nothing of it was sent");
+            }
+            lost.pop();
+        }
+        // A row that must be claimed alone waits until nothing else is in flight, so that it alone is to blame.
+        let alone = self.slots.alone_is_waiting();
+        if (alone && self.slots.in_use() > 0) || self.slots.all_full() {
+            return Ok(Some(Why::Full));
+        }
+        let moved = self.outbox.move_due(1000).await?;
+        let claimed = match self.claim(alone, errands, finished).await {
+            Ok(claimed) => claimed,
+            Err(LostClaim { lease, error }) => {
+                if error.is_connection_lost() {
+                    lost.push(lease);
+                }
+                return Err(error);
+            }
+        };
+        if alone {
+            self.slots.set_alone_waiting(false);
+        }
+        Ok(if claimed > 0 || moved.moved > 0 {
+            None
+        } else {
+            Some(Why::Nothing {
+                next_due: moved.next_due,
+            })
+        })
+    }
+
+    /// Claims once, and starts an errand for each intent that was had.
+    async fn claim(
+        &self,
+        alone: bool,
+        errands: &TaskTracker,
+        finished: &mpsc::UnboundedSender<Finished>,
+    ) -> Result<usize, LostClaim> {
+        let lease = Uuid::new_v4();
+        let lanes = self.slots.requests();
+        if lanes.is_empty() {
+            return Ok(0);
+        }
+        // Taken before the claim is sent: this worker's idea of the lease's end is never later than the database's.
+        let claimed_from = Boottime::now();
+        let request = ClaimRequest {
+            lease,
+            worker: self.id,
+            lease_for: self.settings.lease,
+            batch: if alone { 1 } else { self.settings.batch },
+            alone,
+            lanes: &lanes,
+        };
+        let claimed = self.outbox.claim(&request).await.map_err(|error| {
+            crate::metrics::database_error("claim");
+            LostClaim { lease, error }
+        })?;
+        crate::metrics::claim_latency(Boottime::now().since(claimed_from));
+        let guard = SendGuard::new(claimed_from, self.settings.lease, self.settings.policy.longest_call);
+        let count = claimed.claims.len() + claimed.unreadable.len();
+        if count > 0 {
+            tracing::debug!(lease = %lease, count, "claimed");
+        }
+        for unreadable in claimed.unreadable {
+            let slot = self.slots.take(unreadable.ticket.lane(), unreadable.ticket.purpose());
+            let _ = finished.send(errand::bury(unreadable, slot));
+        }
+        for claim in claimed.claims {
+            let slot = self.slots.take(claim.ticket.lane(), claim.ticket.purpose());
+            crate::metrics::claimed(claim.ticket.provider(), claim.ticket.purpose(), 1);
+            let Some(served) = self.served(claim.ticket.lane()) else {
+                continue;
+            };
+            let errand = Errand {
+                provider: served.provider.clone(),
+                settings: self.settings.clone(),
+                stopping: self.stopping.clone(),
+                claimed_from,
+                guard,
+            };
+            let finished = finished.clone();
+            errands.spawn(async move {
+                let _ = finished.send(errand.run(claim, slot).await);
+            });
+        }
+        Ok(count)
+    }
+
+    fn served(&self, lane: LaneId) -> Option<&ServedLane> {
+        self.lane_ids
+            .iter()
+            .position(|id| *id == lane)
+            .and_then(|place| self.lanes.get(place))
+    }
+}
+
+/// A claim that failed; perhaps only its answer was lost.
+struct LostClaim {
+    lease: Uuid,
+    error: OutboxError,
+}

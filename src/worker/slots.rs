@@ -1,0 +1,152 @@
+//! Slots: how many calls each lane has in flight in this process, and for what.
+//!
+//! First sends, retries and verifications share a lane's slots 2 : 1 : 1; what one does not use another may. The claim
+//! statement does the sharing; here is counted, and the purpose whose turn it is goes round, so that even a lane of one
+//! slot starves nobody.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::ServedLane;
+use crate::outbox::{LaneId, LaneRequest, Purpose};
+
+/// Whose turn it is, claim after claim.
+const TURNS: [Purpose; 4] = [Purpose::Send, Purpose::Retry, Purpose::Send, Purpose::Verify];
+
+#[derive(Debug, Clone, Copy, Default)]
+struct InUse {
+    send: u32,
+    retry: u32,
+    verify: u32,
+}
+
+impl InUse {
+    fn of(&mut self, purpose: Purpose) -> &mut u32 {
+        match purpose {
+            Purpose::Send => &mut self.send,
+            Purpose::Retry => &mut self.retry,
+            Purpose::Verify => &mut self.verify,
+        }
+    }
+
+    fn sum(self) -> u32 {
+        self.send + self.retry + self.verify
+    }
+}
+
+struct LaneSlots {
+    concurrency: u32,
+    send_calls: u32,
+    read_calls: u32,
+    in_use: InUse,
+    turn: usize,
+}
+
+/// The slots of all lanes of a worker.
+pub(super) struct Slots {
+    lanes: Mutex<BTreeMap<LaneId, LaneSlots>>,
+    alone_waiting: AtomicBool,
+}
+
+/// One slot in use; free again when dropped.
+#[derive(Debug)]
+pub(super) struct Slot {
+    slots: Arc<Slots>,
+    lane: LaneId,
+    purpose: Purpose,
+}
+
+impl std::fmt::Debug for Slots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Slots")
+            .field("in_use", &self.in_use())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if let Some(lane) = self.slots.lanes().get_mut(&self.lane) {
+            let used = lane.in_use.of(self.purpose);
+            *used = used.saturating_sub(1);
+        }
+    }
+}
+
+impl Slots {
+    pub(super) fn new(lanes: Vec<(LaneId, ServedLane)>) -> Slots {
+        let lanes = lanes
+            .into_iter()
+            .map(|(id, lane)| {
+                let calls = lane.provider.abilities().calls;
+                let slots = LaneSlots {
+                    concurrency: lane.concurrency,
+                    send_calls: calls.send,
+                    read_calls: calls.read,
+                    in_use: InUse::default(),
+                    turn: 0,
+                };
+                (id, slots)
+            })
+            .collect();
+        Slots {
+            lanes: Mutex::new(lanes),
+            alone_waiting: AtomicBool::new(false),
+        }
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, BTreeMap<LaneId, LaneSlots>> {
+        // Counting cannot leave a half-done state behind, so a poisoned lock is as good as any.
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What to ask the next claim for; also lets the turn go round.
+    pub(super) fn requests(&self) -> Vec<LaneRequest> {
+        self.lanes()
+            .iter_mut()
+            .filter(|(_, lane)| lane.in_use.sum() < lane.concurrency)
+            .map(|(id, lane)| {
+                lane.turn = (lane.turn + 1) % TURNS.len();
+                let favour = TURNS.get(lane.turn).copied().unwrap_or(Purpose::Send);
+                LaneRequest {
+                    lane: *id,
+                    free: lane.concurrency - lane.in_use.sum(),
+                    sending: lane.in_use.send,
+                    retrying: lane.in_use.retry,
+                    verifying: lane.in_use.verify,
+                    favour: favour.number(),
+                    send_calls: lane.send_calls,
+                    read_calls: lane.read_calls,
+                }
+            })
+            .collect()
+    }
+
+    pub(super) fn take(self: &Arc<Self>, lane: LaneId, purpose: Purpose) -> Slot {
+        if let Some(slots) = self.lanes().get_mut(&lane) {
+            *slots.in_use.of(purpose) += 1;
+        }
+        Slot {
+            slots: self.clone(),
+            lane,
+            purpose,
+        }
+    }
+
+    pub(super) fn in_use(&self) -> u32 {
+        self.lanes().values().map(|lane| lane.in_use.sum()).sum()
+    }
+
+    pub(super) fn all_full(&self) -> bool {
+        self.lanes().values().all(|lane| lane.in_use.sum() >= lane.concurrency)
+    }
+
+    pub(super) fn alone_is_waiting(&self) -> bool {
+        self.alone_waiting.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_alone_waiting(&self, waiting: bool) {
+        self.alone_waiting.store(waiting, Ordering::Relaxed);
+    }
+}

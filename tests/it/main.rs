@@ -1,0 +1,10 @@
+//! The integration tests: one binary, one private Postgres, a database and a simulator of its own for each test.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that meets something unexpected should fail loudly"
+)]
+
+mod money_path;
+mod world;
