@@ -65,6 +65,16 @@ impl Progress {
         self.unknown_since = Some(self.unknown_since.unwrap_or(now));
     }
 
+    /// Notes that something of ours may have reached the provider at `sent_at` and may act until `until`: whatever was
+    /// quiet before proves nothing any more.
+    pub fn may_be_in_flight(&mut self, sent_at: DateTime<Utc>, until: DateTime<Utc>) {
+        self.tainted = true;
+        self.first_sent_at = Some(self.first_sent_at.unwrap_or(sent_at));
+        self.quiet_after = Some(self.quiet_after.map_or(until, |before| before.max(until)));
+        self.quiet_reads = 0;
+        self.last_quiet_at = None;
+    }
+
     /// Notes that it is proven that nothing of ours was captured: nothing is unknown, nothing is tainted.
     pub fn proven_not_captured(&mut self) {
         self.tainted = false;
@@ -75,5 +85,6 @@ impl Progress {
         self.in_progress_since = None;
         self.read_first = false;
         self.first_sent_at = None;
+        self.looks = 0;
     }
 }

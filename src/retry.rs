@@ -5,61 +5,35 @@
 //!
 //! - Only a [`Receipt`] makes an intent captured.
 //! - `transient`, `rate_limited` and `misconfigured` are *surely not processed*: the intent may be sent again, unless an
-//!   earlier attempt is still unknown, in which case it goes on being verified.
+//!   earlier attempt is still unknown, in which case it goes on being verified. (A front's 503 is transient only as far as
+//!   our key makes a repeat harmless: it leaves the outcome unknown all the same.)
+//! - Nothing whose outcome is unknown is ever a [`Disposition::Retry`]: a retry may be cancelled, or given up at the
+//!   deadline, as something that surely was not captured.
 //! - `ambiguous`, `in_progress` and `maybe_done` are questions. They end by a repeat of the key or by reads (`verify`),
 //!   never by running out of patience into "failed".
 //! - A tainted intent (an earlier attempt was ambiguous) takes a refusal for the possible echo of its own success.
 //! - Nothing is sent from the deadline's margin on.
 
+mod own_faults;
+mod schedule;
+
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::outcome::{Class, Code, Evidence, Failure, Outcome, Receipt};
 use crate::progress::Progress;
 use crate::provider::{Abilities, Repeat};
 
-/// The settings of retry and verification.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    /// Ceiling of the first delay. Default 2 s: most brown-outs are shorter.
-    pub initial: Duration,
-    /// By how much the ceiling grows with each attempt, in thousandths. Default 2000 (doubles).
-    pub multiplier_thousandths: u32,
-    /// The largest ceiling. Default 15 min: several tries fit in the shortest authorisation seen (36 h).
-    pub max: Duration,
-    /// Capture POSTs that may be spent. Default 12.
-    pub attempts: i16,
-    /// Least time between two quiet reads. Default 10 min: reads may come from a search index that lags.
-    pub verify_quiet: Duration,
-    /// How long before the authorisation ends we stop sending. Default 15 min.
-    pub deadline_margin: Duration,
-}
+pub use self::own_faults::OWN_FAULTS_MOST;
+pub(crate) use self::own_faults::{Fault, own_fault};
+pub(crate) use self::schedule::before_deadline;
+pub use self::schedule::{
+    Policy, RATE_LIMITED_DEFAULT, RETRY_AFTER_LEAST, RETRY_AFTER_MOST, Wait, ceiling, clamp_retry_after, delta, later,
+};
 
-impl Default for Policy {
-    fn default() -> Policy {
-        Policy {
-            initial: Duration::from_secs(2),
-            multiplier_thousandths: 2000,
-            max: Duration::from_secs(15 * 60),
-            attempts: 12,
-            verify_quiet: Duration::from_secs(10 * 60),
-            deadline_margin: Duration::from_secs(15 * 60),
-        }
-    }
-}
-
-/// The bounds put on what a provider asks us to wait.
-pub const RETRY_AFTER_LEAST: Duration = Duration::from_secs(1);
-/// See [`RETRY_AFTER_LEAST`].
-pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(3600);
-/// What we wait when a provider says 429 and not for how long.
-pub const RATE_LIMITED_DEFAULT: Duration = Duration::from_secs(30);
 /// How long an earlier send may be "still running" before we read instead of asking again.
 pub const IN_PROGRESS_MOST: Duration = Duration::from_secs(600);
-/// After how many TLS failures (or firewall pages) in a row the lane is ours to fix.
-pub const OWN_FAULTS_MOST: i16 = 3;
-
 /// Why an intent is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeadReason {
@@ -99,45 +73,6 @@ impl DeadReason {
             DeadReason::Poison => "poison",
         }
     }
-}
-
-/// A delay: exact, or drawn with full jitter from nothing up to a ceiling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
-    /// Not at all.
-    None,
-    /// Just so long.
-    Exactly(Duration),
-    /// Full jitter: anything up to this, so that many that failed together do not come back together.
-    UpTo(Duration),
-}
-
-impl Wait {
-    /// The delay to use now. Randomness lives here and nowhere else in this module.
-    pub fn draw(self) -> Duration {
-        match self {
-            Wait::None => Duration::ZERO,
-            Wait::Exactly(delay) => delay,
-            Wait::UpTo(ceiling) => full_jitter(ceiling),
-        }
-    }
-}
-
-/// Uniform in [0, ceiling]. The crate draws from `interval ± factor × interval`: half the ceiling, and a factor of one.
-fn full_jitter(ceiling: Duration) -> Duration {
-    use backoff::backoff::Backoff;
-    let half = ceiling / 2;
-    let mut schedule = backoff::ExponentialBackoff {
-        current_interval: half,
-        initial_interval: half,
-        randomization_factor: 1.0,
-        multiplier: 1.0,
-        max_interval: half,
-        // The crate gives up after 15 minutes by default; giving up is decided here, by attempts and deadline.
-        max_elapsed_time: None,
-        ..backoff::ExponentialBackoff::default()
-    };
-    schedule.next_backoff().unwrap_or(ceiling).min(ceiling)
 }
 
 /// What becomes of the intent.
@@ -210,8 +145,10 @@ pub struct Situation<'a> {
 impl Situation<'_> {
     /// The last instant at which something may be sent.
     pub fn last_send(&self) -> Option<DateTime<Utc>> {
+        let margin = delta(self.policy.deadline_margin);
+        let before = |deadline: DateTime<Utc>| deadline.checked_sub_signed(margin);
         self.deadline
-            .map(|deadline| deadline - delta(self.policy.deadline_margin))
+            .map(|deadline| before(deadline).unwrap_or(DateTime::<Utc>::MIN_UTC))
     }
 
     /// Is it too late to send?
@@ -224,7 +161,7 @@ impl Situation<'_> {
         match self.abilities.repeat {
             Repeat::Key { window: None } => true,
             Repeat::Key { window: Some(window) } => match progress.first_sent_at {
-                Some(first) => self.now < first + delta(window),
+                Some(first) => self.now < later(first, window),
                 None => true,
             },
             Repeat::UniqueReference | Repeat::Nothing => false,
@@ -232,35 +169,20 @@ impl Situation<'_> {
     }
 }
 
-/// A duration on the wall clock, saturating.
-pub fn delta(span: Duration) -> TimeDelta {
-    TimeDelta::from_std(span).unwrap_or(TimeDelta::MAX)
-}
-
-/// The ceiling of the delay before the attempt after `attempts` failed ones.
-pub fn ceiling(policy: &Policy, attempts: i16) -> Duration {
-    let mut ms = policy.initial.as_millis();
-    let most = policy.max.as_millis();
-    for _ in 1..attempts.clamp(1, 64) {
-        ms = ms.saturating_mul(u128::from(policy.multiplier_thousandths)) / 1000;
-        if ms >= most {
-            break;
-        }
-    }
-    Duration::from_millis(u64::try_from(ms.min(most)).unwrap_or(u64::MAX))
-}
-
 /// The class of a failure, seen with what is behind the intent: taint turns refusals into questions, and a gateway's
-/// "unavailable" is only surely harmless while our key still protects us.
+/// "unavailable" is only surely harmless while our key still protects us. Where no key answers for itself, "no such
+/// payment" takes one read to be believed, and "still running" is as good as no answer.
 pub fn effective_class(failure: &Failure, progress: &Progress, situation: &Situation<'_>) -> Class {
+    let key_answers = match situation.abilities.repeat {
+        Repeat::Key { window } => window.is_some(),
+        Repeat::UniqueReference | Repeat::Nothing => false,
+    };
     match failure.class {
         // 401, 403, 408, 409 and 429 never come as `rejected`.
         Class::Rejected if progress.tainted => Class::MaybeDone,
-        Class::Transient
-            if failure.http_status.is_some_and(|status| status >= 500) && !situation.inside_key_window(progress) =>
-        {
-            Class::Ambiguous
-        }
+        Class::Rejected if failure.http_status == Some(404) && !key_answers => Class::MaybeDone,
+        Class::InProgress if !matches!(situation.abilities.repeat, Repeat::Key { .. }) => Class::Ambiguous,
+        Class::Transient if is_fronts(failure) && !situation.inside_key_window(progress) => Class::Ambiguous,
         same @ (Class::Transient
         | Class::RateLimited
         | Class::InProgress
@@ -269,6 +191,26 @@ pub fn effective_class(failure: &Failure, progress: &Progress, situation: &Situa
         | Class::Rejected
         | Class::Misconfigured) => same,
     }
+}
+
+/// Is it the answer of something in front of the provider's capture, which may have passed our request on? (A refusal to
+/// mint a token came before there was a request.)
+fn is_fronts(failure: &Failure) -> bool {
+    failure.http_status.is_some_and(|status| status >= 500) && !failure.code.as_str().starts_with("token_")
+}
+
+/// What keeps a claimed first send or retry from being sent, if anything does. To be asked before each.
+pub fn before_send(before: &Progress, situation: &Situation<'_>) -> Option<Decision> {
+    let mut progress = before.clone();
+    if progress.tainted || progress.accepted || progress.read_first || progress.unknown_since.is_some() {
+        progress.becomes_unknown(situation.now);
+        return Some(Decision::of(Disposition::Verify(Wait::None), progress));
+    }
+    if situation.cancel_requested {
+        return Some(Decision::of(Disposition::Cancelled, progress));
+    }
+    let expired = || Disposition::Dead(DeadReason::Expired, Evidence::default());
+    situation.too_late().then(|| Decision::of(expired(), progress))
 }
 
 /// Decides what follows from the outcome of one capture POST (or of none: [`Outcome::NotSent`]).
@@ -296,9 +238,14 @@ pub fn decide(outcome: Outcome, before: &Progress, situation: &Situation<'_>) ->
         Outcome::Failed(failure) => failure,
     };
     let class = effective_class(&failure, before, situation);
+    let fault = own_fault(&failure, &mut progress, situation.policy);
     progress.saw(class, &failure.code);
     match class {
-        Class::Transient => transient(failure, progress, situation),
+        Class::Transient => match fault {
+            Fault::NotOurs => transient(failure, progress, situation),
+            Fault::Patience(wait) => waited_out(wait, progress, situation),
+            Fault::Pause => misconfigured(failure, progress, situation),
+        },
         Class::RateLimited => {
             let wait = clamp_retry_after(failure.retry_after);
             keyed_send_counts(&mut progress, situation);
@@ -309,13 +256,13 @@ pub fn decide(outcome: Outcome, before: &Progress, situation: &Situation<'_>) ->
             }
         }
         Class::InProgress => {
-            note_first_send(&mut progress, situation);
             let since = progress.in_progress_since.unwrap_or(situation.now);
             progress.in_progress_since = Some(since);
-            progress.tainted = true;
-            progress.becomes_unknown(situation.now);
-            progress.quiet_after = Some(situation.now);
             let asked = (situation.now - since).to_std().unwrap_or_default();
+            // It runs at this moment. How much longer? At least a whole call; what runs long already, as long again.
+            let may_run = asked.min(IN_PROGRESS_MOST).max(situation.policy.longest_call);
+            progress.may_be_in_flight(situation.sent_at, later(situation.now, may_run));
+            progress.becomes_unknown(situation.now);
             // 5 s at first, then as long as it has already run, at most a minute.
             let wait = asked.clamp(Duration::from_secs(5), Duration::from_secs(60));
             if asked >= IN_PROGRESS_MOST {
@@ -325,18 +272,13 @@ pub fn decide(outcome: Outcome, before: &Progress, situation: &Situation<'_>) ->
         }
         Class::Ambiguous => {
             spend(&mut progress, situation);
-            progress.tainted = true;
-            progress.becomes_unknown(situation.now);
-            progress.quiet_after = Some(situation.now);
-            progress.quiet_reads = 0;
-            progress.last_quiet_at = None;
+            unanswered(&mut progress, situation);
             let wait = before_deadline(Wait::UpTo(ceiling(situation.policy, progress.attempts)), situation);
             Decision::of(Disposition::Verify(wait), progress)
         }
         Class::MaybeDone => {
             spend(&mut progress, situation);
             progress.becomes_unknown(situation.now);
-            progress.quiet_after = Some(progress.quiet_after.unwrap_or(situation.now));
             progress.refusal_class = Some(failure.class.name().to_owned());
             progress.refusal_code = Some(failure.code.as_str().to_owned());
             Decision::of(Disposition::Verify(Wait::None), progress)
@@ -345,7 +287,10 @@ pub fn decide(outcome: Outcome, before: &Progress, situation: &Situation<'_>) ->
             spend(&mut progress, situation);
             Decision::of(Disposition::Dead(DeadReason::Rejected, failure.evidence), progress)
         }
-        Class::Misconfigured => misconfigured(failure, progress, situation),
+        Class::Misconfigured => match fault {
+            Fault::Patience(wait) => waited_out(wait, progress, situation),
+            Fault::NotOurs | Fault::Pause => misconfigured(failure, progress, situation),
+        },
     }
 }
 
@@ -354,38 +299,23 @@ pub const ACCEPTED_FIRST_LOOK: Duration = Duration::from_secs(30);
 /// The longest time between two looks at a capture that is not final yet.
 pub const ACCEPTED_MOST: Duration = Duration::from_secs(600);
 
+/// Ours to fix, so it spends no attempt.
+fn waited_out(wait: Wait, mut progress: Progress, situation: &Situation<'_>) -> Decision {
+    keyed_send_counts(&mut progress, situation);
+    Decision::of(again(&progress, wait), progress)
+}
+
 fn transient(failure: Failure, mut progress: Progress, situation: &Situation<'_>) -> Decision {
     keyed_send_counts(&mut progress, situation);
-    let ours = matches!(failure.code.as_str(), "token_expired" | "tls");
-    if ours {
-        progress.own_faults = progress.own_faults.saturating_add(1);
-        let patience = if failure.code.as_str() == "token_expired" {
-            1
-        } else {
-            OWN_FAULTS_MOST
-        };
-        if progress.own_faults > patience {
-            return misconfigured(failure, progress, situation);
-        }
-        // Ours to fix, so it spends no attempt. A new token is minted at the next attempt: at once.
-        let wait = if failure.code.as_str() == "token_expired" {
-            Wait::None
-        } else {
-            Wait::UpTo(ceiling(situation.policy, progress.own_faults))
-        };
-        return Decision::of(again(&progress, wait), progress);
-    }
     progress.attempts = progress.attempts.saturating_add(1);
-    // A gateway's 5xx is harmless only under the same key; the next refusal, or a new key, must not trust it.
-    if failure.http_status.is_some_and(|status| status >= 500) {
-        progress.tainted = true;
-        progress.quiet_after = Some(situation.now);
-        note_first_send(&mut progress, situation);
+    // A front's 5xx is harmless only under the same key: nothing but that key, or reads, may follow it. Not a cancel, a
+    // new key, or an end at the deadline, as if nothing had been sent.
+    if is_fronts(&failure) {
+        unanswered(&mut progress, situation);
     }
     let exhausted = progress.attempts >= situation.policy.attempts;
     if situation.too_late() || exhausted {
-        if progress.tainted || progress.unknown_since.is_some() {
-            progress.becomes_unknown(situation.now);
+        if progress.unknown_since.is_some() {
             return Decision::of(Disposition::Verify(Wait::None), progress);
         }
         let reason = if exhausted {
@@ -405,14 +335,6 @@ fn transient(failure: Failure, mut progress: Progress, situation: &Situation<'_>
 fn misconfigured(failure: Failure, mut progress: Progress, situation: &Situation<'_>) -> Decision {
     keyed_send_counts(&mut progress, situation);
     progress.saw(Class::Misconfigured, &failure.code);
-    // A firewall's page may be a passing mood of the firewall: looked at a few times before the lane stops.
-    if failure.code.as_str() == "firewall" {
-        progress.own_faults = progress.own_faults.saturating_add(1);
-        if progress.own_faults <= OWN_FAULTS_MOST {
-            let wait = Wait::UpTo(ceiling(situation.policy, progress.own_faults).max(Duration::from_secs(30)));
-            return Decision::of(again(&progress, wait), progress);
-        }
-    }
     // Who knows which credentials, or which account, come next: after the pause a read goes first.
     progress.own_faults = 0;
     progress.read_first = true;
@@ -429,6 +351,13 @@ fn spend(progress: &mut Progress, situation: &Situation<'_>) {
     progress.attempts = progress.attempts.saturating_add(1);
     note_first_send(progress, situation);
     progress.own_faults = 0;
+}
+
+/// A POST was sent that nobody answered for: it may act until the time-out of its call, however early it broke off.
+fn unanswered(progress: &mut Progress, situation: &Situation<'_>) {
+    let until = later(situation.sent_at, situation.policy.longest_call).max(situation.now);
+    progress.may_be_in_flight(situation.sent_at, until);
+    progress.becomes_unknown(situation.now);
 }
 
 fn note_first_send(progress: &mut Progress, situation: &Situation<'_>) {
@@ -451,24 +380,6 @@ fn again(progress: &Progress, wait: Wait) -> Disposition {
     } else {
         Disposition::Retry(wait)
     }
-}
-
-/// A wait that would sleep past the last send is cut to half of what is left, so that one more try fits.
-fn before_deadline(wait: Wait, situation: &Situation<'_>) -> Wait {
-    let Some(last) = situation.last_send() else { return wait };
-    let left = (last - situation.now).to_std().unwrap_or_default() / 2;
-    match wait {
-        Wait::None => Wait::None,
-        Wait::Exactly(delay) => Wait::Exactly(delay.min(left)),
-        Wait::UpTo(ceiling) => Wait::UpTo(ceiling.min(left)),
-    }
-}
-
-/// What a provider asked us to wait, within [`RETRY_AFTER_LEAST`] and [`RETRY_AFTER_MOST`].
-pub fn clamp_retry_after(asked: Option<Duration>) -> Duration {
-    asked
-        .unwrap_or(RATE_LIMITED_DEFAULT)
-        .clamp(RETRY_AFTER_LEAST, RETRY_AFTER_MOST)
 }
 
 #[cfg(test)]

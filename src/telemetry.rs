@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
+use crate::outbox::CommitDoubts;
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Map, Value};
 use tracing::{Event, Subscriber};
@@ -118,7 +119,11 @@ pub fn start(logs: &Logs<'_>) -> Result<LogGuard, TelemetryError> {
             .boxed()
     };
     let filter = logs.filter.parse::<EnvFilter>()?;
-    tracing_subscriber::registry().with(filter).with(layer).try_init()?;
+    let doubts = CommitDoubts.with_filter(CommitDoubts::filter());
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .with(doubts)
+        .try_init()?;
     Ok(guard)
 }
 

@@ -10,5 +10,9 @@ mod business;
 mod control;
 #[path = "simulator/faults.rs"]
 mod faults;
+#[path = "simulator/killed.rs"]
+mod killed;
 #[path = "simulator/ledger.rs"]
 mod ledger;
+#[path = "simulator/rate.rs"]
+mod rate;

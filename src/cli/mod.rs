@@ -1,9 +1,122 @@
-//! The command line: one file per verb.
+//! The command line: one file per verb, and what they share.
 //!
-//! stdout carries data, stderr talk. A verb returns how it ended ([`output::Exit`]) or an [`output::Error`]; `main` turns
-//! either into the exit code.
+//! A verb loads the settings ([`context`]), does its work through the other rooms, writes data to stdout ([`output`]) and
+//! talk to stderr, and ends with one of the exit codes. What a database refuses becomes an exit code and a hint in
+//! [`refusal`], and nowhere else. Ctrl-C ends a verb that only looks at once; a verb that acts on many rows ends between
+//! two of them and says how far it came.
 
 pub mod accounts;
 pub mod config;
 pub mod filter;
 pub mod output;
+
+mod capture_rows;
+mod context;
+mod enqueue;
+mod get;
+mod help;
+mod intent_id;
+mod list;
+mod migrate;
+mod probe;
+mod refusal;
+mod signals;
+mod simulate;
+mod status;
+mod timeline;
+mod work;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::Environment;
+
+use context::{Context, GlobalArgs};
+use output::Exit;
+
+pub use output::Error;
+
+/// A durable worker on Postgres that captures authorised payments
+#[derive(Debug, Parser)]
+#[command(name = "capture", version, arg_required_else_help = true, propagate_version = false)]
+pub struct CommandLine {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Claim intents and capture them, until it is told to stop; then drain
+    Work(work::Args),
+    /// Play the three providers over HTTP, with faults and a ledger of what was truly captured
+    Simulate(simulate::Args),
+    /// The schema of the outbox: apply it, look at it, check it
+    #[command(subcommand)]
+    Migrate(migrate::MigrateVerb),
+    /// Lanes, workers and counts at a glance
+    Status(status::Args),
+    /// Captures, the newest first
+    List(list::Args),
+    /// One capture, whole
+    Get(get::Args),
+    /// What happened to one capture, in order
+    Timeline(timeline::Args),
+    /// Ask for a capture
+    Enqueue(enqueue::Args),
+    /// The settings: which are in force, and whether they are in order
+    #[command(subcommand)]
+    Config(config::ConfigVerb),
+}
+
+impl CommandLine {
+    /// Reads the arguments of the process. Help and version end it with 0, a wrong line with 2.
+    pub fn from_arguments() -> CommandLine {
+        let matches = CommandLine::definition().get_matches();
+        CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The whole command line, as help, completion and manual pages need it.
+    pub fn definition() -> clap::Command {
+        help::grouped(CommandLine::command())
+    }
+}
+
+impl Verb {
+    /// Does this verb look after Ctrl-C itself, because it must not be dropped half-way?
+    fn minds_interrupts(&self) -> bool {
+        match self {
+            Verb::Work(_) | Verb::Simulate(_) | Verb::Enqueue(_) => true,
+            Verb::Migrate(_) | Verb::Status(_) | Verb::List(_) | Verb::Get(_) | Verb::Timeline(_) | Verb::Config(_) => {
+                false
+            }
+        }
+    }
+}
+
+/// Runs the verb.
+pub async fn run(command: CommandLine, environment: &Environment) -> Result<Exit, Error> {
+    let context = Context::new(command.global, environment);
+    let minds_interrupts = command.verb.minds_interrupts();
+    if !matches!(command.verb, Verb::Work(_) | Verb::Simulate(_)) {
+        signals::note_interrupts(context.interrupted.clone())?;
+    }
+    tokio::select! {
+        ended = dispatch(command.verb, &context) => ended,
+        () = context.interrupted.cancelled(), if !minds_interrupts => Ok(Exit::Interrupted),
+    }
+}
+
+async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
+    match verb {
+        Verb::Work(args) => work::run(args, context).await,
+        Verb::Simulate(args) => simulate::run(args, context).await,
+        Verb::Migrate(verb) => migrate::run(verb, context).await,
+        Verb::Status(args) => status::run(args, context).await,
+        Verb::List(args) => list::run(args, context).await,
+        Verb::Get(args) => get::run(args, context).await,
+        Verb::Timeline(args) => timeline::run(args, context).await,
+        Verb::Enqueue(args) => enqueue::run(args, context).await,
+        Verb::Config(verb) => config::run(verb, &context.sources, &context.output),
+    }
+}

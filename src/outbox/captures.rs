@@ -266,6 +266,20 @@ impl Outbox {
         .await?)
     }
 
+    /// As [`Outbox::enqueue_json`], and takes it back: every rule is asked, nothing is written.
+    pub async fn check_json(&self, document: &str) -> Result<Enqueued, OutboxError> {
+        let mut transaction = self.pool.begin().await?;
+        let enqueued = sqlx::query_as!(
+            Enqueued,
+            r#"select id as "id!", created as "created!" from enqueue_json($1)"#,
+            document
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        transaction.rollback().await?;
+        Ok(enqueued)
+    }
+
     /// Writes a durable release; a worker matches it. Returns its number, and whether it is new.
     pub async fn release(&self, release: &HeldRelease) -> Result<(i64, bool), OutboxError> {
         let (company, method, tracking) = match &release.shipping {

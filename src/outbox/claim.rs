@@ -11,6 +11,7 @@ use super::{LaneId, Outbox, OutboxError, REQUEST_FORMAT, repeating};
 use crate::intent::{CaptureIntent, Currency, Details, IntentId, Lane, Money, Shipping};
 use crate::outcome::{Code, Evidence, Proof, Receipt};
 use crate::progress::Progress;
+use crate::provider::Siblings;
 
 /// What an intent is claimed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -149,8 +150,8 @@ pub struct Claim {
     pub authorized_minor: Option<i64>,
     /// What siblings have captured, or may have.
     pub committed_minor: i64,
-    /// The outcome of a sibling was left to a person.
-    pub sibling_undecided: bool,
+    /// What siblings did at the provider.
+    pub siblings: Siblings,
 }
 
 /// A row that this version cannot make sense of. It is settled as dead, and blocks nobody.
@@ -188,6 +189,7 @@ impl Outbox {
         let lanes = serde_json::to_value(request.lanes).unwrap_or_default();
         let lease_ms = i64::try_from(request.lease_for.as_millis()).unwrap_or(i64::MAX);
         let batch = i32::try_from(request.batch).unwrap_or(i32::MAX);
+        let warnings = super::doubt::warnings();
         let rows = repeating(|| {
             sqlx::query!(
                 r#"select slot as "slot!", lane as "lane!: LaneId", purpose as "purpose!", fence as "fence!",
@@ -196,7 +198,8 @@ impl Outbox {
                           amount_minor as "amount_minor!", currency as "currency!", authorized_minor, authorization_expires_at,
                           details as "details!", traceparent, created_at as "created_at!",
                           company, method, tracking_number, progress, cancel_requested as "cancel_requested!", late,
-                          authorized_known_minor, committed_minor as "committed_minor!", sibling_undecided as "sibling_undecided!"
+                          authorized_known_minor, committed_minor as "committed_minor!", sibling_undecided as "sibling_undecided!",
+                          sibling_captures as "sibling_captures!"
                    from claim($1, $2, $3, $4, $5, $6, $7)"#,
                 request.lease,
                 request.worker,
@@ -209,6 +212,9 @@ impl Outbox {
             .fetch_all(&self.pool)
         })
         .await?;
+        if super::doubt::warnings() != warnings {
+            return Err(OutboxError::NotDurable);
+        }
 
         let mut claimed = Claimed::default();
         for row in rows {
@@ -290,7 +296,10 @@ impl Outbox {
                 late_receipt,
                 authorized_minor: row.authorized_known_minor,
                 committed_minor: row.committed_minor,
-                sibling_undecided: row.sibling_undecided,
+                siblings: Siblings {
+                    capture_ids: row.sibling_captures,
+                    undecided: row.sibling_undecided,
+                },
             });
         }
         Ok(claimed)

@@ -16,6 +16,7 @@
 mod captures;
 mod claim;
 mod dead_letters;
+mod doubt;
 mod events;
 mod health;
 mod lanes;
@@ -28,11 +29,13 @@ use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 pub use captures::{AttemptRow, CaptureRow, Enqueued, HeldRelease, TimelineEntry};
 pub use claim::{Claim, ClaimRequest, Claimed, LaneRequest, Purpose, Ticket, Unreadable};
 pub use dead_letters::{AuditStamp, DeadGroup, DeadLetter, Replayed, Resolved};
+pub use doubt::CommitDoubts;
 pub use events::{Event, Page};
 pub use health::{Backlog, Check, DoctorFacts, LaneBacklog};
 pub use lanes::{LaneId, LaneRow};
@@ -64,6 +67,9 @@ pub enum OutboxError {
     /// A statement failed.
     #[error(transparent)]
     Sql(#[from] sqlx::Error),
+    /// A commit was answered with a warning: it is not known to survive a fail-over.
+    #[error("a claim was committed with a warning (a cancelled wait for the standby?): it is not known to be durable")]
+    NotDurable,
     /// What came back makes no sense to this version.
     #[error("the database gave {what}, which this version does not understand")]
     NotUnderstood {
@@ -73,10 +79,10 @@ pub enum OutboxError {
 }
 
 impl OutboxError {
-    /// Was the connection lost, so that nobody knows whether the statement took effect?
+    /// Was the connection lost (or the commit doubtful), so that nobody knows whether the statement took effect?
     pub fn is_connection_lost(&self) -> bool {
         match self {
-            OutboxError::Unreachable { .. } => true,
+            OutboxError::Unreachable { .. } | OutboxError::NotDurable => true,
             OutboxError::Sql(error) => is_connection_error(error),
             OutboxError::Url(_) | OutboxError::Schema(_) | OutboxError::NotUnderstood { .. } => false,
         }
@@ -167,15 +173,16 @@ impl Outbox {
     /// Connects. Fails with [`OutboxError::Unreachable`] if nobody answers.
     pub async fn connect(settings: &ConnectSettings) -> Result<Outbox, OutboxError> {
         let outbox = Outbox::connect_lazily(settings)?;
-        outbox
-            .pool
-            .acquire()
-            .await
-            .map(drop)
-            .map_err(|source| OutboxError::Unreachable {
+        // Not through the pool: it takes a refused connection for a server that is just starting, tries again until its
+        // time is up, and then tells of the time and not of the cause.
+        let alone = tokio::time::timeout(settings.acquire_timeout, outbox.connect_alone());
+        let connection = alone.await.unwrap_or_else(|_| {
+            Err(OutboxError::Unreachable {
                 address: outbox.address.clone(),
-                source,
-            })?;
+                source: sqlx::Error::PoolTimedOut,
+            })
+        })?;
+        connection.close().await?;
         Ok(outbox)
     }
 

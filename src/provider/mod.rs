@@ -6,8 +6,7 @@
 //! the wire at most once, and classes the answer by a total match. It never retries, never sleeps, and never says
 //! "captured" but for the one shape that the provider documents for it.
 
-pub mod account;
-
+mod account;
 mod afterpay;
 mod answer;
 mod breakage;
@@ -18,6 +17,8 @@ mod optty;
 mod resolve;
 mod resolve_charge;
 mod resolve_order;
+#[cfg(test)]
+mod samples;
 mod token;
 mod transport;
 
@@ -30,7 +31,7 @@ use crate::clock::SendGuard;
 use crate::intent::{CaptureIntent, IdempotencyKey, KeyGeneration};
 use crate::outcome::{Failure, Observation, Outcome};
 
-pub use self::account::{AccountSettings, Model, SettingsError, build};
+pub use self::account::{AccountSettings, AddressError, Model, SettingsError, build};
 pub use self::answer::{TLS, TOKEN_EXPIRED};
 
 /// What happens when a capture whose outcome is unknown is sent again.
@@ -81,6 +82,15 @@ pub struct Abilities {
     pub calls: Calls,
 }
 
+/// What is known of the other intents of the same payment. They cannot change meanwhile: one money movement at a time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Siblings {
+    /// The provider's ids of their captures: none of these is ours.
+    pub capture_ids: Vec<String>,
+    /// The outcome of one of them was left to a person: a capture without a reference may be its.
+    pub undecided: bool,
+}
+
 /// One intent on its way to the provider: everything that a request is made of.
 #[derive(Debug, Clone)]
 pub struct Call<'a> {
@@ -91,6 +101,8 @@ pub struct Call<'a> {
     /// When this intent was first sent, by the database's clock; `None` if it never was. A capture that was there before
     /// cannot be ours.
     pub first_sent_at: Option<DateTime<Utc>>,
+    /// What other intents did to the same payment.
+    pub siblings: &'a Siblings,
     /// Until when the POST may start.
     pub guard: SendGuard,
 }

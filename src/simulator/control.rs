@@ -199,6 +199,7 @@ fn authorizations(simulation: &Simulation, body: &[u8]) -> Result<Vec<Authorizat
             if let Some(wait) = members.remove("expires_in_ms") {
                 let wait = wait.as_i64().and_then(TimeDelta::try_milliseconds);
                 let at = wait.and_then(|wait| simulation.clock.now().checked_add_signed(wait));
+                let at = at.ok_or_else(|| Refused::Document("expires_in_ms must be whole milliseconds".to_owned()))?;
                 members.insert("expires_at".to_owned(), serde_json::to_value(at)?);
             }
             Ok(serde_json::from_value(document)?)

@@ -26,6 +26,10 @@
 //! payment alone. Each fault says when the money moves: `before` never, `after` already, `late` after
 //! [`Pace::late_after`]; [`Fault`] lists them.
 //!
+//! Not played, because plain HTTP on loopback has none of it: TLS failures, HTTP/2 refusals, time-outs
+//! while connecting. A late request that was not yet executed ends with the process, as one in the
+//! queue of a gateway would.
+//!
 //! The clock of the providers is real time and an offset. Moving it also brings about whatever is
 //! late, slow or pending by then, before the move returns; so tests need no sleeps.
 //!

@@ -168,7 +168,7 @@ impl Errand {
                     .map_or(claim.intent.created_at, |first| first.min(claim.intent.created_at)),
             );
             progress.becomes_unknown(claim.now);
-            progress.quiet_after = Some(claim.now + delta(self.settings.longest_call));
+            progress.quiet_after = Some(claim.now + delta(self.settings.policy.longest_call));
             progress.quiet_reads = 0;
             progress.last_quiet_at = None;
         }
@@ -244,11 +244,8 @@ impl Errand {
             return None;
         }
         // From here on it is known that nothing of this intent was captured.
-        if claim.cancel_requested {
-            return Some(Decision::of(Disposition::Cancelled, progress.clone()));
-        }
-        if situation.too_late() {
-            return dead(DeadReason::Expired, Class::Rejected, "deadline", Evidence::default());
+        if let Some(decision) = retry::before_send(progress, &situation) {
+            return Some(decision);
         }
         if let Err(failure) = self.provider.check(&claim.intent) {
             return dead(
@@ -270,7 +267,7 @@ impl Errand {
             );
         }
         // Nobody knows what the sibling did. With a reference on each capture this one can still be told from it.
-        if claim.sibling_undecided && situation.abilities.exactness == Exactness::Inference {
+        if claim.siblings.undecided && situation.abilities.exactness == Exactness::Inference {
             return dead(
                 DeadReason::Undecided,
                 Class::Ambiguous,
@@ -397,6 +394,7 @@ impl Errand {
             intent: &claim.intent,
             generation: progress.generation,
             first_sent_at: progress.first_sent_at,
+            siblings: &claim.siblings,
             guard: self.guard,
         }
     }

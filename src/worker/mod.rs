@@ -43,8 +43,6 @@ use slots::Slots;
 pub struct Settings {
     /// How long a claim lasts. Default 120 s: longer than the longest call by far.
     pub lease: Duration,
-    /// Connect, read and margin: no capture is begun when the lease is shorter than this. Default 85 s.
-    pub longest_call: Duration,
     /// How long a stop waits for calls in flight. Default 90 s.
     pub drain_timeout: Duration,
     /// How long finished errands are collected before they are settled. Default 10 ms.
@@ -71,7 +69,6 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             lease: Duration::from_secs(120),
-            longest_call: Duration::from_secs(85),
             drain_timeout: Duration::from_secs(90),
             settle_window: Duration::from_millis(10),
             poll_min: Duration::from_millis(10),
@@ -321,7 +318,7 @@ impl Worker {
             LostClaim { lease, error }
         })?;
         crate::metrics::claim_latency(Boottime::now().since(claimed_from));
-        let guard = SendGuard::new(claimed_from, self.settings.lease, self.settings.longest_call);
+        let guard = SendGuard::new(claimed_from, self.settings.lease, self.settings.policy.longest_call);
         let count = claimed.claims.len() + claimed.unreadable.len();
         if count > 0 {
             tracing::debug!(lease = %lease, count, "claimed");

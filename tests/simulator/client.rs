@@ -1,6 +1,6 @@
 //! Raw calls, as the documents of the providers describe them.
 
-use std::{sync::Once, time::Duration};
+use std::{sync::OnceLock, time::Duration};
 
 use capture::simulator::{Authorization, ProviderName, Settings, Simulator};
 use reqwest::{RequestBuilder, Response, StatusCode};
@@ -8,20 +8,21 @@ use serde_json::{Value, json};
 
 pub const AGENT: &str = "shop/1.0 (capture/0.1; Rust/1.95; Merchant/400101010) https://shop.example";
 
-/// A client that neither retries nor follows redirects nor pools.
+/// A client that neither retries nor follows redirects nor pools; made once, for that is slow.
 pub fn http() -> reqwest::Client {
-    static TLS: Once = Once::new();
-    TLS.call_once(|| {
+    static CLIENT: OnceLock<reqwest::Client> = OnceLock::new();
+    let client = CLIENT.get_or_init(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        reqwest::Client::builder()
+            .retry(reqwest::retry::never())
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .timeout(Duration::from_secs(20))
+            .build()
+            .unwrap()
     });
-    reqwest::Client::builder()
-        .retry(reqwest::retry::never())
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .pool_max_idle_per_host(0)
-        .timeout(Duration::from_secs(20))
-        .build()
-        .unwrap()
+    client.clone()
 }
 
 pub async fn simulator() -> Simulator {
@@ -36,7 +37,10 @@ pub async fn with_payment(provider: ProviderName, payment_id: &str) -> Simulator
 }
 
 pub fn afterpay(simulator: &Simulator, payment_id: &str, body: &Value) -> RequestBuilder {
-    let base = simulator.base_url("afterpay");
+    afterpay_at(&simulator.base_url("afterpay"), payment_id, body)
+}
+
+pub fn afterpay_at(base: &str, payment_id: &str, body: &Value) -> RequestBuilder {
     http()
         .post(format!("{base}/v2/payments/{payment_id}/capture"))
         .basic_auth("400101010", Some("secret"))

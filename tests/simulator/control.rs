@@ -71,6 +71,10 @@ async fn a_wrong_document_is_refused_with_a_reason() {
             "authorizations",
             json!({ "provider": "afterpay", "payment_id": "7", "amount": 10.5, "currency": "USD" }),
         ),
+        (
+            "authorizations",
+            json!({ "provider": "afterpay", "payment_id": "7", "amount": "1.00", "currency": "USD", "expires_in_ms": "soon" }),
+        ),
         ("clock", json!({})),
     ] {
         let (status, answer) = post(&simulator, path, body).await;

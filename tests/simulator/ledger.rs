@@ -4,10 +4,10 @@ use capture::simulator::{Authorization, ProviderName, Settings, Simulator, Start
 
 use crate::client::*;
 
-struct Scratch(PathBuf);
+pub struct Scratch(pub PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("simulator-{}-{name}.jsonl", std::process::id()));
         let _ = fs::remove_file(&path);
         Self(path)

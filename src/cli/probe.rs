@@ -1,0 +1,104 @@
+//! What a running worker answers to `/health/ready` and `/metrics`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::{Probe, Readiness};
+use crate::metrics::{BacklogGauges, BacklogState, LaneGauges};
+use crate::outbox::{Backlog, DeadGroup, Outbox, OutboxError, WorkerRow};
+use crate::retry::DeadReason;
+
+/// A worker that has been silent for longer is not counted: it renews its heartbeat every few seconds.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// Asks the database on behalf of whoever asks the worker.
+pub struct WorkerProbe {
+    outbox: Outbox,
+    draining: CancellationToken,
+}
+
+impl WorkerProbe {
+    /// Of a worker that drains once the token is cancelled.
+    pub fn new(outbox: Outbox, draining: CancellationToken) -> WorkerProbe {
+        WorkerProbe { outbox, draining }
+    }
+
+    async fn read(&self) -> Result<BacklogGauges, OutboxError> {
+        let backlog = self.outbox.backlog().await?;
+        let dead = self.outbox.dead_groups().await?;
+        let workers = self.outbox.workers().await?;
+        Ok(gauges(backlog, &dead, &workers))
+    }
+}
+
+#[async_trait]
+impl Probe for WorkerProbe {
+    async fn ready(&self) -> Readiness {
+        if self.draining.is_cancelled() {
+            return Readiness::NotReady {
+                reason: "this worker is draining".to_owned(),
+            };
+        }
+        match self.outbox.now().await {
+            Ok(_) => Readiness::Ready,
+            Err(error) if error.is_connection_lost() => Readiness::NotReady {
+                reason: "the database cannot be reached".to_owned(),
+            },
+            Err(_) => Readiness::NotReady {
+                reason: "the database does not answer as it should; see the log".to_owned(),
+            },
+        }
+    }
+
+    async fn backlog(&self) -> Option<BacklogGauges> {
+        match self.read().await {
+            Ok(gauges) => Some(gauges),
+            Err(error) => {
+                tracing::warn!(error = %error, "the backlog cannot be read for the metrics");
+                None
+            }
+        }
+    }
+}
+
+fn gauges(backlog: Backlog, dead: &[DeadGroup], workers: &[WorkerRow]) -> BacklogGauges {
+    let count = |rows: i64| u64::try_from(rows).unwrap_or(0);
+    let mut lanes = BTreeMap::new();
+    for lane in backlog.lanes {
+        let intents = [
+            (BacklogState::Ready, lane.ready),
+            (BacklogState::Waiting, lane.waiting),
+            (BacklogState::Held, lane.held),
+            (BacklogState::Unknown, lane.unknown),
+            (BacklogState::Leased, lane.leased),
+            (BacklogState::Dead, lane.dead),
+        ];
+        let oldest = (lane.ready > 0).then(|| Duration::from_secs(count(lane.oldest_ready_s)));
+        let mut gauges = LaneGauges {
+            intents: intents.map(|(state, rows)| (state, count(rows))).into(),
+            oldest_ready: oldest,
+            paused: lane.paused,
+            ..LaneGauges::default()
+        };
+        for group in dead {
+            let same_lane = group.provider == lane.lane.provider && group.account == lane.lane.account;
+            let reason = DeadReason::ALL
+                .into_iter()
+                .find(|reason| reason.name() == group.dead_reason);
+            if let (true, Some(reason)) = (same_lane, reason) {
+                *gauges.dead_letters.entry(reason.name()).or_default() += count(group.captures);
+            }
+        }
+        lanes.insert(lane.lane, gauges);
+    }
+    let fresh = workers
+        .iter()
+        .filter(|worker| Duration::from_secs(count(worker.silent_s)) < FRESH);
+    BacklogGauges {
+        lanes,
+        workers: count(i64::try_from(fresh.count()).unwrap_or(0)),
+    }
+}
