@@ -33,10 +33,16 @@ pub struct Args {
     /// Serve /metrics and /health here; else telemetry.listen. Port 0 takes a free one and logs it
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
+    /// End at once when stdin ends: for a process that must not outlive the one that started it
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
 }
 
 /// Runs it.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    if args.until_stdin_closes {
+        signals::end_with_stdin();
+    }
     let mut sources = Sources {
         need: Need::Everything,
         ..context.sources.clone()
@@ -159,7 +165,6 @@ pub fn settings(config: &Config, listen: Option<String>) -> Settings {
     let worker = &config.worker;
     Settings {
         lease: worker.lease,
-        longest_call: worker.longest_call(),
         drain_timeout: worker.drain_timeout,
         settle_window: worker.settle_window,
         poll_min: worker.poll_min,
@@ -172,6 +177,7 @@ pub fn settings(config: &Config, listen: Option<String>) -> Settings {
             attempts: i16::try_from(config.retry.attempts).unwrap_or(i16::MAX),
             verify_quiet: config.retry.verify_quiet,
             deadline_margin: worker.deadline_margin,
+            longest_call: worker.longest_call(),
         },
         breaker_failures: config.breaker.failures,
         breaker_open: config.breaker.open,

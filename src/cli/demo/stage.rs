@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::cli::output::Error;
-use crate::local_postgres::{DataDir, Environment, LocalPostgres, Settings};
+use crate::local_postgres::{DataDir, LocalPostgres, Settings};
 use crate::outbox::{ConnectSettings, Outbox};
 use crate::simulator::ProviderName;
 
@@ -231,7 +231,7 @@ async fn start_postgres(keep: Option<&Path>) -> Result<LocalPostgres, Error> {
         data,
         ..Settings::default()
     };
-    let started = LocalPostgres::start_in(&settings, &Environment::from_process()).await;
+    let started = LocalPostgres::start(settings).await;
     started.map_err(|error| Error::failed(error.to_string()))
 }
 
@@ -264,6 +264,10 @@ async fn start_simulator(home: &Path, seed: u64) -> Result<(Process, Control), E
             ledger.into(),
             "--seed".into(),
             seed.to_string().into(),
+            "--own-ports".into(),
+            // Resolve's documented limit of 100 calls a minute would let a minute see no more than 20 of its captures.
+            "--limits".into(),
+            "resolve=none".into(),
         ],
         environment: &[],
         log: home.join("simulator.log"),
@@ -271,11 +275,9 @@ async fn start_simulator(home: &Path, seed: u64) -> Result<(Process, Control), E
     })?;
     let address = simulator.hears(first_address).await?;
     let control = Control::new(address);
-    // What takes minutes at a provider takes less than the quiet time of a verification here. Resolve's documented limit
-    // of 100 calls a minute is off, or a minute would see no more than 40 of its captures.
+    // What takes minutes at a provider takes less than the quiet time of a verification here.
     let pace = json!({ "late_after_ms": 700, "running_for_ms": 1200, "retry_after_ms": 1000, "silence_ms": 5000 });
     control.post("pace", pace).await?;
-    control.post("limits", json!({ "resolve_per_minute": null })).await?;
     Ok((simulator, control))
 }
 
