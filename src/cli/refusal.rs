@@ -11,6 +11,7 @@ impl From<OutboxError> for Error {
                 Error::usage(error.to_string()).hint("write it like postgres://user@host:5432/database")
             }
             OutboxError::Unreachable { address, source } => unreachable(address, source),
+            OutboxError::NotDurable => Error::failed(error.to_string()),
             OutboxError::Schema(fault) => Error::state_forbids(fault.to_string()),
             OutboxError::NotDurable => Error::failed(error.to_string()),
             OutboxError::NotUnderstood { .. } => {
