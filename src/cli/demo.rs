@@ -42,7 +42,7 @@ use plan::{Fate, Plan};
 use report::Report;
 use shop::Shop;
 use stage::{LEASE, Stage};
-use story::{Story, Tone, Where, counted};
+use story::{Story, Tone, Where, counted, seconds};
 
 /// How long the last captures may take once all is healed: a lease, its rescue, two quiet reads, and much patience.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(90);
@@ -92,7 +92,11 @@ async fn play(args: &Args, context: &Context, story: &Story) -> Result<Exit, Err
     let length = Duration::from_secs(args.seconds);
     story.tell(
         Tone::Plain,
-        format!("capture demo, seed {seed}: {} of orders and troubles; repeat it with --seed {seed} --seconds {}", counted(args.seconds, "second"), args.seconds),
+        format!(
+            "capture demo, seed {seed}: {} of orders and troubles; repeat it with --seed {seed} --seconds {}",
+            counted(args.seconds, "second"),
+            args.seconds
+        ),
     );
     let plan = Arc::new(Plan::draw(seed, length, LEASE + Duration::from_millis(1500)));
     let mut stage = Stage::set(args.keep.as_deref(), seed, story).await?;
@@ -124,6 +128,17 @@ async fn play(args: &Args, context: &Context, story: &Story) -> Result<Exit, Err
     let sales = shop.end().await??;
     troubles::heal(&mut stage, story).await?;
     until_all_ended(&mut stage, sales.asked.len(), story).await?;
+    // A worker that woke up late may still bring something. Once they have drained nothing changes any more.
+    let draining = Instant::now();
+    let drained = stage.drain_workers().await;
+    let took = seconds(draining.elapsed());
+    story.tell(
+        Tone::Good,
+        format!(
+            "{} told to stop (SIGTERM): each finished what it held and ended, in {took}",
+            counted(drained, "worker")
+        ),
+    );
     closing.cancel();
     let seen = feed.end().await?;
     story.end_progress();
@@ -167,7 +182,12 @@ async fn authorize(stage: &Stage, plan: &Plan) -> Result<(), Error> {
             let currency = order.way.currency_code();
             json!(Authorization {
                 declined: order.fate == Fate::Declined,
-                ..Authorization::new(order.way.provider(), order.payment_id.clone(), order.total_minor(), currency)
+                ..Authorization::new(
+                    order.way.provider(),
+                    order.payment_id.clone(),
+                    order.total_minor(),
+                    currency
+                )
             })
         })
         .collect();
@@ -182,14 +202,19 @@ async fn until_all_ended(stage: &mut Stage, asked: usize, story: &Story) -> Resu
         stage.look_after()?;
         let counts = stage.outbox.counts().await.unwrap_or_default();
         let of = |end: bool| {
-            let states = counts.iter().filter(move |(state, _)| State::from_name(state).is_some_and(State::is_end) == end);
+            let states = counts
+                .iter()
+                .filter(move |(state, _)| State::from_name(state).is_some_and(State::is_end) == end);
             states.cloned().collect::<Vec<(String, i64)>>()
         };
         let ended: i64 = of(true).iter().map(|(_, count)| count).sum();
         if usize::try_from(ended).is_ok_and(|ended| ended >= asked) && of(false).is_empty() {
             return Ok(());
         }
-        let open: Vec<String> = of(false).iter().map(|(state, count)| format!("{count} {state}")).collect();
+        let open: Vec<String> = of(false)
+            .iter()
+            .map(|(state, count)| format!("{count} {state}"))
+            .collect();
         let waits = format!("waiting for the last captures: {}", open.join(", "));
         if Instant::now() > deadline {
             story.tell(Tone::Trouble, format!("{waits}; that takes too long"));
@@ -217,7 +242,9 @@ impl<T> Background<T> {
     }
 
     async fn end(mut self) -> Result<T, Error> {
-        (&mut self.0).await.map_err(|error| Error::failed(format!("a part of the demo broke: {error}")))
+        (&mut self.0)
+            .await
+            .map_err(|error| Error::failed(format!("a part of the demo broke: {error}")))
     }
 }
 

@@ -106,7 +106,10 @@ impl Books {
     }
 
     pub(super) fn count(&self, what: Difference) -> usize {
-        self.differences.iter().filter(|(difference, _)| *difference == what).count()
+        self.differences
+            .iter()
+            .filter(|(difference, _)| *difference == what)
+            .count()
     }
 
     fn differ(&mut self, what: Difference, says: impl Into<String>) {
@@ -121,7 +124,12 @@ impl Books {
             if let Some(order) = sides.plan.orders.get(asked.order) {
                 let moved = of_intent(sides.ledger, order, asked);
                 explained.extend(moved.iter().map(|entry| entry.capture_id.clone()));
-                let ends = sides.seen.ends.get(&asked.intent).map(Vec::as_slice).unwrap_or_default();
+                let ends = sides
+                    .seen
+                    .ends
+                    .get(&asked.intent)
+                    .map(Vec::as_slice)
+                    .unwrap_or_default();
                 books.intent(asked, order, rows.get(&asked.intent).copied(), ends, &moved);
             }
         }
@@ -138,24 +146,43 @@ impl Books {
     }
 
     fn intent(&mut self, asked: &Asked, order: &Order, row: Option<&CaptureRow>, ends: &[End], moved: &[&LedgerEntry]) {
-        let Some(amount) = order.captures.get(asked.capture) else { return };
+        let Some(amount) = order.captures.get(asked.capture) else {
+            return;
+        };
         let currency = amount.currency.code();
-        let name = format!("{} ({}, {amount}), intent {}", order.capture_ref(asked.capture), order.way.title(), asked.intent);
+        let name = format!(
+            "{} ({}, {amount}), intent {}",
+            order.capture_ref(asked.capture),
+            order.way.title(),
+            asked.intent
+        );
         self.asked.add(amount.minor, currency);
         if moved.len() > 1 {
-            self.differ(Difference::Doubled, format!("{name}: the ledger has {} captures", moved.len()));
+            self.differ(
+                Difference::Doubled,
+                format!("{name}: the ledger has {} captures", moved.len()),
+            );
         }
         let Some(row) = row else {
-            return self.differ(Difference::Lost, format!("{name}: its transaction was committed, the outbox does not have it"));
+            return self.differ(
+                Difference::Lost,
+                format!("{name}: its transaction was committed, the outbox does not have it"),
+            );
         };
         let expected = match State::from_name(&row.state) {
             Some(State::Captured) => {
                 let minor = row.captured_minor.unwrap_or_default();
                 self.captured.add(minor, &row.currency);
                 if moved.is_empty() {
-                    self.differ(Difference::Invented, format!("{name}: captured, and the ledger has nothing"));
+                    self.differ(
+                        Difference::Invented,
+                        format!("{name}: captured, and the ledger has nothing"),
+                    );
                 }
-                for entry in moved.iter().filter(|entry| entry.amount_minor != amount.minor || entry.currency != currency) {
+                for entry in moved
+                    .iter()
+                    .filter(|entry| entry.amount_minor != amount.minor || entry.currency != currency)
+                {
                     let says = format!("{name}: the ledger has {} minor {}", entry.amount_minor, entry.currency);
                     self.differ(Difference::Amount, says);
                 }
@@ -166,7 +193,10 @@ impl Books {
                 if reason == "undecided" {
                     self.left_to_a_person.push((name.clone(), !moved.is_empty()));
                 } else if !moved.is_empty() {
-                    self.differ(Difference::Lost, format!("{name}: dead ({reason}), and the ledger has its capture"));
+                    self.differ(
+                        Difference::Lost,
+                        format!("{name}: dead ({reason}), and the ledger has its capture"),
+                    );
                 }
                 self.dead.entry(reason.clone()).or_default().add(amount.minor, currency);
                 let code = row.last_code.clone().unwrap_or_default();
@@ -174,14 +204,23 @@ impl Books {
             }
             Some(State::Cancelled) => {
                 if !moved.is_empty() {
-                    self.differ(Difference::Lost, format!("{name}: cancelled, and the ledger has its capture"));
+                    self.differ(
+                        Difference::Lost,
+                        format!("{name}: cancelled, and the ledger has its capture"),
+                    );
                 }
                 self.cancelled.add(amount.minor, currency);
                 Some(End::Cancelled)
             }
             _ => {
-                let (class, code) = (row.last_class.as_deref().unwrap_or("-"), row.last_code.as_deref().unwrap_or("-"));
-                let says = format!("{name}: still {}, {} attempts, last {class} `{code}`", row.state, row.attempts);
+                let (class, code) = (
+                    row.last_class.as_deref().unwrap_or("-"),
+                    row.last_code.as_deref().unwrap_or("-"),
+                );
+                let says = format!(
+                    "{name}: still {}, {} attempts, last {class} `{code}`",
+                    row.state, row.attempts
+                );
                 self.differ(Difference::Open, says);
                 None
             }
@@ -193,7 +232,10 @@ impl Books {
             _ => false,
         };
         if !same {
-            self.differ(Difference::Feed, format!("{name}: {}, and the feed told {ends:?}", row.state));
+            self.differ(
+                Difference::Feed,
+                format!("{name}: {}, and the feed told {ends:?}", row.state),
+            );
         }
     }
 
@@ -205,7 +247,10 @@ impl Books {
                 Writer::Ours => {
                     self.ledger.add(entry.amount_minor, &entry.currency);
                     if !explained.contains(&entry.capture_id) {
-                        let says = format!("the ledger has a capture on {} that no intent asked for", entry.payment_id);
+                        let says = format!(
+                            "the ledger has a capture on {} that no intent asked for",
+                            entry.payment_id
+                        );
                         self.differ(Difference::LeftBehind, says);
                     }
                 }
@@ -213,7 +258,10 @@ impl Books {
         }
         let known: HashSet<Uuid> = sides.sales.asked.iter().map(|asked| asked.intent).collect();
         for row in sides.rows.iter().filter(|row| !known.contains(&row.id)) {
-            self.differ(Difference::LeftBehind, format!("intent {} of order {} was never committed", row.id, row.order_id));
+            self.differ(
+                Difference::LeftBehind,
+                format!("intent {} of order {} was never committed", row.id, row.order_id),
+            );
         }
     }
 
@@ -225,10 +273,16 @@ impl Books {
         for (place, order) in sides.plan.orders.iter().enumerate() {
             let there = kept.contains(order.order_id.as_str());
             if rolled_back.contains(&place) && there {
-                self.differ(Difference::LeftBehind, format!("order {} was rolled back, and is there", order.order_id));
+                self.differ(
+                    Difference::LeftBehind,
+                    format!("order {} was rolled back, and is there", order.order_id),
+                );
             }
             if committed.contains(&place) && !there {
-                self.differ(Difference::Lost, format!("order {} was committed, and is not there", order.order_id));
+                self.differ(
+                    Difference::Lost,
+                    format!("order {} was committed, and is not there", order.order_id),
+                );
             }
         }
     }
@@ -238,10 +292,17 @@ impl Books {
 fn of_intent<'a>(ledger: &'a [LedgerEntry], order: &Order, asked: &Asked) -> Vec<&'a LedgerEntry> {
     let intent = IntentId(asked.intent);
     let reference = intent.reference();
-    let keys: Vec<String> = (0..GENERATIONS).map(|generation| intent.key(KeyGeneration(generation)).to_string()).collect();
-    let ours = ledger.iter().filter(|entry| entry.writer == Writer::Ours && entry.payment_id == order.payment_id);
+    let keys: Vec<String> = (0..GENERATIONS)
+        .map(|generation| intent.key(KeyGeneration(generation)).to_string())
+        .collect();
+    let ours = ledger
+        .iter()
+        .filter(|entry| entry.writer == Writer::Ours && entry.payment_id == order.payment_id);
     ours.filter(|entry| {
-        let named = |name: &Option<String>| name.as_ref().is_some_and(|name| *name == reference || keys.contains(name));
+        let named = |name: &Option<String>| {
+            name.as_ref()
+                .is_some_and(|name| *name == reference || keys.contains(name))
+        };
         order.way == Way::ResolveCharge || named(&entry.reference) || named(&entry.key)
     })
     .collect()

@@ -44,7 +44,8 @@ pub(super) async fn set_up(url: &str) -> Result<(), Error> {
         connection.execute(make).await?;
         connection.close().await
     };
-    made.await.map_err(|error| Error::failed(format!("the shop's table: {error}")))
+    made.await
+        .map_err(|error| Error::failed(format!("the shop's table: {error}")))
 }
 
 fn pool(url: &str, role: &str) -> Result<PgPool, Error> {
@@ -146,7 +147,9 @@ impl Contract {
         let Err(sqlx::Error::Database(refusal)) = taken else {
             return None;
         };
-        let hint = refusal.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::hint);
+        let hint = refusal
+            .try_downcast_ref::<PgDatabaseError>()
+            .and_then(PgDatabaseError::hint);
         Some(format!("{} ({})", refusal.message(), hint.unwrap_or_default()))
     }
 
@@ -154,7 +157,10 @@ impl Contract {
     pub(super) async fn orders(&self) -> Result<Vec<String>, Error> {
         let failed = |error: sqlx::Error| Error::failed(format!("the shop's orders: {error}"));
         let rows = self.producer.fetch_all("select order_id from shop.orders").await;
-        rows.map_err(failed)?.iter().map(|row| row.try_get(0).map_err(failed)).collect()
+        rows.map_err(failed)?
+            .iter()
+            .map(|row| row.try_get(0).map_err(failed))
+            .collect()
     }
 
     /// Waits a little if the database is only away; else fails.
@@ -192,7 +198,9 @@ async fn transaction(pool: &PgPool, order: &Order, again: bool) -> Result<Vec<Uu
 }
 
 async fn insert(connection: &mut PgConnection, order: &Order, index: usize) -> Result<Option<Uuid>, sqlx::Error> {
-    let Some(amount) = order.captures.get(index) else { return Ok(None) };
+    let Some(amount) = order.captures.get(index) else {
+        return Ok(None);
+    };
     let row = bound(
         "insert into capture.intents
              (provider, account, order_id, payment_id, capture_ref, amount_minor, currency, authorized_minor, hold)
@@ -205,8 +213,14 @@ async fn insert(connection: &mut PgConnection, order: &Order, index: usize) -> R
     Ok(Some(row.fetch_one(connection).await?.try_get(0)?))
 }
 
-async fn enqueue(connection: &mut PgConnection, order: &Order, index: usize) -> Result<Option<(Uuid, bool)>, sqlx::Error> {
-    let Some(amount) = order.captures.get(index) else { return Ok(None) };
+async fn enqueue(
+    connection: &mut PgConnection,
+    order: &Order,
+    index: usize,
+) -> Result<Option<(Uuid, bool)>, sqlx::Error> {
+    let Some(amount) = order.captures.get(index) else {
+        return Ok(None);
+    };
     let row = bound(
         "select id, created from capture.enqueue(provider => $1, account => $2, order_id => $3, payment_id => $4,
              capture_ref => $5, amount_minor => $6, currency => $7, authorized_minor => $8, hold => $9)",

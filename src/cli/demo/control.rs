@@ -39,14 +39,24 @@ impl Control {
 
     /// `POST /_simulator/…`.
     pub(in crate::cli) async fn post(&self, what: &str, document: Value) -> Result<(), Error> {
-        ask(self.address, "POST", &format!("/_simulator/{what}"), &document.to_string()).await?;
+        ask(
+            self.address,
+            "POST",
+            &format!("/_simulator/{what}"),
+            &document.to_string(),
+        )
+        .await?;
         Ok(())
     }
 
     /// The next captures at a provider go wrong in these ways.
     pub(in crate::cli) async fn script(&self, provider: ProviderName, fault: &str, times: usize) -> Result<(), Error> {
         let faults = vec![fault; times];
-        self.post("faults", json!({ "script": { "provider": provider, "faults": faults } })).await
+        self.post(
+            "faults",
+            json!({ "script": { "provider": provider, "faults": faults } }),
+        )
+        .await
     }
 }
 
@@ -54,7 +64,11 @@ impl Control {
 pub(super) async fn calls_in_flight(metrics: SocketAddr) -> Option<u64> {
     let text = ask(metrics, "GET", "/metrics", "").await.ok()?;
     let gauges = text.lines().filter(|line| line.starts_with("capture_calls_in_flight{"));
-    Some(gauges.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+    Some(
+        gauges
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .sum(),
+    )
 }
 
 fn understood(body: &str) -> Result<Value, Error> {

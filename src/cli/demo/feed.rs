@@ -107,7 +107,14 @@ impl Feed {
     ) {
         seen.events += 1;
         let text = |name: &str| event.data[name].as_str().unwrap_or_default().to_owned();
-        let order = || format!("order {} ({}, {})", event.order_id, event.provider, amount(event.amount_minor, &event.currency));
+        let order = || {
+            format!(
+                "order {} ({}, {})",
+                event.order_id,
+                event.provider,
+                amount(event.amount_minor, &event.currency)
+            )
+        };
         let mut tell = |kind, tone, line: String| {
             let times = told.entry(kind).or_insert(0);
             *times += 1;
@@ -121,20 +128,39 @@ impl Feed {
                 seen.unknown += 1;
                 let code = text("code");
                 seen.leases_lost += usize::from(code == "lease_lost");
-                let why = match code.as_str() {
-                    "lease_lost" => "its worker's lease is over".to_owned(),
-                    code => format!("the call ended with `{code}`"),
+                let (kind, why) = match (code.as_str(), text("class").as_str()) {
+                    ("lease_lost", _) => (
+                        "lost",
+                        "its worker's lease is over; did the money move? It is verified, not sent again".to_owned(),
+                    ),
+                    (code, "maybe_done") => (
+                        "maybe",
+                        format!("refused (`{code}`), as it would be if it had been captured before: it is looked up"),
+                    ),
+                    (code, _) => (
+                        "unknown",
+                        format!(
+                            "no good answer (`{code}`); did the money move? It is verified, not sent again blindly"
+                        ),
+                    ),
                 };
-                tell("unknown", Tone::Plain, format!("{}: {why}; whether the money moved is unknown: it is verified, not sent blindly", order()));
+                tell(kind, Tone::Plain, format!("{}: {why}", order()));
                 unknown.insert(event.intent_id, code);
             }
             "captured" => {
                 let minor = event.data["captured_minor"].as_i64().unwrap_or_default();
                 *seen.captured.entry(event.currency.clone()).or_default() += minor;
-                seen.ends.entry(event.intent_id).or_default().push(End::Captured { minor });
+                seen.ends
+                    .entry(event.intent_id)
+                    .or_default()
+                    .push(End::Captured { minor });
                 if let Some(code) = unknown.remove(&event.intent_id) {
                     let kind = if code == "lease_lost" { "rescued" } else { "verified" };
-                    tell(kind, Tone::Good, format!("{}: verified ({}): captured, once", order(), text("proof")));
+                    tell(
+                        kind,
+                        Tone::Good,
+                        format!("{}: verified ({}): captured, once", order(), text("proof")),
+                    );
                 }
             }
             "dead_lettered" => {
@@ -145,13 +171,28 @@ impl Feed {
                     "undecided" => "undecided",
                     _ => "dead",
                 };
-                tell(kind, Tone::Plain, format!("{}: dead letter, {reason} (`{code}`)", order()));
-                seen.ends.entry(event.intent_id).or_default().push(End::Dead { reason, code });
+                tell(
+                    kind,
+                    Tone::Plain,
+                    format!("{}: dead letter, {reason} (`{code}`)", order()),
+                );
+                seen.ends
+                    .entry(event.intent_id)
+                    .or_default()
+                    .push(End::Dead { reason, code });
             }
             "cancelled" => seen.ends.entry(event.intent_id).or_default().push(End::Cancelled),
             "late_result" => {
                 seen.late_results += 1;
-                tell("late", Tone::Plain, format!("{}: a worker whose lease was over brings a late result ({}); it is kept as evidence and changes nothing", order(), text("outcome")));
+                tell(
+                    "late",
+                    Tone::Plain,
+                    format!(
+                        "{}: a worker whose lease was over brings a late result ({}); it is kept as evidence and changes nothing",
+                        order(),
+                        text("outcome")
+                    ),
+                );
             }
             _ => {}
         }
@@ -169,12 +210,30 @@ fn millis(span: Duration) -> u64 {
 
 impl Seen {
     fn in_words(&self) -> String {
-        let captured = self.ends.values().flatten().filter(|end| matches!(end, End::Captured { .. })).count();
-        let dead = self.ends.values().flatten().filter(|end| matches!(end, End::Dead { .. })).count();
-        let money: Vec<String> = self.captured.iter().map(|(currency, minor)| amount(*minor, currency)).collect();
+        let captured = self
+            .ends
+            .values()
+            .flatten()
+            .filter(|end| matches!(end, End::Captured { .. }))
+            .count();
+        let dead = self
+            .ends
+            .values()
+            .flatten()
+            .filter(|end| matches!(end, End::Dead { .. }))
+            .count();
+        let money: Vec<String> = self
+            .captured
+            .iter()
+            .map(|(currency, minor)| amount(*minor, currency))
+            .collect();
         format!(
             "{captured} captured ({}), {} under way, {}",
-            if money.is_empty() { "no money yet".to_owned() } else { money.join(", ") },
+            if money.is_empty() {
+                "no money yet".to_owned()
+            } else {
+                money.join(", ")
+            },
             self.asked.saturating_sub(self.ends.len()),
             counted(dead, "dead letter"),
         )

@@ -21,7 +21,7 @@ use crate::cli::output::Error;
 const LEASH_FLAG: &str = "--until-stdin-closes";
 
 /// How long a process that was asked to stop may take, before it is killed.
-const STOP_PATIENCE: Duration = Duration::from_secs(3);
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What to start.
 pub(in crate::cli) struct Launch<'a> {
@@ -56,7 +56,10 @@ impl Process {
         let stdout = if launch.heard {
             Stdio::piped()
         } else {
-            Stdio::from(log.try_clone().map_err(|error| cannot("its log cannot be written", error))?)
+            Stdio::from(
+                log.try_clone()
+                    .map_err(|error| cannot("its log cannot be written", error))?,
+            )
         };
         let mut child = Command::new(program)
             .args(&launch.arguments)
@@ -116,8 +119,14 @@ impl Process {
     pub(in crate::cli) fn why_ended(&self, when: &str) -> Error {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        let last = lines.get(lines.len().saturating_sub(5)..).unwrap_or_default().join("\n");
-        Error::failed(format!("{} ended {when}. The last lines of its log:\n{last}", self.name))
+        let last = lines
+            .get(lines.len().saturating_sub(5)..)
+            .unwrap_or_default()
+            .join("\n");
+        Error::failed(format!(
+            "{} ended {when}. The last lines of its log:\n{last}",
+            self.name
+        ))
     }
 
     /// SIGSTOP: the process stands still, and knows nothing of it.
@@ -136,11 +145,15 @@ impl Process {
         let _ = self.child.wait().await;
     }
 
-    /// SIGTERM, and waits for the end; kills it if that takes too long.
-    pub(in crate::cli) async fn stop(&mut self) {
+    /// SIGTERM, and waits for the end. True if it ended well; if that takes too long, it is killed.
+    pub(in crate::cli) async fn stop(&mut self) -> bool {
         self.signal(Signal::TERM);
-        if tokio::time::timeout(STOP_PATIENCE, self.child.wait()).await.is_err() {
-            self.kill().await;
+        match tokio::time::timeout(STOP_PATIENCE, self.child.wait()).await {
+            Ok(status) => status.is_ok_and(|status| status.success()),
+            Err(_) => {
+                self.kill().await;
+                false
+            }
         }
     }
 

@@ -42,9 +42,7 @@ impl Report<'_> {
     /// On stdout.
     pub(super) fn print(&self, output: &Output) -> Result<(), Error> {
         match output.format {
-            Format::Json | Format::Ndjson => {
-                println_whole(&self.document().to_string())
-            }
+            Format::Json | Format::Ndjson => println_whole(&self.document().to_string()),
             Format::Table | Format::Csv | Format::Id => {
                 println_whole("")?;
                 self.table(output)?;
@@ -53,7 +51,11 @@ impl Report<'_> {
                     println_whole(&format!("{}: {says}", what.name()))?;
                 }
                 for (name, captured) in &self.books.left_to_a_person {
-                    let ledger = if *captured { "has its capture" } else { "has no capture of it" };
+                    let ledger = if *captured {
+                        "has its capture"
+                    } else {
+                        "has no capture of it"
+                    };
                     println_whole(&format!("left to a person: {name}; the ledger {ledger}"))?;
                 }
                 println_whole(&self.verdict())?;
@@ -72,7 +74,11 @@ impl Report<'_> {
         let dead: usize = books.dead.values().map(|sum| sum.count).sum();
         let count = |what| books.count(what);
         let opening = match books.agree() {
-            true => format!("books agree: {} captured, {} = ledger", books.captured.count, money(&books.captured)),
+            true => format!(
+                "books agree: {} captured, {} = ledger",
+                books.captured.count,
+                money(&books.captured)
+            ),
             false => format!(
                 "BOOKS DIFFER: {} captured, {}; ledger {}, {}",
                 books.captured.count,
@@ -89,8 +95,19 @@ impl Report<'_> {
             format!("{} doubled", count(Difference::Doubled)),
             format!("{} invented", count(Difference::Invented)),
         ];
-        let others = [Difference::Open, Difference::Amount, Difference::LeftBehind, Difference::Feed, Difference::Contract];
-        parts.extend(others.into_iter().filter(|what| count(*what) > 0).map(|what| format!("{} {}", count(what), what.name())));
+        let others = [
+            Difference::Open,
+            Difference::Amount,
+            Difference::LeftBehind,
+            Difference::Feed,
+            Difference::Contract,
+        ];
+        parts.extend(
+            others
+                .into_iter()
+                .filter(|what| count(*what) > 0)
+                .map(|what| format!("{} {}", count(what), what.name())),
+        );
         if !books.left_to_a_person.is_empty() {
             parts.push(format!("{} left to a person", books.left_to_a_person.len()));
         }
@@ -118,7 +135,12 @@ impl Report<'_> {
             Column::text("compared with the providers' ledger"),
         ])?;
         let mut row = |what: &str, sum: &Sum, compared: &str| {
-            rows.row(&[what.into(), Cell::Number(i64::try_from(sum.count).unwrap_or(i64::MAX)), money(sum).into(), compared.into()])
+            rows.row(&[
+                what.into(),
+                Cell::Number(i64::try_from(sum.count).unwrap_or(i64::MAX)),
+                money(sum).into(),
+                compared.into(),
+            ])
         };
         row("asked for", &books.asked, "")?;
         let ledger = format!("{} captures, {}", books.ledger.count, money(&books.ledger));
@@ -127,7 +149,11 @@ impl Report<'_> {
             let moved = books.left_to_a_person.iter().filter(|(_, captured)| *captured).count();
             let compared = match reason.as_str() {
                 "undecided" => format!("{moved} of them captured: a person looks and settles them"),
-                "captured_elsewhere" => format!("none captured by us; {} by others, {}", books.elsewhere.count, money(&books.elsewhere)),
+                "captured_elsewhere" => format!(
+                    "none captured by us; {} by others, {}",
+                    books.elsewhere.count,
+                    money(&books.elsewhere)
+                ),
                 _ => "none captured".to_owned(),
             };
             row(&format!("dead: {reason}"), sum, &compared)?;
@@ -137,7 +163,11 @@ impl Report<'_> {
             count,
             ..Sum::default()
         };
-        row("rolled back by the shop", &nothing(books.rolled_back), "no order, no intent, no capture is left")?;
+        row(
+            "rolled back by the shop",
+            &nothing(books.rolled_back),
+            "no order, no intent, no capture is left",
+        )?;
         row("still open", &nothing(books.count(Difference::Open)), "")?;
         row("lost", &nothing(books.count(Difference::Lost)), "")?;
         row("doubled", &nothing(books.count(Difference::Doubled)), "")?;
@@ -148,7 +178,11 @@ impl Report<'_> {
 
     fn document(&self) -> Value {
         let books = self.books;
-        let dead: Map<String, Value> = books.dead.iter().map(|(reason, sum)| (reason.clone(), document_of(sum))).collect();
+        let dead: Map<String, Value> = books
+            .dead
+            .iter()
+            .map(|(reason, sum)| (reason.clone(), document_of(sum)))
+            .collect();
         let mut document = json!({
             "seed": self.seed,
             "seconds": self.seconds,
@@ -196,7 +230,11 @@ fn document_of(sum: &Sum) -> Value {
 
 /// `18,233.50 USD + 1,200.00 AUD`.
 fn money(sum: &Sum) -> String {
-    let amounts: Vec<String> = sum.minor.iter().map(|(currency, minor)| amount(*minor, currency)).collect();
+    let amounts: Vec<String> = sum
+        .minor
+        .iter()
+        .map(|(currency, minor)| amount(*minor, currency))
+        .collect();
     amounts.join(" + ")
 }
 

@@ -91,7 +91,11 @@ impl Shop {
             Deed::Cancel => {
                 for intent in self.intents_of(place) {
                     let said = self.contract.cancel(order, intent).await?;
-                    self.tell(order, deed, &format!("the buyer changes their mind, the shop cancels the capture: {said}"));
+                    self.tell(
+                        order,
+                        deed,
+                        &format!("the buyer changes their mind, the shop cancels the capture: {said}"),
+                    );
                 }
                 Ok(())
             }
@@ -100,12 +104,17 @@ impl Shop {
                     "provider": order.way.provider(), "payment_id": order.payment_id, "amount_minor": order.total_minor(),
                 });
                 self.control.post("foreign-captures", document).await?;
-                self.tell(order, deed, "somebody captures its payment in the provider's dashboard, before the shop asks");
+                self.tell(
+                    order,
+                    deed,
+                    "somebody captures its payment in the provider's dashboard, before the shop asks",
+                );
                 Ok(())
             }
             Deed::Mistake => {
                 if let Some(refusal) = self.contract.insert_a_mistake().await {
-                    let line = format!("a mistake in the shop: amount_minor 12.34, refused in its own transaction: {refusal}");
+                    let line =
+                        format!("a mistake in the shop: amount_minor 12.34, refused in its own transaction: {refusal}");
                     self.story.tell(Tone::Plain, line);
                 }
                 Ok(())
@@ -121,7 +130,9 @@ impl Shop {
                 self.sales.rolled_back.push(place);
                 Some("its transaction ends in ROLLBACK: no trace of it may be left")
             }
-            Fate::Parcels => Some("one authorisation, three parcels, three captures, each held until its parcel leaves"),
+            Fate::Parcels => {
+                Some("one authorisation, three parcels, three captures, each held until its parcel leaves")
+            }
             Fate::Shipped | Fate::Cancelled => Some("held until the goods have left (hold => 'shipment')"),
             Fate::Plain | Fate::Repeated | Fate::Declined | Fate::Elsewhere => None,
         };
@@ -141,15 +152,27 @@ impl Shop {
         for (index, before) in self.intents_of(place).into_iter().enumerate() {
             match self.contract.enqueue_again(order, index).await? {
                 Some((intent, false)) if intent == before => self.sales.repeated += 1,
-                _ => self.sales.broken.push(format!("order {}: its capture_ref, inserted again, made a second intent", order.order_id)),
+                _ => self.sales.broken.push(format!(
+                    "order {}: its capture_ref, inserted again, made a second intent",
+                    order.order_id
+                )),
             }
         }
-        self.tell(order, Deed::PlaceAgain, "inserted again with the same capture_ref: the same intent, nothing new");
+        self.tell(
+            order,
+            Deed::PlaceAgain,
+            "inserted again with the same capture_ref: the same intent, nothing new",
+        );
         Ok(())
     }
 
     fn intents_of(&self, place: usize) -> Vec<Uuid> {
-        self.sales.asked.iter().filter(|asked| asked.order == place).map(|asked| asked.intent).collect()
+        self.sales
+            .asked
+            .iter()
+            .filter(|asked| asked.order == place)
+            .map(|asked| asked.intent)
+            .collect()
     }
 
     fn tell(&mut self, order: &Order, deed: Deed, what: &str) {

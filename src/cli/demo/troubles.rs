@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Of a thousand calls, so many suffer something, all the time.
 const LOSSY_PER_MILLE: u16 = 50;
-const READS_PER_MILLE: u16 = 50;
+const READS_PER_MILLE: u16 = 200;
 
 /// What was done.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,7 +34,11 @@ pub(super) struct Done {
 pub(super) async fn begin(stage: &Stage, seed: u64, story: &Story) -> Result<(), Error> {
     let chance = json!({
         "seed": seed,
-        "random": [{ "per_mille": LOSSY_PER_MILLE, "set": "lossy" }, { "per_mille": READS_PER_MILLE, "set": "reads" }],
+        "random": [
+            { "per_mille": LOSSY_PER_MILLE, "set": "lossy" },
+            // Not at Optty, nor at Resolve: a capture that was taken and could not be read is looked at again after 30 s.
+            { "per_mille": READS_PER_MILLE, "set": "reads", "provider": "afterpay" },
+        ],
     });
     stage.control.post("faults", chance).await?;
     story.tell(
@@ -66,7 +70,12 @@ pub(super) async fn heal(stage: &mut Stage, story: &Story) -> Result<(), Error> 
     for provider in PROVIDERS {
         stage.control.post("faults", json!({ "up": provider })).await?;
     }
-    story.tell(Tone::Good, "all is healed: no more faults, all providers and workers are up");
+    // What a provider was still about to do, it does now.
+    stage.control.post("hurry", json!({})).await?;
+    story.tell(
+        Tone::Good,
+        "all is healed: no more faults, all providers and workers are up",
+    );
     Ok(())
 }
 
@@ -80,7 +89,10 @@ async fn one(stage: &mut Stage, trouble: Trouble, done: &mut Done, story: &Story
                 Loss::Silence => ("silence-after", "says nothing"),
             };
             stage.control.script(provider, fault, times).await?;
-            tell(format!("{} takes the money, then {how}: the next {times} captures", title(provider)));
+            tell(format!(
+                "{} takes the money, then {how}: the next {times} captures",
+                title(provider)
+            ));
         }
         Trouble::KillWorker => {
             if let Some((place, calls)) = catch_in_mid_call(stage).await?
@@ -90,8 +102,11 @@ async fn one(stage: &mut Stage, trouble: Trouble, done: &mut Done, story: &Story
                 process.kill().await;
                 done.killed += 1;
                 done.calls_cut += calls;
-                let calls = counted(calls, "call");
-                tell(format!("{} is killed with SIGKILL while {calls} of its own were in flight", worker.name()));
+                tell(format!(
+                    "{} is killed with SIGKILL with {} in flight",
+                    worker.name(),
+                    counted(calls, "call")
+                ));
             }
         }
         Trouble::StartWorker => {
@@ -99,12 +114,21 @@ async fn one(stage: &mut Stage, trouble: Trouble, done: &mut Done, story: &Story
             for place in places {
                 if stage.workers.get(place).is_some_and(|worker| worker.process.is_none()) {
                     let pid = stage.start_worker(place)?;
-                    story.tell(Tone::Good, format!("worker {} is started again (process {pid}); to the others it is a new worker", place + 1));
+                    story.tell(
+                        Tone::Good,
+                        format!(
+                            "worker {} is started again (process {pid}); to the others it is a new worker",
+                            place + 1
+                        ),
+                    );
                 }
             }
         }
         Trouble::Down(provider) => {
-            stage.control.post("faults", json!({ "down": { "provider": provider } })).await?;
+            stage
+                .control
+                .post("faults", json!({ "down": { "provider": provider } }))
+                .await?;
             done.outages += 1;
             tell(format!("{} is down: its port refuses connections", title(provider)));
         }
@@ -122,10 +146,10 @@ async fn one(stage: &mut Stage, trouble: Trouble, done: &mut Done, story: &Story
                 worker.frozen = true;
                 done.frozen += 1;
                 done.calls_cut += calls;
-                let calls = counted(calls, "call");
                 tell(format!(
-                    "{} is frozen with SIGSTOP while {calls} of its own were in flight; it will sleep through its lease of {} s",
+                    "{} is frozen with SIGSTOP with {} in flight; it will sleep through its lease of {} s",
                     worker.name(),
+                    counted(calls, "call"),
                     LEASE.as_secs()
                 ));
             }
@@ -135,7 +159,7 @@ async fn one(stage: &mut Stage, trouble: Trouble, done: &mut Done, story: &Story
                 if let Some(process) = worker.process.as_ref().filter(|_| worker.frozen) {
                     process.thaw();
                     worker.frozen = false;
-                    story.tell(Tone::Good, format!("{} wakes up (SIGCONT): its lease is over, others have verified what it held", worker.name()));
+                    story.tell(Tone::Good, format!("{} wakes up (SIGCONT): it does not know that its lease is over; others have verified what it held", worker.name()));
                 }
             }
         }
@@ -144,15 +168,30 @@ async fn one(stage: &mut Stage, trouble: Trouble, done: &mut Done, story: &Story
             tell("Optty and Resolve no longer take the tokens they gave".to_owned());
         }
         Trouble::LimitRate(times) => {
-            stage.control.script(ProviderName::Resolve, "rate-limited", times).await?;
-            tell(format!("Resolve answers 429 (too many requests) to the next {times} captures"));
+            stage
+                .control
+                .script(ProviderName::Resolve, "rate-limited", times)
+                .await?;
+            tell(format!(
+                "Resolve answers 429 (too many requests) to the next {times} captures"
+            ));
         }
         Trouble::CrashPostgres => {
             tell("Postgres crashes: stopped at once, no checkpoint, every connection cut".to_owned());
             let began = Instant::now();
-            stage.postgres.crash_and_restart().await.map_err(|error| Error::failed(error.to_string()))?;
+            stage
+                .postgres
+                .crash_and_restart()
+                .await
+                .map_err(|error| Error::failed(error.to_string()))?;
             done.crashes += 1;
-            story.tell(Tone::Good, format!("Postgres is back after {}, recovered from its log", seconds(began.elapsed())));
+            story.tell(
+                Tone::Good,
+                format!(
+                    "Postgres is back after {}, recovered from its log",
+                    seconds(began.elapsed())
+                ),
+            );
         }
     }
     Ok(())
