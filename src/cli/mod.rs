@@ -12,6 +12,8 @@ pub mod output;
 
 mod capture_rows;
 mod context;
+mod demo;
+mod dev;
 mod enqueue;
 mod get;
 mod help;
@@ -47,6 +49,10 @@ pub struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// A minute of captures with everything going wrong, and then the books
+    Demo(demo::Args),
+    /// A private Postgres, the three providers and a worker, to develop against
+    Dev(dev::Args),
     /// Claim intents and capture them, until it is told to stop; then drain
     Work(work::Args),
     /// Play the three providers over HTTP, with faults and a ledger of what was truly captured
@@ -86,7 +92,7 @@ impl Verb {
     /// Does this verb look after Ctrl-C itself, because it must not be dropped half-way?
     fn minds_interrupts(&self) -> bool {
         match self {
-            Verb::Work(_) | Verb::Simulate(_) | Verb::Enqueue(_) => true,
+            Verb::Demo(_) | Verb::Dev(_) | Verb::Work(_) | Verb::Simulate(_) | Verb::Enqueue(_) => true,
             Verb::Migrate(_) | Verb::Status(_) | Verb::List(_) | Verb::Get(_) | Verb::Timeline(_) | Verb::Config(_) => {
                 false
             }
@@ -109,6 +115,8 @@ pub async fn run(command: CommandLine, environment: &Environment) -> Result<Exit
 
 async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
     match verb {
+        Verb::Demo(args) => demo::run(args, context).await,
+        Verb::Dev(args) => dev::run(args, context).await,
         Verb::Work(args) => work::run(args, context).await,
         Verb::Simulate(args) => simulate::run(args, context).await,
         Verb::Migrate(verb) => migrate::run(verb, context).await,

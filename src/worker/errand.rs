@@ -395,7 +395,8 @@ impl Errand {
         Call {
             intent: &claim.intent,
             generation: progress.generation,
-            first_sent_at: progress.first_sent_at,
+            // Sends that were answered, and refused, moved nothing: what is there is somebody else's.
+            first_sent_at: progress.first_sent_at.filter(|_| progress.tainted || progress.accepted),
             siblings: &claim.siblings,
             guard: self.guard,
         }
