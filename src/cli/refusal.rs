@@ -12,6 +12,7 @@ impl From<OutboxError> for Error {
             }
             OutboxError::Unreachable { address, source } => unreachable(address, source),
             OutboxError::Schema(fault) => Error::state_forbids(fault.to_string()),
+            OutboxError::NotDurable => Error::failed(error.to_string()),
             OutboxError::NotUnderstood { .. } => {
                 Error::failed(error.to_string()).hint("a newer version may have written it; see capture version")
             }

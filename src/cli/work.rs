@@ -159,7 +159,6 @@ pub fn settings(config: &Config, listen: Option<String>) -> Settings {
     let worker = &config.worker;
     Settings {
         lease: worker.lease,
-        longest_call: worker.longest_call(),
         drain_timeout: worker.drain_timeout,
         settle_window: worker.settle_window,
         poll_min: worker.poll_min,
@@ -172,6 +171,7 @@ pub fn settings(config: &Config, listen: Option<String>) -> Settings {
             attempts: i16::try_from(config.retry.attempts).unwrap_or(i16::MAX),
             verify_quiet: config.retry.verify_quiet,
             deadline_margin: worker.deadline_margin,
+            longest_call: worker.longest_call(),
         },
         breaker_failures: config.breaker.failures,
         breaker_open: config.breaker.open,
