@@ -110,7 +110,9 @@ mod tests {
                 .message
                 .contains("constraint intents_amount_whole, column amount_minor")
         );
-        assert_eq!(error.hint.as_deref(), Some("pass 1234"));
+        // The hint of a missing right is ours: what the server says helps nobody at night.
+        let own = sqlstate == "42501";
+        assert_eq!(error.hint.as_deref() == Some("pass 1234"), !own, "{sqlstate}");
         error.exit
     }
 
