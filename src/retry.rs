@@ -279,6 +279,11 @@ pub fn decide(outcome: Outcome, before: &Progress, situation: &Situation<'_>) ->
         Class::MaybeDone => {
             spend(&mut progress, situation);
             progress.becomes_unknown(situation.now);
+            // A conflict says that something runs on this payment at this moment, perhaps our own request that was passed
+            // on twice: one read, too early, would take its silence for an answer.
+            if failure.http_status == Some(409) {
+                unanswered(&mut progress, situation);
+            }
             progress.refusal_class = Some(failure.class.name().to_owned());
             progress.refusal_code = Some(failure.code.as_str().to_owned());
             Decision::of(Disposition::Verify(Wait::None), progress)

@@ -613,3 +613,22 @@ fn full_jitter_uses_the_whole_range() {
         );
     }
 }
+
+#[test]
+fn a_conflict_is_a_question_that_one_early_read_does_not_answer() {
+    let policy = Policy::default();
+    for repeat in [Repeat::UniqueReference, Repeat::Nothing] {
+        let decision = decide(
+            http(Class::MaybeDone, 409),
+            &untainted(),
+            &situation(&policy, repeat, 0),
+        );
+        assert_eq!(decision.disposition, Disposition::Verify(Wait::None));
+        assert!(decision.progress.tainted, "two quiet reads are needed");
+        assert_eq!(
+            decision.progress.quiet_after,
+            Some(at(85)),
+            "the first one when it must be over"
+        );
+    }
+}

@@ -4,7 +4,7 @@ use clap::Command;
 
 /// The verbs of the front page, by what they are for.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("Run", &["work", "simulate"]),
+    ("Run", &["demo", "dev", "work", "simulate"]),
     ("Schema", &["migrate", "doctor"]),
     ("Look", &["status", "list", "get", "timeline", "dead", "events"]),
     ("Act", &["enqueue", "release", "cancel", "replay", "resolve"]),

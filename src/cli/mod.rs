@@ -16,6 +16,8 @@ mod cancel;
 mod capture_rows;
 mod context;
 mod dead;
+mod demo;
+mod dev;
 mod doctor;
 mod enqueue;
 mod events;
@@ -60,6 +62,10 @@ pub struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// A minute of captures with everything going wrong, and then the books
+    Demo(demo::Args),
+    /// A private Postgres, the three providers and a worker, to develop against
+    Dev(dev::Args),
     /// Claim intents and capture them, until it is told to stop; then drain
     Work(work::Args),
     /// Play the three providers over HTTP, with faults and a ledger of what was truly captured
@@ -122,7 +128,9 @@ impl Verb {
     /// Does this verb look after Ctrl-C itself, because it must not be dropped half-way?
     fn minds_interrupts(&self) -> bool {
         match self {
-            Verb::Work(_)
+            Verb::Demo(_)
+            | Verb::Dev(_)
+            | Verb::Work(_)
             | Verb::Simulate(_)
             | Verb::Enqueue(_)
             | Verb::Cancel(_)
@@ -160,6 +168,8 @@ pub async fn run(command: CommandLine, environment: &Environment) -> Result<Exit
 
 async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
     match verb {
+        Verb::Demo(args) => demo::run(args, context).await,
+        Verb::Dev(args) => dev::run(args, context).await,
         Verb::Work(args) => work::run(args, context).await,
         Verb::Simulate(args) => simulate::run(args, context).await,
         Verb::Migrate(verb) => migrate::run(verb, context).await,

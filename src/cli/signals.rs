@@ -47,6 +47,14 @@ pub fn note_interrupts(interrupted: CancellationToken) -> Result<(), Error> {
     Ok(())
 }
 
+/// Ends the process at once, as a crash would, when its stdin ends: whoever holds the other end has gone, however it went.
+pub fn end_with_stdin() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        std::process::exit(1);
+    });
+}
+
 fn listen(kind: SignalKind) -> Result<Signal, Error> {
     signal(kind).map_err(|error| Error::failed(format!("signals cannot be listened to: {error}")))
 }

@@ -37,10 +37,16 @@ pub struct Args {
     /// Authorise, generously, every payment that is asked for and unknown
     #[arg(long)]
     auto_authorize: bool,
+    /// End at once when stdin ends: for a process that must not outlive the one that started it
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
 }
 
 /// Runs it.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    if args.until_stdin_closes {
+        signals::end_with_stdin();
+    }
     let own_ports = match (args.own_ports, args.listen.port().checked_add(1)) {
         (false, _) => OwnPorts::None,
         (true, Some(1)) => OwnPorts::Picked,

@@ -33,10 +33,16 @@ pub struct Args {
     /// Serve /metrics and /health here; else telemetry.listen. Port 0 takes a free one and logs it
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
+    /// End at once when stdin ends: for a process that must not outlive the one that started it
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
 }
 
 /// Runs it.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    if args.until_stdin_closes {
+        signals::end_with_stdin();
+    }
     let mut sources = Sources {
         need: Need::Everything,
         ..context.sources.clone()

@@ -98,8 +98,8 @@ pub struct Call<'a> {
     pub intent: &'a CaptureIntent,
     /// The generation of the key.
     pub generation: KeyGeneration,
-    /// When this intent was first sent, by the database's clock; `None` if it never was. A capture that was there before
-    /// cannot be ours.
+    /// When this intent was first sent, by the database's clock; `None` if it never was, or if every send of it was answered
+    /// and refused. A capture that was there before, or without any send that may have acted, cannot be ours.
     pub first_sent_at: Option<DateTime<Utc>>,
     /// What other intents did to the same payment.
     pub siblings: &'a Siblings,

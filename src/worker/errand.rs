@@ -161,16 +161,18 @@ impl Errand {
     fn past(&self, claim: &Claim) -> Progress {
         let mut progress = claim.progress.clone();
         if claim.history_changed {
-            progress.tainted = true;
+            // What its key may have been raised to is lost with the rest; a row that had no past is safe by its first key.
+            progress.read_first |= claim.progress != Progress::default();
             progress.first_sent_at = Some(
                 progress
                     .first_sent_at
                     .map_or(claim.intent.created_at, |first| first.min(claim.intent.created_at)),
             );
+            progress.may_be_in_flight(
+                claim.intent.created_at,
+                retry::later(claim.now, self.settings.policy.longest_call),
+            );
             progress.becomes_unknown(claim.now);
-            progress.quiet_after = Some(claim.now + delta(self.settings.policy.longest_call));
-            progress.quiet_reads = 0;
-            progress.last_quiet_at = None;
         }
         progress
     }
@@ -393,7 +395,8 @@ impl Errand {
         Call {
             intent: &claim.intent,
             generation: progress.generation,
-            first_sent_at: progress.first_sent_at,
+            // Sends that were answered, and refused, moved nothing: what is there is somebody else's.
+            first_sent_at: progress.first_sent_at.filter(|_| progress.tainted || progress.accepted),
             siblings: &claim.siblings,
             guard: self.guard,
         }

@@ -90,3 +90,44 @@ async fn a_request_lost_before_the_money_moved_is_captured_once_in_the_end() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_capture_that_was_refused_is_not_ours_because_somebody_captured_the_same_amount() {
+    for kind in Kind::ALL {
+        let mut world = World::with(
+            |_| {},
+            |simulator| simulator.resolve_recapture = capture::simulator::Recapture::Refuse400,
+        )
+        .await;
+        // Between our read, where there is one, and our POST.
+        world
+            .simulator
+            .script(kind.payment(1).as_str(), [Fault::ForeignCaptureFirst]);
+        let intent = world.capture(kind, 1, 5000).await;
+        assert_eq!(
+            world.until_ended(intent, MINUTE).await,
+            "dead",
+            "{kind:?}: {:?}",
+            world.story(intent).await
+        );
+        world.books_agree().await;
+    }
+}
+
+#[tokio::test]
+async fn workers_that_start_together_register_the_same_lanes() {
+    let world = World::new().await;
+    for round in 0..20 {
+        let lane = capture::intent::Lane {
+            provider: "afterpay".to_owned(),
+            account: format!("new-{round}"),
+        };
+        let (a, b, c) = tokio::join!(
+            world.outbox.register_lane(&lane, 0),
+            world.outbox.register_lane(&lane, 0),
+            world.outbox.register_lane(&lane, 0),
+        );
+        assert_eq!(a.unwrap(), b.unwrap());
+        c.unwrap();
+    }
+}
