@@ -6,5 +6,7 @@
     reason = "a test that meets something unexpected should fail loudly"
 )]
 
+mod database;
+mod kind;
 mod money_path;
 mod world;
