@@ -8,18 +8,20 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use crate::intent::KeyGeneration;
 use crate::outcome::{Class, Evidence, Failure, Observation};
 use crate::progress::Progress;
 use crate::provider::{Abilities, Repeat};
-use crate::retry::{self, DeadReason, Decision, Disposition, LaneOrder, Situation, Wait, ceiling, delta};
+use crate::retry::{self, DeadReason, Decision, Disposition, Fault, LaneOrder, Situation, Wait, ceiling, later};
 
 /// After this long without an answer that decides, an unknown outcome is left to a person. Reads go on until then.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(72 * 3600);
 /// And after at least so many looks.
 pub const GIVE_UP_LOOKS: i16 = 12;
+/// How many quiet reads prove that nothing was captured.
+const QUIET_READS: i16 = 2;
 /// How soon after an ambiguous call the next look comes, at most: reads are cheap next to a person's time.
 const LOOK_MOST: Duration = Duration::from_secs(600);
 
@@ -37,7 +39,8 @@ pub enum Step {
 pub enum Weighed {
     /// This.
     Decided(Box<Decision>),
-    /// The capture may be sent now (by the progress given: same or next generation), in this very claim.
+    /// The capture may be sent now, in this very claim, with the progress given (the generation is that of the claim): the
+    /// read went before a send of which nothing is unknown, or the key answers for itself.
     Send(Box<Progress>),
 }
 
@@ -62,7 +65,6 @@ pub fn weigh(observation: Observation, before: &Progress, situation: &Situation<
     let mut progress = before.clone();
     progress.lost_leases = 0;
     progress.looks = progress.looks.saturating_add(1);
-    let decided = |disposition, progress| Weighed::Decided(Box::new(Decision::of(disposition, progress)));
     match observation {
         Observation::Captured(receipt) => decided(Disposition::Captured(receipt), progress),
         Observation::Pending { evidence } => {
@@ -71,101 +73,113 @@ pub fn weigh(observation: Observation, before: &Progress, situation: &Situation<
             progress.first_sent_at = Some(progress.first_sent_at.unwrap_or(situation.sent_at));
             progress.becomes_unknown(situation.now);
             progress.last_code = Some("pending".to_owned());
-            look_again(progress, situation, evidence)
+            accepted_looks_again(progress, situation, evidence)
         }
         Observation::Declined { code, evidence } => {
             progress.saw(Class::Rejected, &code);
             decided(Disposition::Dead(DeadReason::Rejected, evidence), progress)
         }
-        Observation::Foreign { evidence } => {
-            decided(Disposition::Dead(DeadReason::CapturedElsewhere, evidence), progress)
-        }
+        Observation::Foreign { evidence } => foreign(evidence, progress, situation),
         Observation::Contradicts { code, evidence } => {
             progress.saw(Class::Ambiguous, &code);
             decided(Disposition::Dead(DeadReason::Undecided, evidence), progress)
         }
-        Observation::NotCaptured { evidence, .. } => nothing_of_ours(None, evidence, progress, situation),
+        Observation::NotCaptured { evidence, .. } => nothing_of_ours(false, evidence, progress, situation),
         Observation::Closed { code, evidence } => {
             if progress.refusal_code.is_none() {
                 progress.saw(Class::Rejected, &code);
             }
-            nothing_of_ours(Some(code.as_str().to_owned()), evidence, progress, situation)
+            nothing_of_ours(true, evidence, progress, situation)
         }
         Observation::Failed(failure) => unreadable(failure, progress, situation),
     }
 }
 
+fn decided(disposition: Disposition, progress: Progress) -> Weighed {
+    Weighed::Decided(Box::new(Decision::of(disposition, progress)))
+}
+
+/// The read shows somebody else's capture, and no room for ours.
+fn foreign(evidence: Evidence, mut progress: Progress, situation: &Situation<'_>) -> Weighed {
+    if progress.accepted {
+        // The provider said that it took ours. Both cannot be true.
+        return decided(Disposition::Dead(DeadReason::Undecided, evidence), progress);
+    }
+    // Ours may be the one that is not shown yet.
+    if !count_quiet_read(&mut progress, situation) {
+        return look_again(progress, situation);
+    }
+    decided(Disposition::Dead(DeadReason::CapturedElsewhere, evidence), progress)
+}
+
 /// The read shows nothing of ours. `closed`: and the authorisation can no longer take it.
-fn nothing_of_ours(
-    closed: Option<String>,
-    evidence: Evidence,
-    mut progress: Progress,
-    situation: &Situation<'_>,
-) -> Weighed {
-    let decided = |disposition, progress| Weighed::Decided(Box::new(Decision::of(disposition, progress)));
+fn nothing_of_ours(closed: bool, evidence: Evidence, mut progress: Progress, situation: &Situation<'_>) -> Weighed {
+    let dead = |reason, progress| decided(Disposition::Dead(reason, evidence.clone()), progress);
     if progress.accepted {
         // The provider said that it took it. That it does not show is no proof of anything.
-        return look_again(progress, situation, evidence);
+        return accepted_looks_again(progress, situation, evidence);
     }
+    let nothing_unknown = progress.unknown_since.is_none();
     let protected_by_key = situation.inside_key_window(&progress) && progress.first_sent_at.is_some();
-    let may_send =
-        closed.is_none() && !situation.cancel_requested && !situation.too_late() && progress.refusal_code.is_none();
-    if may_send && protected_by_key && !progress.fresh_key && progress.attempts < situation.policy.attempts {
+    let refused = progress.refusal_code.is_some();
+    let may_send = !closed && !refused && !situation.cancel_requested && !situation.too_late();
+    let exhausted = progress.attempts >= situation.policy.attempts;
+    if may_send && protected_by_key && !progress.fresh_key && !exhausted {
+        if gives_up(&progress, situation) {
+            return dead(DeadReason::Undecided, progress);
+        }
         // Inside its window the same key answers for itself; the read was only asked to go first.
         progress.read_first = false;
-        progress.in_progress_since = None;
         return Weighed::Send(Box::new(progress));
     }
-    let quiet = count_quiet_read(&mut progress, situation);
+    if !count_quiet_read(&mut progress, situation) {
+        return look_again(progress, situation);
+    }
     // Inside its window a key that may be on its way can still act: no read proves that it will not. If it may not be
     // repeated either, reading goes on until the window is over.
     let window_ends = matches!(situation.abilities.repeat, Repeat::Key { window: Some(_) });
-    let key_may_still_act =
-        window_ends && protected_by_key && progress.tainted && progress.refusal_code.is_none() && closed.is_none();
-    let exhausted = progress.attempts >= situation.policy.attempts;
-    if !quiet || (key_may_still_act && !exhausted) {
-        return look_again(progress, situation, evidence);
+    if window_ends && protected_by_key && progress.tainted && !refused && !closed {
+        if exhausted && !situation.cancel_requested {
+            return dead(DeadReason::Undecided, progress);
+        }
+        return look_again(progress, situation);
     }
     // Proven: nothing of ours is there, and nothing of ours is on its way.
-    if situation.cancel_requested && !key_may_still_act {
+    if situation.cancel_requested {
         progress.proven_not_captured();
         return decided(Disposition::Cancelled, progress);
     }
-    if progress.refusal_code.is_some() {
+    if refused {
         progress.last_class = progress.refusal_class.clone();
         progress.last_code = progress.refusal_code.clone();
-        return decided(Disposition::Dead(DeadReason::Rejected, evidence), progress);
+        return dead(DeadReason::Rejected, progress);
     }
-    if closed.is_some() {
-        let reason = if situation.deadline.is_some_and(|deadline| situation.now >= deadline) {
+    if closed {
+        let over = situation.deadline.is_some_and(|deadline| situation.now >= deadline);
+        let reason = if over {
             DeadReason::Expired
         } else {
             DeadReason::Rejected
         };
-        return decided(Disposition::Dead(reason, evidence), progress);
+        return dead(reason, progress);
     }
     if situation.too_late() {
-        return decided(Disposition::Dead(DeadReason::Expired, evidence), progress);
+        return dead(DeadReason::Expired, progress);
     }
     if exhausted {
-        return decided(
-            Disposition::Dead(
-                if key_may_still_act {
-                    DeadReason::Undecided
-                } else {
-                    DeadReason::Exhausted
-                },
-                evidence,
-            ),
-            progress,
-        );
+        return dead(DeadReason::Exhausted, progress);
     }
-    let was_sent = progress.first_sent_at.is_some();
+    if nothing_unknown && !progress.tainted && !progress.fresh_key && !progress.read_first {
+        // A read that goes before a send, as the provider needs it. It was readable: failed ones count in a row.
+        progress.looks = 0;
+        return Weighed::Send(Box::new(progress));
+    }
+    // Past its window a key that may have reached the provider may move money again, and after a definite refusal it
+    // would repeat the refusal: either way a new one, and only now. One that surely was not processed stays.
+    let spent_key = progress.fresh_key || (progress.tainted && progress.first_sent_at.is_some());
     progress.proven_not_captured();
     match situation.abilities.repeat {
-        // Past its window the old key may move money again, and after a definite refusal it would repeat the refusal:
-        // either way a new one, and only now.
-        Repeat::Key { .. } if was_sent || progress.fresh_key => progress.generation = progress.generation.next(),
+        Repeat::Key { .. } if spent_key => progress.generation = progress.generation.next(),
         Repeat::Key { .. } | Repeat::UniqueReference | Repeat::Nothing => {}
     }
     progress.fresh_key = false;
@@ -174,11 +188,8 @@ fn nothing_of_ours(
 
 /// Counts this read if it is a quiet one; true when enough are counted.
 fn count_quiet_read(progress: &mut Progress, situation: &Situation<'_>) -> bool {
-    let apart = situation.policy.verify_quiet.max(situation.abilities.read_lag);
     // What is untainted was never in doubt: one read is enough.
     if !progress.tainted {
-        progress.quiet_reads = progress.quiet_reads.saturating_add(1);
-        progress.last_quiet_at = Some(situation.sent_at);
         return true;
     }
     // `sent_at`: when this read was begun, so that it cannot have been answered before something was over.
@@ -187,83 +198,106 @@ fn count_quiet_read(progress: &mut Progress, situation: &Situation<'_>) -> bool 
         .is_none_or(|quiet_after| situation.sent_at >= quiet_after);
     let far_enough = progress
         .last_quiet_at
-        .is_none_or(|last| situation.sent_at >= last + delta(apart));
+        .is_none_or(|last| situation.sent_at >= later(last, apart(situation)));
     if settled_down && far_enough {
         progress.quiet_reads = progress.quiet_reads.saturating_add(1);
         progress.last_quiet_at = Some(situation.sent_at);
     }
-    progress.quiet_reads >= 2
+    progress.quiet_reads >= QUIET_READS
 }
 
-/// When to look again: as soon as the next read can count, or, for a capture that is not final, in growing steps.
-fn look_again(mut progress: Progress, situation: &Situation<'_>, evidence: Evidence) -> Weighed {
-    let since = progress.unknown_since.unwrap_or(situation.now);
-    progress.unknown_since = Some(since);
-    if gives_up(&progress, situation) {
-        return Weighed::Decided(Box::new(Decision::of(
-            Disposition::Dead(DeadReason::Undecided, evidence),
-            progress,
-        )));
-    }
-    let wait = if progress.accepted {
-        let grown = retry::ACCEPTED_FIRST_LOOK.saturating_mul(u32::try_from(progress.looks.max(1)).unwrap_or(1));
-        grown.min(retry::ACCEPTED_MOST)
-    } else {
-        let apart = situation.policy.verify_quiet.max(situation.abilities.read_lag);
-        let next = match (progress.last_quiet_at, progress.quiet_after) {
-            (Some(last), _) => last + delta(apart),
-            (None, Some(quiet_after)) => quiet_after,
-            (None, None) => situation.now,
-        };
-        // Never a busy loop, whatever the clock says.
-        (next - situation.now)
-            .max(TimeDelta::milliseconds(10))
-            .to_std()
-            .unwrap_or(LOOK_MOST)
+/// How far apart two reads must be for both to count.
+fn apart(situation: &Situation<'_>) -> Duration {
+    situation.policy.verify_quiet.max(situation.abilities.read_lag)
+}
+
+/// Steps that grow with the looks.
+fn growing(progress: &Progress) -> Duration {
+    let looks = u32::try_from(progress.looks.max(1)).unwrap_or(1);
+    retry::ACCEPTED_FIRST_LOOK
+        .saturating_mul(looks)
+        .min(retry::ACCEPTED_MOST)
+}
+
+/// Looks again as soon as the next read can count. It ends by itself: by enough quiet reads, or by the end of a window.
+fn look_again(mut progress: Progress, situation: &Situation<'_>) -> Weighed {
+    progress.becomes_unknown(situation.now);
+    progress.own_faults = 0;
+    let next = match (progress.last_quiet_at, progress.quiet_after) {
+        (Some(last), _) => later(last, apart(situation)),
+        (None, Some(quiet_after)) => quiet_after,
+        (None, None) => situation.now,
     };
-    Weighed::Decided(Box::new(Decision::of(
-        Disposition::Verify(Wait::Exactly(wait)),
-        progress,
-    )))
+    // Never a busy loop, whatever the clock says; and once reads are quiet, only the end of a window is waited for.
+    let least = if progress.quiet_reads >= QUIET_READS {
+        growing(&progress)
+    } else {
+        Duration::from_millis(10)
+    };
+    let wait = (next - situation.now).to_std().unwrap_or_default().max(least);
+    decided(Disposition::Verify(Wait::Exactly(wait)), progress)
+}
+
+/// Looks again, in growing steps, at a capture that the provider took and that is not final, or does not show. Only that
+/// ends it, or a person: the end of the authorisation means nothing to a capture that was taken before.
+fn accepted_looks_again(mut progress: Progress, situation: &Situation<'_>, evidence: Evidence) -> Weighed {
+    progress.becomes_unknown(situation.now);
+    progress.own_faults = 0;
+    if looked_long(&progress, situation) {
+        return decided(Disposition::Dead(DeadReason::Undecided, evidence), progress);
+    }
+    let wait = growing(&progress);
+    decided(Disposition::Verify(Wait::Exactly(wait)), progress)
 }
 
 /// The read failed: that says nothing about the money.
 fn unreadable(failure: Failure, mut progress: Progress, situation: &Situation<'_>) -> Weighed {
+    let fault = retry::own_fault(&failure, &mut progress, situation.policy);
     progress.saw(failure.class, &failure.code);
-    let wait = Wait::UpTo(ceiling(situation.policy, progress.looks).clamp(Duration::from_secs(1), LOOK_MOST));
-    let (wait, lane) = match failure.class {
-        Class::RateLimited => {
+    let nothing_unknown = progress.unknown_since.is_none() && !progress.tainted && !progress.accepted;
+    let (wait, lane) = match (fault, failure.class) {
+        (Fault::Pause, _) => {
+            // Who knows which credentials come next: after the pause a read goes first.
+            progress.own_faults = 0;
+            progress.read_first |= !nothing_unknown;
+            (Wait::None, LaneOrder::Pause(failure.code))
+        }
+        (Fault::Patience(wait), _) => (wait, LaneOrder::None),
+        (Fault::NotOurs, Class::RateLimited) => {
             let asked = retry::clamp_retry_after(failure.retry_after);
             (Wait::Exactly(asked), LaneOrder::Wait(asked))
         }
-        Class::Misconfigured => (Wait::None, LaneOrder::Pause(failure.code.clone())),
-        Class::Transient | Class::InProgress | Class::Ambiguous | Class::MaybeDone | Class::Rejected => {
+        (Fault::NotOurs, _) => {
+            let most = ceiling(situation.policy, progress.looks).clamp(Duration::from_secs(1), LOOK_MOST);
+            let wait = if situation.too_late() {
+                Wait::UpTo(most)
+            } else {
+                retry::before_deadline(Wait::UpTo(most), situation)
+            };
             (wait, LaneOrder::None)
         }
     };
-    // A read before a first send: nothing is unknown, nothing was sent; reads spend no attempt, but not without bound.
-    let nothing_unknown = progress.unknown_since.is_none();
+    // Nothing is unknown: a read before a first send, or after something that surely was not processed.
     let over = if nothing_unknown {
-        progress.looks >= situation.policy.attempts.saturating_mul(4)
-    } else {
-        gives_up(&progress, situation)
-    };
-    if lane == LaneOrder::None && over {
-        let reason = if progress.tainted || progress.accepted {
-            DeadReason::Undecided
+        // Reads spend no attempt, but not without bound.
+        let often = progress.looks >= situation.policy.attempts.saturating_mul(4);
+        if situation.cancel_requested {
+            Some(Disposition::Cancelled)
+        } else if situation.too_late() {
+            Some(Disposition::Dead(DeadReason::Expired, failure.evidence))
         } else {
-            DeadReason::Exhausted
-        };
-        return Weighed::Decided(Box::new(Decision::of(
-            Disposition::Dead(reason, failure.evidence),
-            progress,
-        )));
-    }
-    let disposition = if nothing_unknown {
+            let exhausted = Disposition::Dead(DeadReason::Exhausted, failure.evidence);
+            (often && lane == LaneOrder::None).then_some(exhausted)
+        }
+    } else {
+        let undecided = Disposition::Dead(DeadReason::Undecided, failure.evidence);
+        (gives_up(&progress, situation) && lane == LaneOrder::None).then_some(undecided)
+    };
+    let disposition = over.unwrap_or(if nothing_unknown {
         Disposition::Retry(wait)
     } else {
         Disposition::Verify(wait)
-    };
+    });
     Weighed::Decided(Box::new(Decision {
         disposition,
         progress,
@@ -271,12 +305,16 @@ fn unreadable(failure: Failure, mut progress: Progress, situation: &Situation<'_
     }))
 }
 
-/// Has it been looked at often and long enough? (Or is the authorisation over, so that waiting helps nobody.)
-fn gives_up(progress: &Progress, situation: &Situation<'_>) -> bool {
+/// Has it been looked at often and long enough?
+fn looked_long(progress: &Progress, situation: &Situation<'_>) -> bool {
     let since = progress.unknown_since.unwrap_or(situation.now);
-    let long = situation.now >= since + delta(GIVE_UP_AFTER);
+    progress.looks >= GIVE_UP_LOOKS && situation.now >= later(since, GIVE_UP_AFTER)
+}
+
+/// Or is the authorisation over, so that waiting for a read helps nobody?
+fn gives_up(progress: &Progress, situation: &Situation<'_>) -> bool {
     let over = situation.deadline.is_some_and(|deadline| situation.now >= deadline);
-    progress.looks >= GIVE_UP_LOOKS && (long || over)
+    looked_long(progress, situation) || (progress.looks >= GIVE_UP_LOOKS && over && !progress.accepted)
 }
 
 /// Whether a dead letter may be replayed, and with which key.
@@ -296,22 +334,34 @@ pub struct ReplayPlan {
 pub fn plan_replay(reason: DeadReason, progress: &Progress, abilities: Abilities, now: DateTime<Utc>) -> ReplayPlan {
     let keyed = matches!(abilities.repeat, Repeat::Key { .. });
     let definite = !progress.tainted && !progress.accepted && reason != DeadReason::Undecided;
-    let fresh_key = keyed && definite && progress.first_sent_at.is_some();
-    let next_generation = if fresh_key {
+    // Only a refusal is tied to its key; what was surely not processed goes on with the same one.
+    let refused = matches!(reason, DeadReason::Rejected | DeadReason::CapturedElsewhere);
+    let fresh_key = keyed && definite && refused && progress.first_sent_at.is_some();
+    let window_over = match (abilities.repeat, progress.first_sent_at) {
+        (Repeat::Key { window: Some(window) }, Some(first)) => now >= later(first, window),
+        (Repeat::Key { .. } | Repeat::UniqueReference | Repeat::Nothing, _) => false,
+    };
+    let next_generation = if fresh_key || (window_over && progress.tainted && !progress.accepted) {
         progress.generation.next()
     } else {
         progress.generation
     };
     let says = match (abilities.repeat, progress.first_sent_at) {
+        _ if progress.accepted => {
+            "safe, by reads only: the provider took this capture once, so it is never sent again".to_owned()
+        }
         (Repeat::Key { .. }, _) if fresh_key => format!(
             "safe: the refusal was definite and no earlier outcome is unknown; a read goes first, then key generation {}",
             next_generation.0
         ),
         (Repeat::Key { .. }, None) => "safe: nothing was ever sent under its key; a read goes first".to_owned(),
-        (Repeat::Key { window: Some(window) }, Some(first)) if now < first + delta(window) => format!(
+        (Repeat::Key { window: Some(window) }, Some(first)) if !window_over => format!(
             "safe: a read goes first, then the same key, which the provider knows until {}",
-            (first + delta(window)).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+            later(first, window).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
         ),
+        (Repeat::Key { window: Some(_) }, Some(_)) if definite => {
+            "safe: no earlier attempt was processed; a read goes first, then the same key".to_owned()
+        }
         (Repeat::Key { window: Some(_) }, Some(_)) => {
             "safe only by reads: the key's window is over; two quiet reads must show nothing before a new key is used"
                 .to_owned()
@@ -336,6 +386,10 @@ pub fn plan_replay(reason: DeadReason, progress: &Progress, abilities: Abilities
         says,
     }
 }
+
+#[cfg(test)]
+#[path = "verify_walk_tests.rs"]
+mod walk_tests;
 
 #[cfg(test)]
 #[path = "verify_tests.rs"]
