@@ -133,7 +133,7 @@ fn channel(settings: &AccountSettings) -> Result<Channel, SettingsError> {
         return Err(SettingsError::Timeouts(lane()));
     }
     let transport = Transport::new(transport::Settings {
-        user_agent: user_agent(settings),
+        user_agent: user_agent(settings, &base),
         pooled: settings.model != Model::ResolveCharge,
         connect_timeout: settings.connect_timeout,
         read_timeout: settings.read_timeout,
@@ -196,17 +196,15 @@ fn basic(user: &str, secret: &SecretString) -> SecretString {
 }
 
 /// Afterpay requires the form `Name/1.0 (Platform/1.0; Rust/1.x; Merchant/ID) https://shop` (documentation) and turns
-/// away calls without one (plugins). The others take anything.
-fn user_agent(settings: &AccountSettings) -> String {
+/// away calls without one (plugins). Without a shop's address the one that is called stands in. The others take anything.
+fn user_agent(settings: &AccountSettings, base: &Address) -> String {
     let name = concat!("capture/", env!("CARGO_PKG_VERSION"));
     let rust = env!("CARGO_PKG_RUST_VERSION");
     match settings.model {
         Model::Optty | Model::ResolveCharge | Model::ResolveOrder => name.to_owned(),
         Model::Afterpay => {
-            let agent = format!("{name} ({name}; Rust/{rust}; Merchant/{})", settings.merchant_id);
-            // The form asks for a website; an account that names no shop names the API's own.
-            let shop = settings.platform_url.as_deref().unwrap_or(&settings.base_url);
-            format!("{agent} {shop}")
+            let shop = settings.platform_url.clone().unwrap_or_else(|| base.to_string());
+            format!("{name} ({name}; Rust/{rust}; Merchant/{}) {shop}", settings.merchant_id)
         }
     }
 }

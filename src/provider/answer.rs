@@ -209,3 +209,95 @@ fn http_date(text: &str) -> Option<DateTime<Utc>> {
     let date = DateTime::parse_from_rfc2822(text.trim()).ok()?;
     Some(date.with_timezone(&Utc))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::samples::{KEYED, answer, page};
+
+    fn wait(status: u16, headers: Headers) -> Option<u64> {
+        let mut answer = answer(status, "");
+        answer.headers = headers;
+        answer.retry_after().map(|wait| wait.as_secs())
+    }
+
+    fn text(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn a_wait_is_read_from_seconds_dates_and_the_end_of_a_window() {
+        let noon = text("Wed, 21 Oct 2015 12:00:00 GMT");
+        let reset = text("1445428830");
+        for (status, retry_after, ratelimit_reset, seconds) in [
+            (429, text("7"), None, Some(7)),
+            (429, text(" 7 "), reset.clone(), Some(7)),
+            (503, text("Wed, 21 Oct 2015 12:01:00 GMT"), None, Some(60)),
+            (429, text("Wed, 21 Oct 2015 11:00:00 GMT"), None, Some(0)),
+            (429, None, reset.clone(), Some(30)),
+            (429, text("soon"), reset.clone(), Some(30)),
+            (500, None, reset, None),
+            (429, text("-1"), None, None),
+            (429, text("99999999999999999999999"), None, None),
+            (429, None, text("99999999999999999"), None),
+            (429, None, None, None),
+        ] {
+            let headers = Headers {
+                date: noon.clone(),
+                retry_after: retry_after.clone(),
+                ratelimit_reset: ratelimit_reset.clone(),
+                ..Headers::default()
+            };
+            assert_eq!(
+                wait(status, headers),
+                seconds,
+                "{status} {retry_after:?} {ratelimit_reset:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_page_or_an_empty_error_is_not_the_providers_voice() {
+        for (answer, spoke) in [
+            (answer(200, "{}"), true),
+            (answer(500, " {\"error\":1}"), true),
+            (answer(500, ""), false),
+            (answer(502, "Bad Gateway"), false),
+            (answer(429, ""), true),
+            (answer(401, ""), true),
+            (page(403), false),
+            (page(200), false),
+            (page(502), false),
+        ] {
+            let verdict = (Class::Ambiguous, http_code(answer.status));
+            let failure = answer.failure(verdict, Evidence::default());
+            assert_eq!(failure.answered, spoke, "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn evidence_is_one_json_object_of_printable_words() {
+        let mut told = answer(418, "{}");
+        told.headers.correlation_id = text("abc\u{1}\u{e9} d");
+        told.headers.date = text("Wed, 21 Oct 2015 12:00:00 GMT");
+        let evidence = told.evidence(&serde_json::json!({"id": word("a\nb")}));
+        assert_eq!(
+            String::from_utf8_lossy(evidence.bytes()),
+            r#"{"http_status":418,"date":"2015-10-21T12:00:00Z","correlation_id":"abcd","id":"ab"}"#
+        );
+    }
+
+    #[test]
+    fn every_status_says_something_or_leaves_it_to_the_body() {
+        for status in 0..=u16::MAX {
+            let answer = answer(status, "");
+            let left = matches!(status, 200..=299 | 400 | 402 | 404..=407 | 409..=424 | 426..=428 | 430..=498);
+            assert_eq!(answer.verdict_by_status(KEYED, None).is_none(), left, "{status}");
+            let (class, _) = answer.read_verdict(KEYED);
+            assert!(
+                matches!(class, Class::Transient | Class::Misconfigured | Class::RateLimited),
+                "{status}"
+            );
+        }
+    }
+}

@@ -6,13 +6,13 @@
 use std::sync::Arc;
 
 use secrecy::SecretString;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::Call;
 use super::answer::{Answer, Manner};
 use super::token::{Authorization, Tokens};
 use super::transport::{Address, Method, Payload, Request, Transport};
-use crate::outcome::{Failure, Outcome};
+use crate::outcome::{Class, Failure, Outcome};
 
 /// How an account proves who it is.
 #[derive(Debug)]
@@ -79,7 +79,10 @@ impl Channel {
         deadline: Instant,
     ) -> Result<Answer, Failure> {
         let address = self.base.of(path)?;
-        let authorization = self.authorization().await?;
+        let authorization = timeout_at(deadline, self.authorization());
+        let authorization = authorization
+            .await
+            .map_err(|_| Failure::new(Class::Transient, "timeout"))??;
         let request = self.request(method, address, &authorization, payload);
         let answer = self.transport.ask(request, deadline).await?;
         self.forget_refused(&answer, &authorization).await;

@@ -6,8 +6,7 @@
 //! the wire at most once, and classes the answer by a total match. It never retries, never sleeps, and never says
 //! "captured" but for the one shape that the provider documents for it.
 
-pub mod account;
-
+mod account;
 mod afterpay;
 mod answer;
 mod breakage;
@@ -18,6 +17,8 @@ mod optty;
 mod resolve;
 mod resolve_charge;
 mod resolve_order;
+#[cfg(test)]
+mod samples;
 mod token;
 mod transport;
 
@@ -30,7 +31,7 @@ use crate::clock::SendGuard;
 use crate::intent::{CaptureIntent, IdempotencyKey, KeyGeneration};
 use crate::outcome::{Failure, Observation, Outcome};
 
-pub use self::account::{AccountSettings, Model, SettingsError, build};
+pub use self::account::{AccountSettings, AddressError, Model, SettingsError, build};
 pub use self::answer::{TLS, TOKEN_EXPIRED};
 
 /// What happens when a capture whose outcome is unknown is sent again.

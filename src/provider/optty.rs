@@ -8,6 +8,7 @@
 //! Captures are listed only by `POST /orders/{orderReference}/details` (documentation; a read in spite of its verb).
 
 mod order;
+mod seen;
 
 use std::time::Duration;
 

@@ -8,9 +8,9 @@
 //! client's error looks like. If it opened, the outcome is unknown, whatever the error looks like. The error's own story,
 //! read from its types and never from its text, only gives the failure its code.
 //!
-//! Time: `connect_timeout` for name, TCP and TLS; `read_timeout` from the moment the body left until the head of the
-//! answer, and between any two pieces of its body; and the two together as the deadline of the whole call, so that an
-//! answer that trickles cannot outlast a lease. Afterpay documents 10 s and 70 s; the others document nothing.
+//! Time: `connect_timeout` for name, TCP and TLS; for a capture `read_timeout` from the moment its body left until the
+//! head of the answer; `read_timeout` between any two pieces of a body; and the two together as the deadline of the whole
+//! call, so that an answer that trickles cannot outlast a lease. Afterpay documents 10 s and 70 s; the others document nothing.
 
 use std::error::Error as _;
 use std::io;
@@ -100,6 +100,12 @@ impl Address {
     }
 }
 
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
 const SEGMENT: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -157,6 +163,10 @@ pub(super) struct Transport {
 impl Transport {
     /// `None` if the user agent cannot be a header, or this machine has no root certificates.
     pub(super) fn new(settings: Settings) -> Option<Transport> {
+        // The client has no cryptography of its own and panics without any. Whoever started us may have chosen one.
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            let _lost_a_race = rustls::crypto::ring::default_provider().install_default();
+        }
         let user_agent = HeaderValue::from_str(&settings.user_agent).ok()?;
         let client = Client::builder()
             .user_agent(user_agent)
@@ -252,22 +262,24 @@ impl Transport {
         deadline: Instant,
     ) -> Result<reqwest::Response, Break> {
         let mut answer = std::pin::pin!(self.client.execute(built));
-        let mut patience = deadline.min(Instant::now() + self.read_timeout);
+        let mut patience = match gate {
+            Some(_) => deadline.min(Instant::now() + self.read_timeout),
+            None => deadline,
+        };
         loop {
             match timeout_at(patience, answer.as_mut()).await {
                 Ok(told) => return told.map_err(|error| Break::new(cause_of(&error))),
                 Err(_) if patience >= deadline => return Err(Break::new(Cause::Timeout)),
                 Err(_) => {}
             }
-            let next = match gate.map(Gate::passed) {
+            let extended = match gate.map(Gate::passed) {
                 Some(Passed::Body(left_at)) => deadline.min(left_at + self.read_timeout),
-                Some(Passed::NotYet | Passed::LeaseLapsed | Passed::Withdrawn) => deadline,
-                None => patience,
+                Some(Passed::NotYet | Passed::LeaseLapsed | Passed::Withdrawn) | None => deadline,
             };
-            if next <= patience {
+            if extended <= patience {
                 return Err(Break::new(Cause::Timeout));
             }
-            patience = next;
+            patience = extended;
         }
     }
 

@@ -92,8 +92,9 @@ pub(super) fn outcome(call: &Call<'_>, manner: Manner, answer: &Answer) -> Outco
 fn refusal(status: u16, said: &str) -> Verdict {
     let class = match (status, said) {
         // Everything was captured: by our own lost call, or by somebody else. A read tells.
-        (410, "payment_captured") => Class::MaybeDone,
-        (402 | 400 | 405 | 406 | 415, _)
+        // 400 would be our own mistake, but it is also the favourite word of everything in between: the read is cheap.
+        (410, "payment_captured") | (400, _) => Class::MaybeDone,
+        (402 | 405 | 406 | 415, _)
         | (404, "not_found")
         // `error`: no such order here, so a wrong environment or account.
         | (412, "payment_expired" | "payment_voided" | "invalid_state" | "error")

@@ -11,18 +11,16 @@
 //! Errors are `{statusCode, message}` with free text; one status, 400, stands for everything.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use super::seen;
 use crate::outcome::{Class, Code, Evidence, Failure, Observation, Outcome, Proof, Receipt, printable_id};
 use crate::provider::Call;
-use crate::provider::answer::{Answer, Manner, http_code, time, unreadable, word};
+use crate::provider::answer::{Answer, Manner, http_code, time, unreadable};
 use crate::provider::json::{Digits, Text};
 
 /// How far the provider's clock may be behind the database's (assumed).
 const SKEW: TimeDelta = TimeDelta::minutes(5);
-
-/// So many captures are kept as evidence.
-const CAPTURES_KEPT: usize = 8;
 
 /// What the answer to the POST says.
 pub(super) enum Told {
@@ -36,35 +34,40 @@ pub(super) enum Told {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Taken {
-    capture_reference: Option<Text>,
-    capture_id: Option<Text>,
-    captured_amount: Option<Digits>,
+pub(super) struct Taken {
+    pub(super) capture_reference: Option<Text>,
+    pub(super) capture_id: Option<Text>,
+    pub(super) captured_amount: Option<Digits>,
     /// Of an error.
-    status_code: Option<Text>,
+    pub(super) status_code: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Order {
-    merchant_reference: Option<Text>,
-    status: Option<String>,
-    amount: Option<Digits>,
-    currency: Option<String>,
-    order_captures: Option<Vec<Capture>>,
+pub(super) struct Order {
+    /// The order's reference, as the details name it.
+    pub(super) merchant_reference: Option<Text>,
+    /// The same, as the order itself names it.
+    pub(super) order_reference: Option<Text>,
+    pub(super) status: Option<String>,
+    pub(super) amount: Option<Digits>,
+    pub(super) order_amount: Option<Digits>,
+    pub(super) surcharge: Option<Digits>,
+    pub(super) currency: Option<String>,
+    pub(super) order_captures: Option<Vec<Capture>>,
     /// Of an error.
-    status_code: Option<Text>,
+    pub(super) status_code: Option<Text>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Capture {
-    capture_id: Option<Text>,
+pub(super) struct Capture {
+    pub(super) capture_id: Option<Text>,
     /// Not in the documented example; believed where it is.
-    capture_reference: Option<Text>,
-    amount: Option<Digits>,
-    status: Option<String>,
-    created_at: Option<String>,
+    pub(super) capture_reference: Option<Text>,
+    pub(super) amount: Option<Digits>,
+    pub(super) status: Option<String>,
+    pub(super) created_at: Option<String>,
 }
 
 /// The details of an order, or whatever else came.
@@ -77,7 +80,7 @@ pub(super) struct Details {
 /// Classes the answer to our POST.
 pub(super) fn told(call: &Call<'_>, manner: Manner, answer: &Answer) -> Told {
     let taken = answer.read::<Taken>();
-    let evidence = taken_evidence(answer, taken.as_ref());
+    let evidence = seen::taken(answer, taken.as_ref());
     let verdict = match answer.verdict_by_status(manner, None) {
         Some(verdict) => verdict,
         None => match (answer.status, &taken) {
@@ -127,7 +130,9 @@ pub(super) fn settled(
         return Outcome::Accepted { evidence: accepted };
     };
     let order = match &details.order {
-        Some(order) if details.answer.status < 300 && order.is(call) && order.currency_fits(call) => order,
+        Some(order) if matches!(details.answer.status, 200 | 201) && order.is(call) && order.currency_fits(call) => {
+            order
+        }
         Some(_) | None => return Outcome::Accepted { evidence: accepted },
     };
     let known = |capture: &&Capture| capture.carries(&call.intent.id.reference()) || capture.carries(&capture_id);
@@ -154,7 +159,7 @@ pub(super) fn observe(call: &Call<'_>, manner: Manner, details: &Details) -> Obs
     let answer = &details.answer;
     let order = match (answer.status, &details.order) {
         // `POST …/details` answers like any other POST of its framework, with 200 or 201.
-        (200 | 201, Some(order)) if order.merchant_reference.is_some() => order,
+        (200 | 201, Some(order)) if order.names().next().is_some() && order.currency.is_some() => order,
         (404, Some(error)) if error.status_code.is_some() => {
             return Observation::Closed {
                 code: Code::new("not_found"),
@@ -177,20 +182,22 @@ pub(super) fn observe(call: &Call<'_>, manner: Manner, details: &Details) -> Obs
         (Some(capture), None) => return capture.story(call, Proof::Reference, evidence),
         (None, _) => {}
     }
-    let mut candidates = order.captures().filter(|capture| capture.may_be(call));
-    match (candidates.next(), candidates.next()) {
-        (Some(capture), None) if order.has_room_for_one(call) && capture.made_after_send(call) => {
+    let candidates: Vec<&Capture> = order.captures().filter(|capture| capture.may_be(call)).collect();
+    match candidates.as_slice() {
+        [] => order.without_ours(evidence),
+        [capture] if order.has_room_for_one(call) && capture.created().is_some() => {
             capture.story(call, Proof::SoleWriter, evidence)
         }
-        (Some(_), _) => contradicts("no_reference"),
-        (None, _) => order.without_ours(evidence),
+        // Whosever it is, it is not final: looking again later costs nothing.
+        several if several.iter().any(|capture| capture.is_pending()) => Observation::Pending { evidence },
+        _ => contradicts("no_reference"),
     }
 }
 
 impl Details {
     pub(super) fn of(call: &Call<'_>, answer: Answer) -> Details {
         let order = answer.read::<Order>();
-        let evidence = order_evidence(call, &answer, order.as_ref());
+        let evidence = seen::order(call, &answer, order.as_ref());
         Details {
             answer,
             order,
@@ -200,31 +207,44 @@ impl Details {
 }
 
 impl Order {
+    fn names(&self) -> impl Iterator<Item = &Text> {
+        self.merchant_reference.iter().chain(&self.order_reference)
+    }
+
     fn is(&self, call: &Call<'_>) -> bool {
-        self.merchant_reference
-            .as_ref()
-            .is_some_and(|reference| reference.as_str() == call.intent.payment_id)
+        self.names().next().is_some() && self.names().all(|name| name.as_str() == call.intent.payment_id)
     }
 
     fn currency_fits(&self, call: &Call<'_>) -> bool {
         let ours = call.intent.amount.currency.code();
         self.currency
             .as_deref()
-            .is_none_or(|currency| currency.eq_ignore_ascii_case(ours))
+            .is_some_and(|currency| currency.eq_ignore_ascii_case(ours))
     }
 
-    fn captures(&self) -> impl Iterator<Item = &Capture> {
+    pub(super) fn captures(&self) -> impl Iterator<Item = &Capture> {
         self.order_captures.iter().flatten()
     }
 
     /// Can the order hold our amount once, but not twice? Then a capture of that amount has no twin.
     fn has_room_for_one(&self, call: &Call<'_>) -> bool {
         let ours = call.intent.amount;
-        // A surcharge, which is not shown, comes on top of the order's amount: only "everything" is sure to fit once.
-        let whole = self.amount.as_ref().and_then(|amount| amount.money(ours.currency));
-        let whole = whole.is_some_and(|whole| whole.minor > 0 && ours.minor >= whole.minor);
-        let authorised = call.intent.authorized_minor;
-        whole || authorised.is_some_and(|authorised| ours.minor.saturating_mul(2) > authorised)
+        let minor = |digits: &Option<Digits>| Some(digits.as_ref()?.money(ours.currency)?.minor);
+        let twice = ours.minor.saturating_mul(2);
+        let whole = minor(&self.amount)
+            .or(minor(&self.order_amount))
+            .filter(|whole| *whole > 0);
+        let alone = match (whole, minor(&self.surcharge)) {
+            (Some(whole), Some(surcharge)) => twice > whole.saturating_add(surcharge),
+            // A surcharge that is not shown comes on top: only "everything" is sure to fit no more than once.
+            (Some(whole), None) => ours.minor >= whole,
+            (None, _) => false,
+        };
+        alone
+            || call
+                .intent
+                .authorized_minor
+                .is_some_and(|authorised| twice > authorised)
     }
 
     fn without_ours(&self, evidence: Evidence) -> Observation {
@@ -245,7 +265,7 @@ impl Order {
 }
 
 impl Capture {
-    fn carries(&self, id: &str) -> bool {
+    pub(super) fn carries(&self, id: &str) -> bool {
         let is = |text: &Option<Text>| text.as_ref().is_some_and(|text| text.as_str() == id);
         is(&self.capture_reference) || is(&self.capture_id)
     }
@@ -261,14 +281,14 @@ impl Capture {
         self.status.as_deref() == Some("SUCCESSFUL")
     }
 
-    fn created(&self) -> Option<DateTime<Utc>> {
+    pub(super) fn created(&self) -> Option<DateTime<Utc>> {
         self.created_at.as_deref().and_then(time)
     }
 
     /// Money without a reference, with our amount, and not surely from before our first send.
     fn may_be(&self, call: &Call<'_>) -> bool {
         let in_time = match (call.first_sent_at, self.created()) {
-            (Some(sent), Some(created)) => created >= sent - SKEW,
+            (Some(sent), Some(created)) => sent - created <= SKEW,
             (Some(_), None) => true,
             (None, _) => false,
         };
@@ -282,16 +302,15 @@ impl Capture {
         )
     }
 
-    fn made_after_send(&self, call: &Call<'_>) -> bool {
-        let order = call.first_sent_at.zip(self.created());
-        order.is_some_and(|(sent, created)| created >= sent - SKEW)
+    fn is_pending(&self) -> bool {
+        matches!(self.status.as_deref(), Some("INITIATED" | "PENDING"))
     }
 
     /// What the state of our capture means. Seen: INITIATED, PENDING, SUCCESSFUL, DECLINED, FAILED, CANCELED.
     fn story(&self, call: &Call<'_>, proof: Proof, evidence: Evidence) -> Observation {
         match self.status.as_deref() {
             Some("SUCCESSFUL") => Observation::Captured(self.receipt(call, proof, evidence)),
-            Some("INITIATED" | "PENDING") => Observation::Pending { evidence },
+            Some(_) if self.is_pending() => Observation::Pending { evidence },
             Some(refused) if self.was_refused() => Observation::Declined {
                 code: Code::new(refused),
                 evidence,
@@ -317,72 +336,4 @@ impl Capture {
             evidence,
         }
     }
-}
-
-/// The white list of the answer to the POST: reference, id, amount. No message.
-fn taken_evidence(answer: &Answer, taken: Option<&Taken>) -> Evidence {
-    #[derive(Serialize)]
-    struct Facts {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        capture_reference: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        capture_id: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        captured_amount: Option<String>,
-    }
-    let text = |field: fn(&Taken) -> &Option<Text>| {
-        taken
-            .and_then(|taken| field(taken).as_ref())
-            .map(|text| word(text.as_str()))
-    };
-    answer.evidence(&Facts {
-        capture_reference: text(|taken| &taken.capture_reference),
-        capture_id: text(|taken| &taken.capture_id),
-        captured_amount: taken
-            .and_then(|taken| taken.captured_amount.as_ref())
-            .map(Digits::shown),
-    })
-}
-
-/// The white list of the details: states, ids, amounts and times.
-fn order_evidence(call: &Call<'_>, answer: &Answer, order: Option<&Order>) -> Evidence {
-    #[derive(Serialize)]
-    struct Facts {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        status: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        amount: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        currency: Option<String>,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        captures: Vec<CaptureFacts>,
-    }
-    #[derive(Serialize)]
-    struct CaptureFacts {
-        ours: bool,
-        id: Option<String>,
-        status: Option<String>,
-        amount: Option<String>,
-        created: Option<DateTime<Utc>>,
-    }
-    let reference = call.intent.id.reference();
-    let mut captures: Vec<CaptureFacts> = order
-        .into_iter()
-        .flat_map(Order::captures)
-        .map(|capture| CaptureFacts {
-            ours: capture.carries(&reference),
-            id: capture.capture_id.as_ref().map(|id| word(id.as_str())),
-            status: capture.status.as_deref().map(word),
-            amount: capture.amount.as_ref().map(Digits::shown),
-            created: capture.created(),
-        })
-        .collect();
-    captures.sort_by_key(|capture| !capture.ours);
-    captures.truncate(CAPTURES_KEPT);
-    answer.evidence(&Facts {
-        status: order.and_then(|order| order.status.as_deref()).map(word),
-        amount: order.and_then(|order| order.amount.as_ref()).map(Digits::shown),
-        currency: order.and_then(|order| order.currency.as_deref()).map(word),
-        captures,
-    })
 }

@@ -11,7 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Writers;
-use crate::intent::Money;
+use crate::intent::{Currency, Money};
 use crate::outcome::{Class, Code, Evidence, Failure, Observation, Outcome, Proof, Receipt, printable_id};
 use crate::provider::Call;
 use crate::provider::answer::{Answer, Manner, time, unreadable, word};
@@ -115,37 +115,35 @@ pub(super) fn judge(
             },
         };
     }
-    let equal = invoice.is_some_and(|invoice| invoice.fits(call));
+    if charge.canceled == Some(true) {
+        return contradicts("contradictory", evidence);
+    }
     let marked = charge.is_marked(call);
-    let adopt = |evidence| {
-        if writers.adopt_equal && equal {
-            let proof = if marked { Proof::Marker } else { Proof::SoleWriter };
-            Observation::Captured(charge.receipt(call, proof, evidence))
-        } else {
-            Observation::Foreign { evidence }
-        }
+    let sent_and_captured = call.first_sent_at.zip(charge.captured_at());
+    let before_us = call.first_sent_at.is_none() || sent_and_captured.is_some_and(|(sent, at)| sent - at > SKEW);
+    if before_us && !writers.adopt_equal {
+        return Observation::Foreign { evidence };
+    }
+    // The invoice may come after the charge: without it nothing is said yet.
+    let Some(invoice) = invoice else {
+        let verdict = (Class::Transient, Code::new("no_invoice"));
+        return Observation::Failed(answer.failure(verdict, evidence));
     };
-    let (Some(sent), captured) = (call.first_sent_at, charge.captured_at()) else {
-        return adopt(evidence);
-    };
-    let Some(captured) = captured else {
+    if before_us {
+        let proof = if marked { Proof::Marker } else { Proof::SoleWriter };
+        return match invoice.fits(call) {
+            true => Observation::Captured(charge.receipt(call, proof, evidence)),
+            false => Observation::Foreign { evidence },
+        };
+    }
+    let Some((_, captured)) = sent_and_captured else {
         return contradicts("no_capture_time", evidence);
     };
-    if captured < sent - SKEW {
-        return adopt(evidence);
-    }
-    if captured > answer.given_at() + SKEW {
+    if captured - answer.given_at() > SKEW {
         return contradicts("captured_in_the_future", evidence);
     }
-    if !equal {
-        return contradicts(
-            if invoice.is_some() {
-                "wrong_amount"
-            } else {
-                "no_invoice"
-            },
-            evidence,
-        );
+    if !invoice.fits(call) {
+        return contradicts("wrong_amount", evidence);
     }
     if charge.is_marked_by_another(call) {
         return contradicts("marked_by_another", evidence);
@@ -244,11 +242,13 @@ impl Charge {
 }
 
 impl Invoice {
-    /// The invoice of that id, if this answer is it.
+    /// The invoice of that id, if this answer is it and its amount can be read.
     pub(super) fn of(id: &str, answer: &Answer) -> Option<Invoice> {
         let invoice: Invoice = (answer.status == 200).then(|| answer.read()).flatten()?;
+        let dollars = Currency::from_code(CURRENCY)?;
+        invoice.amount_due.as_ref()?.money(dollars)?;
         let same = invoice.id.as_ref().is_some_and(|shown| shown.as_str() == id);
-        (same && invoice.amount_due.is_some()).then_some(invoice)
+        same.then_some(invoice)
     }
 
     fn fits(&self, call: &Call<'_>) -> bool {
