@@ -33,7 +33,9 @@ async fn create(name: &str, template: &str) -> String {
     let server = server().await;
     let mut admin = Session::open(&server.url("postgres")).await;
     admin
-        .run(&format!("create database {name} template {template} strategy file_copy"))
+        .run(&format!(
+            "create database {name} template {template} strategy file_copy"
+        ))
         .await;
     server.url(name)
 }

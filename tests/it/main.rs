@@ -6,7 +6,10 @@
     reason = "a test that meets something unexpected should fail loudly"
 )]
 
+mod answers;
+mod by_hand;
 mod database;
+mod faults;
 mod kind;
 mod money_path;
 mod world;

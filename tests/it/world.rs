@@ -27,6 +27,8 @@ impl Default for Plan {
     fn default() -> Plan {
         let mut simulator = simulator::Settings::default();
         simulator.limits.resolve_per_minute = None;
+        // Whether its details name our reference is not documented; where they do not is a test of its own.
+        simulator.optty_shows_references = true;
         Plan {
             settings: Settings {
                 settle_window: Duration::from_millis(1),
@@ -234,7 +236,9 @@ impl World {
                 Operation::Token => "token",
                 Operation::Unknown => "unknown",
             };
-            let status = request.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+            let status = request
+                .status
+                .map_or_else(|| "-".to_owned(), |status| status.to_string());
             format!("{what} {status}{}", if request.money_moved { "!" } else { "" })
         })
         .collect()
@@ -272,10 +276,16 @@ impl World {
             .iter()
             .map(|row| (sqlx::Row::get(row, 0), sqlx::Row::get(row, 1)))
             .collect();
-        assert_eq!(ours, theirs, "what is recorded (left) is not what the providers' ledger holds");
+        assert_eq!(
+            ours, theirs,
+            "what is recorded (left) is not what the providers' ledger holds"
+        );
         let facts = self.outbox.doctor_facts().await.unwrap();
         assert_eq!(facts.misplaced, 0, "an intent is in no place, or in two");
-        assert_eq!(facts.unclaimed_receipts, 0, "a receipt lies about that nobody has claimed");
+        assert_eq!(
+            facts.unclaimed_receipts, 0,
+            "a receipt lies about that nobody has claimed"
+        );
     }
 }
 
