@@ -20,7 +20,7 @@ create function claim(
     details jsonb, traceparent text, created_at timestamptz,
     company text, method text, tracking_number text,
     progress jsonb, cancel_requested boolean, late jsonb,
-    authorized_known_minor bigint, committed_minor bigint, sibling_undecided boolean
+    authorized_known_minor bigint, committed_minor bigint, sibling_undecided boolean, sibling_captures text[]
 )
     language plpgsql volatile security definer set search_path from current
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off
@@ -173,7 +173,7 @@ begin
            i.details, i.traceparent, i.created_at,
            rel.company, rel.method, rel.tracking_number,
            to_jsonb(p) - 'intent', cr.intent is not null, late.receipt,
-           coalesce(i.authorized_minor, sib.authorized_minor)::bigint, sib.committed_minor, sib.undecided
+           coalesce(i.authorized_minor, sib.authorized_minor)::bigint, sib.committed_minor, sib.undecided, sib.captures
     from claimed c
     join intents i on i.id = c.intent
     left join progress p on p.intent = c.intent
@@ -190,6 +190,7 @@ begin
         select coalesce(sum(case when o.state = 'captured' then o.captured_minor
                                  when o.dead_reason = 'undecided' then s.amount_minor else 0 end), 0)::bigint as committed_minor,
                coalesce(bool_or(o.dead_reason = 'undecided'), false) as undecided,
+               coalesce(array_agg(o.provider_capture_id) filter (where o.state = 'captured'), '{}') as captures,
                max(s.authorized_minor) as authorized_minor
         from intents s
         left join outcomes o on o.intent = s.id

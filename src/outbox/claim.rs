@@ -151,6 +151,8 @@ pub struct Claim {
     pub committed_minor: i64,
     /// The outcome of a sibling was left to a person.
     pub sibling_undecided: bool,
+    /// The provider's ids of what siblings have captured.
+    pub sibling_captures: Vec<String>,
 }
 
 /// A row that this version cannot make sense of. It is settled as dead, and blocks nobody.
@@ -197,7 +199,8 @@ impl Outbox {
                           amount_minor as "amount_minor!", currency as "currency!", authorized_minor, authorization_expires_at,
                           details as "details!", traceparent, created_at as "created_at!",
                           company, method, tracking_number, progress, cancel_requested as "cancel_requested!", late,
-                          authorized_known_minor, committed_minor as "committed_minor!", sibling_undecided as "sibling_undecided!"
+                          authorized_known_minor, committed_minor as "committed_minor!", sibling_undecided as "sibling_undecided!",
+                          sibling_captures as "sibling_captures!"
                    from claim($1, $2, $3, $4, $5, $6, $7)"#,
                 request.lease,
                 request.worker,
@@ -295,6 +298,7 @@ impl Outbox {
                 authorized_minor: row.authorized_known_minor,
                 committed_minor: row.committed_minor,
                 sibling_undecided: row.sibling_undecided,
+                sibling_captures: row.sibling_captures,
             });
         }
         Ok(claimed)

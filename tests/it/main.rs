@@ -9,7 +9,9 @@
 mod answers;
 mod by_hand;
 mod database;
+mod epochs;
 mod faults;
+mod fences;
 mod kind;
 mod money_path;
 mod world;
