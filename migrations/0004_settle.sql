@@ -133,7 +133,7 @@ begin
             first_sent_at = excluded.first_sent_at, quiet_after = excluded.quiet_after, quiet_reads = excluded.quiet_reads,
             last_quiet_at = excluded.last_quiet_at, in_progress_since = excluded.in_progress_since, unknown_since = excluded.unknown_since,
             refusal_class = excluded.refusal_class, refusal_code = excluded.refusal_code, fresh_key = excluded.fresh_key,
-            read_first = excluded.read_first, looks = excluded.looks, own_faults = excluded.own_faults, lost_leases = 0,
+            read_first = excluded.read_first, looks = excluded.looks, own_faults = excluded.own_faults, lost_leases = 0, replayed = false,
             last_class = excluded.last_class, last_code = excluded.last_code
     ),
     forgotten as (delete from progress p using held h where p.intent = h.intent and h."to" in ('captured', 'cancelled')),

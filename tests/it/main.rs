@@ -7,6 +7,7 @@
 )]
 
 mod answers;
+mod authorisations;
 mod by_hand;
 mod database;
 mod epochs;
