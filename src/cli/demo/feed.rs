@@ -56,6 +56,8 @@ pub(super) struct Feed {
     pub(super) every: Duration,
     /// The expected length of the run, for the progress line.
     pub(super) length: Duration,
+    /// No more counts are told from then on.
+    pub(super) resting: CancellationToken,
 }
 
 impl Feed {
@@ -80,7 +82,7 @@ impl Feed {
                 }
             }
             self.show(&seen);
-            if self.story.elapsed() >= next_count && seen.asked > 0 && closing_since.is_none() {
+            if self.story.elapsed() >= next_count && seen.asked > 0 && !self.resting.is_cancelled() {
                 next_count = self.story.elapsed() + self.every;
                 self.story.tell(Tone::Quiet, seen.in_words());
             }

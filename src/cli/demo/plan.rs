@@ -17,7 +17,7 @@ const ORDERS_PER_SECOND: u64 = 8;
 
 /// The four ways of capturing that the worker knows, each with its lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Way {
+pub(in crate::cli) enum Way {
     Afterpay,
     Optty,
     ResolveCharge,
@@ -25,9 +25,9 @@ pub(super) enum Way {
 }
 
 impl Way {
-    pub(super) const ALL: [Way; 4] = [Way::Afterpay, Way::Optty, Way::ResolveCharge, Way::ResolveOrder];
+    pub(in crate::cli) const ALL: [Way; 4] = [Way::Afterpay, Way::Optty, Way::ResolveCharge, Way::ResolveOrder];
 
-    pub(super) fn lane(self) -> Lane {
+    pub(in crate::cli) fn lane(self) -> Lane {
         let (provider, account) = match self {
             Way::Afterpay => ("afterpay", "default"),
             Way::Optty => ("optty", "default"),
@@ -40,7 +40,7 @@ impl Way {
         }
     }
 
-    pub(super) fn provider(self) -> ProviderName {
+    pub(in crate::cli) fn provider(self) -> ProviderName {
         match self {
             Way::Afterpay => ProviderName::Afterpay,
             Way::Optty => ProviderName::Optty,
@@ -49,7 +49,7 @@ impl Way {
     }
 
     /// How people call it.
-    pub(super) fn title(self) -> &'static str {
+    pub(in crate::cli) fn title(self) -> &'static str {
         match self {
             Way::Afterpay => "Afterpay",
             Way::Optty => "Optty",
