@@ -205,7 +205,11 @@ async fn until_all_ended(stage: &mut Stage, asked: usize, story: &Story) -> Resu
         stage.look_after()?;
         let counts = stage.outbox.counts().await.unwrap_or_default();
         let is_end = |state: &str| State::from_name(state).is_some_and(State::is_end);
-        let ended: i64 = counts.iter().filter(|(state, _)| is_end(state)).map(|(_, count)| count).sum();
+        let ended: i64 = counts
+            .iter()
+            .filter(|(state, _)| is_end(state))
+            .map(|(_, count)| count)
+            .sum();
         let open: Vec<String> = counts
             .iter()
             .filter(|(state, _)| !is_end(state))
@@ -239,7 +243,9 @@ async fn next_look(stage: &Stage) -> String {
     };
     let due = rows.iter().filter_map(|row| row.next_attempt_at).min();
     match due.and_then(|due| (due - now).to_std().ok()) {
-        Some(left) if left >= Duration::from_secs(1) => format!("; the next look at one is due in {} s", left.as_secs()),
+        Some(left) if left >= Duration::from_secs(1) => {
+            format!("; the next look at one is due in {} s", left.as_secs())
+        }
         _ => String::new(),
     }
 }

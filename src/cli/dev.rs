@@ -85,7 +85,11 @@ impl Bench {
         let url = postgres.url("postgres");
         let outbox = Outbox::connect(&ConnectSettings::new(&url)).await?;
         outbox.migrate().await?;
-        let (simulator, control) = simulated::start(&home, ["--auto-authorize", "--limits", "resolve=none"].map(str::to_owned)).await?;
+        let (simulator, control) = simulated::start(
+            &home,
+            ["--auto-authorize", "--limits", "resolve=none"].map(str::to_owned),
+        )
+        .await?;
         let config = home.join("capture.toml");
         std::fs::write(&config, settings(&control).await?).map_err(unusable)?;
         let environment = [
@@ -119,7 +123,10 @@ impl Bench {
             self.control.url()
         );
         for way in [Way::Afterpay, Way::Optty, Way::ResolveCharge] {
-            page.push_str(&format!("           {}\n", self.control.base_url(way.provider()).await?));
+            page.push_str(&format!(
+                "           {}\n",
+                self.control.base_url(way.provider()).await?
+            ));
         }
         page.push_str(&format!(
             "worker     http://{metrics}/metrics\nfiles      {}\n",
@@ -196,7 +203,10 @@ impl Bench {
         self.worker.stop().await;
         self.simulator.stop().await;
         self.outbox.close().await;
-        self.postgres.stop().await.map_err(|error| Error::failed(error.to_string()))
+        self.postgres
+            .stop()
+            .await
+            .map_err(|error| Error::failed(error.to_string()))
     }
 }
 

@@ -123,10 +123,7 @@ impl Process {
             .get(lines.len().saturating_sub(5)..)
             .unwrap_or_default()
             .join("\n");
-        Error::failed(format!(
-            "{} {what}. The last lines of its log:\n{last}",
-            self.name
-        ))
+        Error::failed(format!("{} {what}. The last lines of its log:\n{last}", self.name))
     }
 
     /// SIGSTOP: the process stands still, and knows nothing of it.

@@ -18,9 +18,17 @@ pub(in crate::cli) async fn start(
     home: &Path,
     further: impl IntoIterator<Item = String>,
 ) -> Result<(Process, Control), Error> {
-    let mut arguments: Vec<OsString> = ["simulate", "--listen", "127.0.0.1:0", "--own-ports", "--output", "json", "--ledger"]
-        .map(OsString::from)
-        .into();
+    let mut arguments: Vec<OsString> = [
+        "simulate",
+        "--listen",
+        "127.0.0.1:0",
+        "--own-ports",
+        "--output",
+        "json",
+        "--ledger",
+    ]
+    .map(OsString::from)
+    .into();
     arguments.push(ledger(home).into());
     arguments.extend(further.into_iter().map(OsString::from));
     let mut simulator = Process::start(Launch {
@@ -71,7 +79,9 @@ pub(in crate::cli) fn with_role(url: &str, role: &str) -> String {
 fn first_address(line: &str) -> Option<SocketAddr> {
     let at = line.find("127.0.0.1:")?;
     let rest = line.get(at..)?;
-    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(rest.len());
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':')
+        .unwrap_or(rest.len());
     rest.get(..end)?.parse().ok()
 }
 
