@@ -637,3 +637,21 @@ fn a_conflict_is_a_question_that_one_early_read_does_not_answer() {
         );
     }
 }
+
+#[test]
+fn a_capture_that_was_taken_is_looked_at_no_later_than_the_longest_pause() {
+    let short = Policy {
+        max: Duration::from_secs(3),
+        ..Policy::default()
+    };
+    let evidence = Evidence::default();
+    let taken = decide(
+        Outcome::Accepted { evidence },
+        &untainted(),
+        &situation(&short, KEY_23H, 0),
+    );
+    assert_eq!(
+        taken.disposition,
+        Disposition::Verify(Wait::Exactly(Duration::from_secs(3)))
+    );
+}

@@ -13,7 +13,7 @@ use crate::outbox::{ConnectSettings, Event, Outbox};
 
 use super::context::Context;
 use super::demo::control::Control;
-use super::demo::plan::Way;
+use super::demo::orders::Way;
 use super::demo::processes::{Launch, Process};
 use super::demo::simulated;
 use super::output::{Error, Exit, Format, say};

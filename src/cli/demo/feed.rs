@@ -24,7 +24,7 @@ const LAST_EVENTS: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     Captured { minor: i64 },
-    Dead { reason: String, code: String },
+    Dead { reason: String },
     Cancelled,
 }
 
@@ -178,10 +178,7 @@ impl Feed {
                     Tone::Plain,
                     format!("{}: dead letter, {reason} (`{code}`)", order()),
                 );
-                seen.ends
-                    .entry(event.intent_id)
-                    .or_default()
-                    .push(End::Dead { reason, code });
+                seen.ends.entry(event.intent_id).or_default().push(End::Dead { reason });
             }
             "cancelled" => seen.ends.entry(event.intent_id).or_default().push(End::Cancelled),
             "late_result" => {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::output::Error;
 
 use super::control::Control;
-use super::plan::Way;
+use super::orders::Way;
 use super::processes::{Launch, Process};
 
 /// The variable that holds the secret of every account; the simulator takes any.

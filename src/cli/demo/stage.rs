@@ -13,7 +13,7 @@ use crate::outbox::{ConnectSettings, Outbox};
 
 use super::contract;
 use super::control::{Control, calls_in_flight};
-use super::plan::Way;
+use super::orders::Way;
 use super::processes::{Launch, Process};
 use super::simulated;
 use super::story::{Story, Tone};
