@@ -221,7 +221,8 @@ begin
     )
     select count(*) into moved from put;
     select (extract(epoch from min(w.due_at) - v_now) * 1000)::bigint into next_due_ms from waiting w where w.due_at is not null;
-    next_due_ms := greatest(next_due_ms, 0);
+    -- greatest() passes over nulls: nothing that waits must stay nothing.
+    next_due_ms := case when next_due_ms < 0 then 0 else next_due_ms end;
 end $$;
 
 -- Leases that lapsed, or were given in another history of the database: their unsettled attempts become verifications,

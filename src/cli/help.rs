@@ -5,11 +5,11 @@ use clap::Command;
 /// The verbs of the front page, by what they are for.
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Run", &["demo", "dev", "work", "simulate"]),
-    ("Schema", &["migrate"]),
-    ("Look", &["status", "list", "get", "timeline"]),
-    ("Act", &["enqueue"]),
-    ("Lanes", &[]),
-    ("Other", &["config"]),
+    ("Schema", &["migrate", "doctor"]),
+    ("Look", &["status", "list", "get", "timeline", "dead", "events"]),
+    ("Act", &["enqueue", "release", "cancel", "replay", "resolve"]),
+    ("Lanes", &["lane"]),
+    ("Other", &["config", "health", "version"]),
 ];
 
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 failed · 2 wrong command line or settings · 3 not found · 4 not allowed \
@@ -24,7 +24,7 @@ pub fn grouped(command: Command) -> Command {
         .max()
         .unwrap_or(0);
     let mut page = String::from("{about}\n\n{usage-heading} {usage}\n");
-    for (group, verbs) in GROUPS.into_iter().filter(|(_, verbs)| !verbs.is_empty()) {
+    for (group, verbs) in GROUPS {
         page.push_str(&format!("\n{group}:\n"));
         for verb in verbs {
             let about = command

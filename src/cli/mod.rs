@@ -7,25 +7,38 @@
 
 pub mod accounts;
 pub mod config;
+pub mod explanations;
 pub mod filter;
 pub mod output;
 
+mod act;
+mod cancel;
 mod capture_rows;
 mod context;
+mod dead;
 mod demo;
 mod dev;
+mod doctor;
 mod enqueue;
+mod events;
 mod get;
+mod health;
 mod help;
 mod intent_id;
+mod lane;
 mod list;
 mod migrate;
 mod probe;
 mod refusal;
+mod release;
+mod replay;
+mod resolve;
+mod selection;
 mod signals;
 mod simulate;
 mod status;
 mod timeline;
+mod version;
 mod work;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -60,19 +73,42 @@ enum Verb {
     /// The schema of the outbox: apply it, look at it, check it
     #[command(subcommand)]
     Migrate(migrate::MigrateVerb),
+    /// Is this server, schema, role and configuration fit for money? Exit code 7 if not
+    Doctor,
     /// Lanes, workers and counts at a glance
     Status(status::Args),
     /// Captures, the newest first
-    List(list::Args),
+    List(Box<list::Args>),
     /// One capture, whole
     Get(get::Args),
     /// What happened to one capture, in order
     Timeline(timeline::Args),
+    /// Dead letters: counted, listed, explained
+    Dead(Box<dead::Args>),
+    /// The feed of events
+    #[command(subcommand)]
+    Events(events::EventsVerb),
     /// Ask for a capture
-    Enqueue(enqueue::Args),
+    Enqueue(Box<enqueue::Args>),
+    /// Let a held capture go
+    Release(release::Args),
+    /// Take back what was not sent
+    Cancel(Box<cancel::Args>),
+    /// Send dead letters back to work, reads first
+    Replay(Box<replay::Args>),
+    /// Settle a dead letter by evidence from outside
+    Resolve(resolve::Args),
+    /// Lanes: look at them, pause and resume them
+    #[command(subcommand)]
+    Lane(lane::LaneVerb),
     /// The settings: which are in force, and whether they are in order
     #[command(subcommand)]
     Config(config::ConfigVerb),
+    /// Ask a running worker whether it is live, or ready
+    #[command(subcommand)]
+    Health(health::HealthVerb),
+    /// What this binary is
+    Version,
 }
 
 impl CommandLine {
@@ -92,10 +128,27 @@ impl Verb {
     /// Does this verb look after Ctrl-C itself, because it must not be dropped half-way?
     fn minds_interrupts(&self) -> bool {
         match self {
-            Verb::Demo(_) | Verb::Dev(_) | Verb::Work(_) | Verb::Simulate(_) | Verb::Enqueue(_) => true,
-            Verb::Migrate(_) | Verb::Status(_) | Verb::List(_) | Verb::Get(_) | Verb::Timeline(_) | Verb::Config(_) => {
-                false
-            }
+            Verb::Demo(_)
+            | Verb::Dev(_)
+            | Verb::Work(_)
+            | Verb::Simulate(_)
+            | Verb::Enqueue(_)
+            | Verb::Cancel(_)
+            | Verb::Replay(_)
+            | Verb::Events(_) => true,
+            Verb::Migrate(_)
+            | Verb::Doctor
+            | Verb::Status(_)
+            | Verb::List(_)
+            | Verb::Get(_)
+            | Verb::Timeline(_)
+            | Verb::Dead(_)
+            | Verb::Release(_)
+            | Verb::Resolve(_)
+            | Verb::Lane(_)
+            | Verb::Config(_)
+            | Verb::Health(_)
+            | Verb::Version => false,
         }
     }
 }
@@ -121,10 +174,20 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
         Verb::Simulate(args) => simulate::run(args, context).await,
         Verb::Migrate(verb) => migrate::run(verb, context).await,
         Verb::Status(args) => status::run(args, context).await,
-        Verb::List(args) => list::run(args, context).await,
+        Verb::List(args) => list::run(*args, context).await,
         Verb::Get(args) => get::run(args, context).await,
         Verb::Timeline(args) => timeline::run(args, context).await,
-        Verb::Enqueue(args) => enqueue::run(args, context).await,
+        Verb::Enqueue(args) => enqueue::run(*args, context).await,
+        Verb::Doctor => doctor::run(context).await,
+        Verb::Dead(args) => dead::run(*args, context).await,
+        Verb::Events(verb) => events::run(verb, context).await,
+        Verb::Release(args) => release::run(args, context).await,
+        Verb::Cancel(args) => cancel::run(*args, context).await,
+        Verb::Replay(args) => replay::run(*args, context).await,
+        Verb::Resolve(args) => resolve::run(args, context).await,
+        Verb::Lane(verb) => lane::run(verb, context).await,
+        Verb::Health(verb) => health::run(verb, context).await,
+        Verb::Version => version::run(context),
         Verb::Config(verb) => config::run(verb, &context.sources, &context.output),
     }
 }

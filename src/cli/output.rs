@@ -379,7 +379,8 @@ impl<T: Into<Cell>> From<Option<T>> for Cell {
 }
 
 impl Cell {
-    fn for_people(&self) -> String {
+    /// As a person reads it, harmless to a terminal.
+    pub fn for_people(&self) -> String {
         match self {
             Cell::Nothing => String::new(),
             Cell::Text(text) => harmless(text),

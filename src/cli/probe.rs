@@ -6,9 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+use crate::filter::Filter;
 use crate::http::{Probe, Readiness};
-use crate::metrics::{BacklogGauges, BacklogState, LaneGauges};
-use crate::outbox::{Backlog, DeadGroup, Outbox, OutboxError, WorkerRow};
+use crate::intent::Currency;
+use crate::metrics::{BacklogGauges, BacklogState, LaneGauges, Within};
+use crate::outbox::{Backlog, DeadGroup, Outbox, OutboxError};
 use crate::retry::DeadReason;
 
 /// A worker that has been silent for longer is not counted: it renews its heartbeat every few seconds.
@@ -28,9 +30,25 @@ impl WorkerProbe {
 
     async fn read(&self) -> Result<BacklogGauges, OutboxError> {
         let backlog = self.outbox.backlog().await?;
-        let dead = self.outbox.dead_groups().await?;
+        let mut gauges = gauges(backlog, &self.outbox.dead_groups(&Filter::default()).await?);
+        for unknown in self.outbox.oldest_unknown().await? {
+            let lane = gauges.lanes.entry(unknown.lane).or_default();
+            lane.oldest_unknown = Some(Duration::from_secs(count(unknown.age_s)));
+        }
+        for risk in self.outbox.at_risk().await? {
+            let Some(currency) = Currency::from_code(&risk.currency) else {
+                continue;
+            };
+            let lane = gauges.lanes.entry(risk.lane).or_default();
+            lane.at_risk(currency, Within::Day, risk.day_minor);
+            lane.at_risk(currency, Within::TwoDays, risk.two_days_minor);
+        }
         let workers = self.outbox.workers().await?;
-        Ok(gauges(backlog, &dead, &workers))
+        let fresh = workers
+            .iter()
+            .filter(|worker| Duration::from_secs(count(worker.silent_s)) < FRESH);
+        gauges.workers = u64::try_from(fresh.count()).unwrap_or(0);
+        Ok(gauges)
     }
 }
 
@@ -64,8 +82,11 @@ impl Probe for WorkerProbe {
     }
 }
 
-fn gauges(backlog: Backlog, dead: &[DeadGroup], workers: &[WorkerRow]) -> BacklogGauges {
-    let count = |rows: i64| u64::try_from(rows).unwrap_or(0);
+fn count(rows: i64) -> u64 {
+    u64::try_from(rows).unwrap_or(0)
+}
+
+fn gauges(backlog: Backlog, dead: &[DeadGroup]) -> BacklogGauges {
     let mut lanes = BTreeMap::new();
     for lane in backlog.lanes {
         let intents = [
@@ -94,11 +115,5 @@ fn gauges(backlog: Backlog, dead: &[DeadGroup], workers: &[WorkerRow]) -> Backlo
         }
         lanes.insert(lane.lane, gauges);
     }
-    let fresh = workers
-        .iter()
-        .filter(|worker| Duration::from_secs(count(worker.silent_s)) < FRESH);
-    BacklogGauges {
-        lanes,
-        workers: count(i64::try_from(fresh.count()).unwrap_or(0)),
-    }
+    BacklogGauges { lanes, workers: 0 }
 }

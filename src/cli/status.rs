@@ -127,9 +127,14 @@ impl Overview {
     }
 
     fn write_page(&self, output: &Output, to: &mut impl Write) -> Result<(), Error> {
-        let mut rows = output.rows_to(&LANES, &mut *to)?;
+        // The lane's name says provider and account already.
+        let mut columns = LANES.to_vec();
+        columns.drain(PARTS);
+        let mut rows = output.rows_to(&columns, &mut *to)?;
         for lane in &self.lanes {
-            rows.row(&lane_cells(lane))?;
+            let mut cells = lane_cells(lane);
+            cells.drain(PARTS);
+            rows.row(&cells)?;
         }
         if rows.finish()? == 0 {
             writeln!(to, "no lanes yet: the first capture, or the first worker, makes them")?;
@@ -176,6 +181,9 @@ const LANES: [Column; 13] = [
     Column::text("paused"),
     Column::number("workers"),
 ];
+
+/// Where provider and account stand.
+const PARTS: std::ops::Range<usize> = 1..3;
 
 fn lane_cells((backlog, facts): &(LaneBacklog, Option<LaneRow>)) -> Vec<Cell> {
     let paused = facts.as_ref().and_then(|facts| facts.paused.as_ref());

@@ -30,14 +30,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::Connection;
+use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 pub use captures::{AttemptRow, CaptureRow, Enqueued, HeldRelease, TimelineEntry};
 pub use claim::{Claim, ClaimRequest, Claimed, LaneRequest, Purpose, Ticket, Unreadable};
-pub use dead_letters::{AuditStamp, DeadGroup, DeadLetter, Replayed, Resolved};
+pub use dead_letters::{AuditStamp, DeadGroup, DeadLetter, RESOLVED_NOT_CAPTURED, Replayed, Resolved};
 pub use doubt::CommitDoubts;
 pub use events::{Event, Page};
-pub use health::{Backlog, Check, DoctorFacts, LaneBacklog};
+pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown, RoleFacts};
 pub use lanes::{LaneId, LaneRow};
 pub use schema::{MigrationState, SchemaFault};
 pub use settle::{AttemptRecord, LaneNews, Settled, Settlement};
@@ -247,6 +248,14 @@ impl Outbox {
             .execute(&self.pool)
             .await?;
         Ok(())
+    }
+}
+
+fn interval(span: Duration) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(span.as_micros()).unwrap_or(i64::MAX),
     }
 }
 
