@@ -229,7 +229,8 @@ pub fn decide(outcome: Outcome, before: &Progress, situation: &Situation<'_>) ->
             progress.becomes_unknown(situation.now);
             progress.last_class = None;
             progress.last_code = Some("accepted".to_owned());
-            return Decision::of(Disposition::Verify(Wait::Exactly(ACCEPTED_FIRST_LOOK)), progress);
+            let first_look = ACCEPTED_FIRST_LOOK.min(situation.policy.max);
+            return Decision::of(Disposition::Verify(Wait::Exactly(first_look)), progress);
         }
         Outcome::NotSent => {
             progress.lost_leases = before.lost_leases;
@@ -299,7 +300,8 @@ pub fn decide(outcome: Outcome, before: &Progress, situation: &Situation<'_>) ->
     }
 }
 
-/// The first look after a provider took a capture that is not final yet; later looks grow to [`ACCEPTED_MOST`].
+/// The first look after a provider took a capture that is not final yet; later looks grow to [`ACCEPTED_MOST`]. Neither is
+/// longer than `retry.max`.
 pub const ACCEPTED_FIRST_LOOK: Duration = Duration::from_secs(30);
 /// The longest time between two looks at a capture that is not final yet.
 pub const ACCEPTED_MOST: Duration = Duration::from_secs(600);

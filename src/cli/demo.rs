@@ -9,12 +9,15 @@
 
 mod books;
 mod contract;
-mod control;
+pub(super) mod control;
+mod difference;
 mod feed;
+pub(super) mod orders;
 mod plan;
-mod processes;
+pub(super) mod processes;
 mod report;
 mod shop;
+pub(super) mod simulated;
 mod stage;
 mod story;
 mod troubles;
@@ -38,7 +41,8 @@ use super::output::{Error, Exit, Format, say};
 use books::{Books, Sides};
 use contract::Contract;
 use feed::Feed;
-use plan::{Fate, Plan};
+use orders::Fate;
+use plan::Plan;
 use report::Report;
 use shop::Shop;
 use stage::{LEASE, Stage};
@@ -112,12 +116,13 @@ async fn play(args: &Args, context: &Context, story: &Story) -> Result<Exit, Err
 
     let start = Instant::now();
     troubles::begin(&stage, seed, story).await?;
-    let closing = CancellationToken::new();
+    let (resting, closing) = (CancellationToken::new(), CancellationToken::new());
     let feed = Feed {
         outbox: Outbox::connect_lazily(&ConnectSettings::new(stage.url()))?,
         story: story.clone(),
         every: (length / 10).max(Duration::from_secs(2)),
         length: story.elapsed() + length,
+        resting: resting.clone(),
     };
     let feed = Background::of(tokio::spawn(feed.follow(closing.clone())));
     let shop = Shop::new(Contract::open(&stage.url())?, stage.control.clone(), story.clone());
@@ -126,7 +131,8 @@ async fn play(args: &Args, context: &Context, story: &Story) -> Result<Exit, Err
 
     let done = troubles::make(&mut stage, &plan, start, story).await?;
     let sales = shop.end().await??;
-    troubles::heal(&mut stage, story).await?;
+    resting.cancel();
+    troubles::heal(&stage, story).await?;
     until_all_ended(&mut stage, sales.asked.len(), story).await?;
     // A worker that woke up late may still bring something. Once they have drained nothing changes any more.
     let draining = Instant::now();
@@ -197,34 +203,53 @@ async fn authorize(stage: &Stage, plan: &Plan) -> Result<(), Error> {
 /// Waits until every intent has ended, and tells what it waits for. Whatever is open after that is found by the books.
 async fn until_all_ended(stage: &mut Stage, asked: usize, story: &Story) -> Result<(), Error> {
     let deadline = Instant::now() + DRAIN_PATIENCE;
-    let mut told = Instant::now();
+    let mut told = (Instant::now(), String::new());
     loop {
         stage.look_after()?;
         let counts = stage.outbox.counts().await.unwrap_or_default();
-        let of = |end: bool| {
-            let states = counts
-                .iter()
-                .filter(move |(state, _)| State::from_name(state).is_some_and(State::is_end) == end);
-            states.cloned().collect::<Vec<(String, i64)>>()
-        };
-        let ended: i64 = of(true).iter().map(|(_, count)| count).sum();
-        if usize::try_from(ended).is_ok_and(|ended| ended >= asked) && of(false).is_empty() {
-            return Ok(());
-        }
-        let open: Vec<String> = of(false)
+        let is_end = |state: &str| State::from_name(state).is_some_and(State::is_end);
+        let ended: i64 = counts
             .iter()
+            .filter(|(state, _)| is_end(state))
+            .map(|(_, count)| count)
+            .sum();
+        let open: Vec<String> = counts
+            .iter()
+            .filter(|(state, _)| !is_end(state))
             .map(|(state, count)| format!("{count} {state}"))
             .collect();
+        if usize::try_from(ended).is_ok_and(|ended| ended >= asked) && open.is_empty() {
+            return Ok(());
+        }
         let waits = format!("waiting for the last captures: {}", open.join(", "));
         if Instant::now() > deadline {
             story.tell(Tone::Trouble, format!("{waits}; that takes too long"));
             return Ok(());
         }
-        if told.elapsed() >= Duration::from_secs(2) {
-            told = Instant::now();
-            story.tell(Tone::Quiet, waits);
+        let since = told.0.elapsed();
+        if (waits != told.1 && since >= Duration::from_secs(1)) || since >= Duration::from_secs(10) {
+            story.tell(Tone::Quiet, format!("{waits}{}", next_look(stage).await));
+            told = (Instant::now(), waits);
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// When the first of those that wait is due.
+async fn next_look(stage: &Stage) -> String {
+    let open = Filter {
+        states: vec![State::Verifying, State::Scheduled],
+        ..Filter::default()
+    };
+    let (Ok(rows), Ok(now)) = (stage.outbox.list(&open, 1000).await, stage.outbox.now().await) else {
+        return String::new();
+    };
+    let due = rows.iter().filter_map(|row| row.next_attempt_at).min();
+    match due.and_then(|due| (due - now).to_std().ok()) {
+        Some(left) if left >= Duration::from_secs(1) => {
+            format!("; the next look at one is due in {} s", left.as_secs())
+        }
+        _ => String::new(),
     }
 }
 

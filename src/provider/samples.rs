@@ -97,6 +97,7 @@ pub(super) fn answer(status: u16, body: &str) -> Answer {
         status,
         headers: Headers::default(),
         body: body.as_bytes().to_vec(),
+        new_token: false,
     }
 }
 

@@ -260,5 +260,25 @@ async fn inside_its_window_the_same_key_is_repeated_until_the_provider_answers()
     let mut bodies: Vec<_> = requests.iter().map(|request| &request.body_sha256).collect();
     bodies.dedup();
     assert_eq!(bodies.len(), 1, "a repeat is byte-identical");
+}
+
+#[tokio::test]
+async fn a_token_that_is_old_is_told_from_one_that_is_refused_although_it_is_new() {
+    let mut world = World::new().await;
+    let codes = async |world: &World, intent| -> Vec<String> {
+        let attempts = world.outbox.attempts(intent).await.unwrap();
+        attempts.into_iter().filter_map(|attempt| attempt.code).collect()
+    };
+    world
+        .simulator
+        .script(Kind::Optty.payment(1).as_str(), [Fault::TokenExpired]);
+    let first = world.capture(Kind::Optty, 1, 1234).await;
+    assert_eq!(world.until_ended(first, MINUTE).await, "captured");
+    assert_eq!(codes(&world, first).await, ["token_not_taken"]);
+
+    world.simulator.expire_tokens();
+    let second = world.capture(Kind::Optty, 2, 1234).await;
+    assert_eq!(world.until_ended(second, MINUTE).await, "captured");
+    assert_eq!(codes(&world, second).await, ["token_expired"]);
     world.books_agree().await;
 }

@@ -13,7 +13,7 @@ use crate::cli::output::Error;
 use crate::intent::Money;
 use crate::outbox::is_connection_error;
 
-use super::plan::Order;
+use super::orders::Order;
 
 /// How long a program goes on trying while the database is away.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -25,6 +25,11 @@ impl Control {
         Control { address }
     }
 
+    /// Where it is controlled.
+    pub(in crate::cli) fn url(&self) -> String {
+        format!("http://{}/_simulator", self.address)
+    }
+
     /// Where a provider is called.
     pub(in crate::cli) async fn base_url(&self, provider: ProviderName) -> Result<String, Error> {
         let about = self.get("").await?;

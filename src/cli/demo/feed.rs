@@ -24,7 +24,7 @@ const LAST_EVENTS: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     Captured { minor: i64 },
-    Dead { reason: String, code: String },
+    Dead { reason: String },
     Cancelled,
 }
 
@@ -56,6 +56,8 @@ pub(super) struct Feed {
     pub(super) every: Duration,
     /// The expected length of the run, for the progress line.
     pub(super) length: Duration,
+    /// No more counts are told from then on.
+    pub(super) resting: CancellationToken,
 }
 
 impl Feed {
@@ -80,7 +82,7 @@ impl Feed {
                 }
             }
             self.show(&seen);
-            if self.story.elapsed() >= next_count && seen.asked > 0 && closing_since.is_none() {
+            if self.story.elapsed() >= next_count && seen.asked > 0 && !self.resting.is_cancelled() {
                 next_count = self.story.elapsed() + self.every;
                 self.story.tell(Tone::Quiet, seen.in_words());
             }
@@ -176,10 +178,7 @@ impl Feed {
                     Tone::Plain,
                     format!("{}: dead letter, {reason} (`{code}`)", order()),
                 );
-                seen.ends
-                    .entry(event.intent_id)
-                    .or_default()
-                    .push(End::Dead { reason, code });
+                seen.ends.entry(event.intent_id).or_default().push(End::Dead { reason });
             }
             "cancelled" => seen.ends.entry(event.intent_id).or_default().push(End::Cancelled),
             "late_result" => {

@@ -107,7 +107,7 @@ impl Process {
                 return Ok(found);
             }
         }
-        Err(self.why_ended("before it was ready"))
+        Err(self.why_failed("ended before it was ready"))
     }
 
     /// How it ended, if it has.
@@ -116,17 +116,14 @@ impl Process {
     }
 
     /// An error with the last lines of its log.
-    pub(in crate::cli) fn why_ended(&self, when: &str) -> Error {
+    pub(in crate::cli) fn why_failed(&self, what: &str) -> Error {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let last = lines
             .get(lines.len().saturating_sub(5)..)
             .unwrap_or_default()
             .join("\n");
-        Error::failed(format!(
-            "{} ended {when}. The last lines of its log:\n{last}",
-            self.name
-        ))
+        Error::failed(format!("{} {what}. The last lines of its log:\n{last}", self.name))
     }
 
     /// SIGSTOP: the process stands still, and knows nothing of it.

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use crate::cli::output::{Cell, Column, Error, Format, Output};
 use crate::simulator::Counts;
 
-use super::books::{Books, Difference, Sum};
+use super::books::Books;
+use super::difference::{Difference, Sum};
 use super::feed::Seen;
 use super::shop::Sales;
 use super::story::{amount, counted};

@@ -11,7 +11,8 @@ use crate::cli::output::Error;
 
 use super::contract::Contract;
 use super::control::Control;
-use super::plan::{At, Deed, Fate, Order, Plan};
+use super::orders::{Fate, Order};
+use super::plan::{At, Deed, Plan};
 use super::story::{Story, Tone, amount};
 
 /// How many deeds of a kind are told one by one; the rest is in the numbers.

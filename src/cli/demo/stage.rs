@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use crate::cli::output::Error;
 use crate::local_postgres::{DataDir, LocalPostgres, Settings};
 use crate::outbox::{ConnectSettings, Outbox};
-use crate::simulator::ProviderName;
 
 use super::contract;
 use super::control::{Control, calls_in_flight};
-use super::plan::Way;
+use super::orders::Way;
 use super::processes::{Launch, Process};
+use super::simulated;
 use super::story::{Story, Tone};
 
 /// So many workers.
@@ -72,7 +72,17 @@ impl Stage {
                 postgres.server_version()
             ),
         );
-        let (simulator, control) = start_simulator(&home, seed).await?;
+        let arguments = [
+            "--seed".to_owned(),
+            seed.to_string(),
+            // Resolve's documented limit of 100 calls a minute would let a minute see no more than 20 of its captures.
+            "--limits".to_owned(),
+            "resolve=none".to_owned(),
+        ];
+        let (simulator, control) = simulated::start(&home, arguments).await?;
+        // What takes minutes at a provider takes less than the quiet time of a verification here.
+        let pace = json!({ "late_after_ms": 700, "running_for_ms": 900, "retry_after_ms": 1000, "silence_ms": 5000 });
+        control.post("pace", pace).await?;
         story.tell(
             Tone::Plain,
             format!(
@@ -123,14 +133,14 @@ impl Stage {
 
     /// The simulator's ledger.
     pub(super) fn ledger(&self) -> PathBuf {
-        self.home.join("ledger.jsonl")
+        simulated::ledger(&self.home)
     }
 
     /// Starts a worker in its place.
     pub(super) fn start_worker(&mut self, place: usize) -> Result<i32, Error> {
         // The role that a worker has in production: it may do what it needs and nothing else.
-        let url = with_role(&self.url(), "capture_worker");
-        let environment = [("DATABASE_URL", url), ("DEMO_SECRET", "not-a-secret".to_owned())];
+        let url = simulated::with_role(&self.url(), "capture_worker");
+        let environment = [("DATABASE_URL", url), simulated::secret()];
         let config = self.home.join("capture.toml");
         let Some(worker) = self.workers.get_mut(place) else {
             return Err(Error::failed("there is no such worker"));
@@ -169,7 +179,7 @@ impl Stage {
         let workers = self.workers.iter_mut().filter_map(|worker| worker.process.as_mut());
         for process in workers.chain([&mut self.simulator]) {
             if let Some(status) = process.ended() {
-                return Err(process.why_ended(&format!("by itself ({status})")));
+                return Err(process.why_failed(&format!("ended by itself ({status})")));
             }
         }
         Ok(())
@@ -235,7 +245,7 @@ impl Stage {
             LEASE.as_secs()
         );
         for way in Way::ALL {
-            text.push_str(&account(&self.control, way).await?);
+            text.push_str(&simulated::account(&self.control, way).await?);
         }
         let path = self.home.join("capture.toml");
         std::fs::write(&path, text).map_err(|error| Error::failed(format!("{}: {error}", path.display())))
@@ -253,82 +263,4 @@ async fn start_postgres(keep: Option<&Path>) -> Result<LocalPostgres, Error> {
     };
     let started = LocalPostgres::start(settings).await;
     started.map_err(|error| Error::failed(error.to_string()))
-}
-
-/// Settings of an account that is served by a simulator.
-pub(in crate::cli) async fn account(control: &Control, way: Way) -> Result<String, Error> {
-    let lane = way.lane();
-    let base_url = control.base_url(way.provider()).await?;
-    let own = match way {
-        Way::Afterpay => String::new(),
-        Way::Optty => format!("auth_url = \"{base_url}/token\"\n"),
-        Way::ResolveCharge => "model = \"charge\"\nrate_per_minute = 0\n".to_owned(),
-        Way::ResolveOrder => "model = \"order\"\nrate_per_minute = 0\n".to_owned(),
-    };
-    Ok(format!(
-        "\n[[account]]\nprovider = \"{}\"\nname = \"{}\"\nbase_url = \"{base_url}\"\nmerchant_id = \"demo-{}\"\n\
-         secret_env = \"DEMO_SECRET\"\nconcurrency = 8\n{own}",
-        lane.provider, lane.account, lane.account
-    ))
-}
-
-async fn start_simulator(home: &Path, seed: u64) -> Result<(Process, Control), Error> {
-    let ledger = home.join("ledger.jsonl");
-    let mut simulator = Process::start(Launch {
-        name: "the simulator".to_owned(),
-        arguments: vec![
-            "simulate".into(),
-            "--listen".into(),
-            "127.0.0.1:0".into(),
-            "--ledger".into(),
-            ledger.into(),
-            "--seed".into(),
-            seed.to_string().into(),
-            "--own-ports".into(),
-            // Resolve's documented limit of 100 calls a minute would let a minute see no more than 20 of its captures.
-            "--limits".into(),
-            "resolve=none".into(),
-        ],
-        environment: &[],
-        log: home.join("simulator.log"),
-        heard: true,
-    })?;
-    let address = simulator.hears(first_address).await?;
-    let control = Control::new(address);
-    // What takes minutes at a provider takes less than the quiet time of a verification here.
-    let pace = json!({ "late_after_ms": 700, "running_for_ms": 1200, "retry_after_ms": 1000, "silence_ms": 5000 });
-    control.post("pace", pace).await?;
-    Ok((simulator, control))
-}
-
-/// An address in a line.
-fn first_address(line: &str) -> Option<SocketAddr> {
-    let at = line.find("127.0.0.1:")?;
-    let rest = line.get(at..)?;
-    let end = rest
-        .find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':')
-        .unwrap_or(rest.len());
-    rest.get(..end)?.parse().ok()
-}
-
-fn with_role(url: &str, role: &str) -> String {
-    let joint = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{joint}options=-c%20role%3D{role}")
-}
-
-/// All providers, for what concerns each.
-pub(super) const PROVIDERS: [ProviderName; 3] = ProviderName::ALL;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_found_in_whatever_line_tells_it() {
-        let address = Some(SocketAddr::from(([127, 0, 0, 1], 4017)));
-        assert_eq!(first_address("listening on http://127.0.0.1:4017/_simulator"), address);
-        assert_eq!(first_address(r#"{"listen":"127.0.0.1:4017"}"#), address);
-        assert_eq!(first_address("127.0.0.1:4017"), address);
-        assert_eq!(first_address("nothing"), None);
-    }
 }

@@ -9,7 +9,7 @@ use crate::cli::output::Error;
 use crate::simulator::ProviderName;
 
 use super::plan::{At, Loss, Plan, Trouble};
-use super::stage::{LEASE, PROVIDERS, Stage};
+use super::stage::{LEASE, Stage};
 use super::story::{Story, Tone, counted, seconds};
 
 /// How long a worker in mid-call is looked for.
@@ -65,9 +65,9 @@ pub(super) async fn make(stage: &mut Stage, plan: &Plan, start: Instant, story: 
 }
 
 /// No more faults; everybody is up.
-pub(super) async fn heal(stage: &mut Stage, story: &Story) -> Result<(), Error> {
+pub(super) async fn heal(stage: &Stage, story: &Story) -> Result<(), Error> {
     stage.control.post("faults", json!({ "clear": true })).await?;
-    for provider in PROVIDERS {
+    for provider in ProviderName::ALL {
         stage.control.post("faults", json!({ "up": provider })).await?;
     }
     // What a provider was still about to do, it does now.
@@ -199,7 +199,7 @@ async fn one(stage: &mut Stage, trouble: Trouble, done: &mut Done, story: &Story
 
 /// Makes the providers slow for a few calls, and finds the worker that has the most of them in flight.
 async fn catch_in_mid_call(stage: &mut Stage) -> Result<Option<(usize, u64)>, Error> {
-    for provider in PROVIDERS {
+    for provider in ProviderName::ALL {
         stage.control.script(provider, "slow", 3).await?;
     }
     Ok(stage.busiest_worker(LOOK).await)
