@@ -11,6 +11,7 @@ mod books;
 mod contract;
 pub(super) mod control;
 mod difference;
+mod event_lines;
 mod feed;
 pub(super) mod orders;
 mod plan;

@@ -1,7 +1,7 @@
 //! Somebody who follows the event feed by its cursor, through every trouble, and keeps count. What it saw is compared
 //! with the books in the end: a feed that misses or repeats an event is found out.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -9,13 +9,11 @@ use uuid::Uuid;
 
 use crate::outbox::{Event, Outbox};
 
+use super::event_lines::EventLines;
 use super::story::{Story, Tone, amount, counted};
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// How many events of a kind are told one by one.
-const TOLD_EACH: usize = 3;
 
 /// How long the last events may take to appear: a transaction that is still open hides them.
 const LAST_EVENTS: Duration = Duration::from_secs(5);
@@ -64,9 +62,8 @@ impl Feed {
     /// Reads until `closing`, then until every one of `asked` intents has an end, or a few seconds more.
     pub(super) async fn follow(self, closing: CancellationToken) -> Seen {
         let mut seen = Seen::default();
-        let mut ids = std::collections::HashSet::new();
-        let mut unknown: HashMap<Uuid, String> = HashMap::new();
-        let mut told: HashMap<&'static str, usize> = HashMap::new();
+        let mut ids = HashSet::new();
+        let mut lines = EventLines::new(self.story.clone());
         let mut cursor: Option<String> = None;
         let mut next_count = self.story.elapsed() + self.every;
         let mut closing_since = None;
@@ -78,7 +75,8 @@ impl Feed {
                 cursor = page.cursor;
                 for event in &page.events {
                     seen.repeated += usize::from(!ids.insert(event.id));
-                    self.note(event, &mut seen, &mut unknown, &mut told);
+                    seen.note(event);
+                    lines.tell(event);
                 }
             }
             self.show(&seen);
@@ -100,103 +98,6 @@ impl Feed {
         }
     }
 
-    fn note(
-        &self,
-        event: &Event,
-        seen: &mut Seen,
-        unknown: &mut HashMap<Uuid, String>,
-        told: &mut HashMap<&'static str, usize>,
-    ) {
-        seen.events += 1;
-        let text = |name: &str| event.data[name].as_str().unwrap_or_default().to_owned();
-        let order = || {
-            format!(
-                "order {} ({}, {})",
-                event.order_id,
-                event.provider,
-                amount(event.amount_minor, &event.currency)
-            )
-        };
-        let mut tell = |kind, tone, line: String| {
-            let times = told.entry(kind).or_insert(0);
-            *times += 1;
-            if *times <= TOLD_EACH {
-                self.story.tell(tone, line);
-            }
-        };
-        match event.kind.strip_prefix("capture.").unwrap_or_default() {
-            "enqueued" | "held" => seen.asked += 1,
-            "outcome_unknown" => {
-                seen.unknown += 1;
-                let code = text("code");
-                seen.leases_lost += usize::from(code == "lease_lost");
-                let (kind, why) = match (code.as_str(), text("class").as_str()) {
-                    ("lease_lost", _) => (
-                        "lost",
-                        "its worker's lease is over; did the money move? It is verified, not sent again".to_owned(),
-                    ),
-                    (code, "maybe_done") => (
-                        "maybe",
-                        format!("refused (`{code}`), as it would be if it had been captured before: it is looked up"),
-                    ),
-                    (code, _) => (
-                        "unknown",
-                        format!(
-                            "no good answer (`{code}`); did the money move? It is verified, not sent again blindly"
-                        ),
-                    ),
-                };
-                tell(kind, Tone::Plain, format!("{}: {why}", order()));
-                unknown.insert(event.intent_id, code);
-            }
-            "captured" => {
-                let minor = event.data["captured_minor"].as_i64().unwrap_or_default();
-                *seen.captured.entry(event.currency.clone()).or_default() += minor;
-                seen.ends
-                    .entry(event.intent_id)
-                    .or_default()
-                    .push(End::Captured { minor });
-                if let Some(code) = unknown.remove(&event.intent_id) {
-                    let kind = if code == "lease_lost" { "rescued" } else { "verified" };
-                    tell(
-                        kind,
-                        Tone::Good,
-                        format!("{}: verified ({}): captured, once", order(), text("proof")),
-                    );
-                }
-            }
-            "dead_lettered" => {
-                let (reason, code) = (text("reason"), text("code"));
-                let kind = match reason.as_str() {
-                    "rejected" => "rejected",
-                    "captured_elsewhere" => "captured_elsewhere",
-                    "undecided" => "undecided",
-                    _ => "dead",
-                };
-                tell(
-                    kind,
-                    Tone::Plain,
-                    format!("{}: dead letter, {reason} (`{code}`)", order()),
-                );
-                seen.ends.entry(event.intent_id).or_default().push(End::Dead { reason });
-            }
-            "cancelled" => seen.ends.entry(event.intent_id).or_default().push(End::Cancelled),
-            "late_result" => {
-                seen.late_results += 1;
-                tell(
-                    "late",
-                    Tone::Plain,
-                    format!(
-                        "{}: a worker whose lease was over brings a late result ({}); it is kept as evidence and changes nothing",
-                        order(),
-                        text("outcome")
-                    ),
-                );
-            }
-            _ => {}
-        }
-    }
-
     fn show(&self, seen: &Seen) {
         let (done, of) = (self.story.elapsed(), self.length);
         self.story.progress(millis(done), millis(of), seen.in_words());
@@ -208,6 +109,37 @@ fn millis(span: Duration) -> u64 {
 }
 
 impl Seen {
+    fn note(&mut self, event: &Event) {
+        self.events += 1;
+        let text = |name: &str| event.data[name].as_str().unwrap_or_default();
+        let end = match event.kind.strip_prefix("capture.").unwrap_or_default() {
+            "enqueued" | "held" => {
+                self.asked += 1;
+                return;
+            }
+            "outcome_unknown" => {
+                self.unknown += 1;
+                self.leases_lost += usize::from(text("code") == "lease_lost");
+                return;
+            }
+            "late_result" => {
+                self.late_results += 1;
+                return;
+            }
+            "captured" => {
+                let minor = event.data["captured_minor"].as_i64().unwrap_or_default();
+                *self.captured.entry(event.currency.clone()).or_default() += minor;
+                End::Captured { minor }
+            }
+            "dead_lettered" => End::Dead {
+                reason: text("reason").to_owned(),
+            },
+            "cancelled" => End::Cancelled,
+            _ => return,
+        };
+        self.ends.entry(event.intent_id).or_default().push(end);
+    }
+
     fn in_words(&self) -> String {
         let captured = self
             .ends

@@ -125,8 +125,10 @@ fn draw_orders(random: &mut StdRng, length: Duration) -> (Vec<Order>, Vec<At<(us
             })
         };
         then(at, Deed::Place);
+        // Within the run, so that it does not last longer than it was asked to; but never before the order.
         let later = |random: &mut StdRng, from_ms: u64, to_ms: u64| {
-            at + Duration::from_millis(random.random_range(from_ms..to_ms))
+            let then = at + Duration::from_millis(random.random_range(from_ms..to_ms));
+            then.min(length).max(at + Duration::from_millis(from_ms))
         };
         // Goods leave within a quarter of the run.
         let shipping_ms = u64::try_from(length.as_millis() / 4).unwrap_or(u64::MAX).max(500);

@@ -86,7 +86,7 @@ impl Stage {
         story.tell(
             Tone::Plain,
             format!(
-                "a simulator plays Afterpay, Optty and Resolve (process {}); its ledger, synced to disk, is the providers' truth",
+                "a simulator plays Afterpay, Optty and Resolve (process {}); its ledger, synced to disk, is the truth. Resolve's limit of 100 calls a minute is off",
                 simulator.pid()
             ),
         );
