@@ -52,7 +52,7 @@ async fn a_reply_lost_after_the_money_moved_is_found_out_and_never_captured_agai
         ] {
             let mut world = World::new().await;
             let intent = world.capture(kind, 1, 1234).await;
-            world.simulator.script(kind.payment(1).as_str(), [fault.clone()]);
+            world.simulator.script(kind.payment(1).as_str(), [fault]);
             assert_eq!(
                 world.until_ended(intent, MINUTE).await,
                 "captured",
@@ -79,7 +79,7 @@ async fn a_request_lost_before_the_money_moved_is_captured_once_in_the_end() {
         ] {
             let mut world = World::new().await;
             let intent = world.capture(kind, 1, 1234).await;
-            world.simulator.script(kind.payment(1).as_str(), [fault.clone()]);
+            world.simulator.script(kind.payment(1).as_str(), [fault]);
             assert_eq!(
                 world.until_ended(intent, 11 * MINUTE).await,
                 "captured",
@@ -151,4 +151,26 @@ async fn a_token_that_is_old_is_told_from_one_that_is_refused_although_it_is_new
     assert_eq!(world.until_ended(second, MINUTE).await, "captured");
     assert_eq!(codes(&world, second).await, ["token_expired"]);
     world.books_agree().await;
+}
+
+#[tokio::test]
+async fn the_role_of_a_worker_is_enough_for_a_worker() {
+    let world = World::new().await;
+    let worker = uuid::Uuid::new_v4();
+    let url = format!("{}&options=-c%20role%3Dcapture_worker", world.url);
+    let outbox = capture::outbox::Outbox::connect(&capture::outbox::ConnectSettings::new(url))
+        .await
+        .unwrap();
+    outbox.heartbeat(worker, None, &[]).await.unwrap();
+    // Twice: the second time it renews its row.
+    outbox.lie_down(worker).await.unwrap();
+    outbox.lie_down(worker).await.unwrap();
+    outbox.get_up(worker).await.unwrap();
+    outbox.move_due(10).await.unwrap();
+    outbox.rescue(10).await.unwrap();
+    outbox.take_shipments(10).await.unwrap();
+    outbox.match_releases(10).await.unwrap();
+    outbox.watch_deadlines(MINUTE, 10).await.unwrap();
+    outbox.sweep_waiters().await.unwrap();
+    outbox.depart(worker).await.unwrap();
 }
