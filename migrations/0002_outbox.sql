@@ -170,6 +170,8 @@ create table progress (
     fresh_key boolean not null default false,
     -- Nothing is sent, not even a repeat of the key, before a read: after a replay, a pause, a lost history.
     read_first boolean not null default false,
+    -- Came back from a dead letter and was not claimed since: it does not hold its authorisation, a sibling may.
+    replayed boolean not null default false,
     -- Verifications so far, and failures in a row that are ours to fix.
     looks smallint not null default 0,
     own_faults smallint not null default 0,

@@ -112,10 +112,15 @@ begin
         limit p_batch
     ),
     -- One money movement at a time per authorisation: a sibling that is in a lease or whose outcome is unknown holds
-    -- it. A verification is its own holder. Of several in this batch the first goes.
+    -- it. A verification is its own holder, but for one that comes back from a dead letter, which let go of it: that one
+    -- waits for a holder like any other, and holds it from its next claim on. Of several in this batch the first goes.
+    mates as (
+        select k.*, k.purpose = 2 and exists (select from progress p where p.intent = k.intent and p.replayed) as replayed
+        from picked k
+    ),
     judged as materialized (
         select k.*,
-               k.purpose < 2 and (
+               (k.purpose < 2 or k.replayed) and (
                    exists (
                        select from intents s
                        where s.provider = k.provider and s.account = k.account and s.payment_id = k.payment_id
@@ -123,10 +128,13 @@ begin
                          and not exists (select from outcomes o where o.intent = s.id)
                          and not exists (select from ready r where r.intent = s.id and r.purpose < 2)
                          and not exists (select from waiting w where w.intent = s.id and w.purpose < 2)
+                         and not (k.replayed and exists (select from progress p where p.intent = s.id and p.replayed)
+                                  and (exists (select from ready r where r.intent = s.id)
+                                       or exists (select from waiting w where w.intent = s.id)))
                    )
-                   or row_number() over (partition by k.provider, k.account, k.payment_id order by k.purpose desc, k.rank) > 1
+                   or row_number() over (partition by k.provider, k.account, k.payment_id order by k.purpose desc, k.replayed, k.rank) > 1
                ) as blocked
-        from picked k
+        from mates k
     ),
     taken as (
         delete from ready r using judged j
@@ -275,6 +283,7 @@ begin
             last_quiet_at = null,
             unknown_since = coalesce(p.unknown_since, excluded.unknown_since),
             lost_leases = p.lost_leases + 1,
+            replayed = false,
             last_class = excluded.last_class,
             last_code = excluded.last_code
     ), told as (

@@ -21,6 +21,14 @@ begin
     where l.id in (select (x ->> 'lease')::uuid from jsonb_array_elements(p_results) x)
     order by l.id
     for update;
+    -- A receipt that comes late, and a decision that nothing was captured, must not miss each other: both hold the intent.
+    perform from intents i
+    where i.id in (
+        select (x ->> 'intent')::uuid from jsonb_array_elements(p_results) x
+        where x ->> 'to' in ('dead', 'cancelled')
+           or (x ->> 'to' = 'captured' and not exists (select from leases l where l.id = (x ->> 'lease')::uuid)))
+    order by i.id
+    for no key update;
     v_now := clock_now();
     select number into strict v_epoch from epoch;
 
@@ -42,7 +50,32 @@ begin
         join intents i on i.id = r.intent
         left join leases l on l.id = r.lease
     ),
-    held as materialized (select * from input where input.settled = 'recorded'),
+    -- Whoever ends an intent without a capture has not seen the receipt that came meanwhile: it ends captured.
+    held as materialized (
+        select i.n, i.lease, i.slot, i.intent, i.fence, i.purpose, i.cause, i.delay_ms, i.attempt, i.progress,
+               case when late.receipt is null then i."to" else 'captured' end as "to",
+               case when late.receipt is null then i.dead_reason end as dead_reason,
+               coalesce(late.receipt, i.receipt) as receipt,
+               coalesce(late.evidence, decode(i.attempt ->> 'evidence', 'hex')) as evidence,
+               case when late.receipt is null then i.events else (
+                   select coalesce(jsonb_agg(e.event order by e.place), '[]')
+                   from jsonb_array_elements(i.events) with ordinality as e(event, place)
+                   where e.event ->> 'type' not in ('capture.dead_lettered', 'capture.cancelled')
+               ) || jsonb_build_object('type', 'capture.captured', 'data', late.receipt || jsonb_build_object('attempts', i.progress -> 'attempts'))
+               end as events,
+               i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency, i.priority,
+               i.authorization_expires_at, i.lane, i.generation, i.claimed_as, i.request_format, i.worker, i.lease_size, i.bits
+        from input i
+        left join lateral (
+            select t.evidence,
+                   jsonb_build_object('captured_minor', t.captured_minor, 'provider_capture_id', t.provider_capture_id,
+                                      'captured_at', t.captured_at, 'proof', t.proof) as receipt
+            from late_results t
+            where t.intent = i.intent and t.outcome = 'captured' and i."to" in ('dead', 'cancelled')
+            order by t.fence limit 1
+        ) late on true
+        where i.settled = 'recorded'
+    ),
     closed as (
         insert into attempts (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code,
                               http_status, began_at, ended_at, duration_ms, request_sha256, host, evidence)
@@ -67,7 +100,7 @@ begin
                (h.receipt ->> 'captured_minor')::bigint, h.receipt ->> 'provider_capture_id',
                (h.receipt ->> 'captured_at')::timestamptz, h.receipt ->> 'proof', h.dead_reason,
                coalesce(h.attempt ->> 'class', h.progress ->> 'last_class'), coalesce(h.attempt ->> 'code', h.progress ->> 'last_code'),
-               decode(h.attempt ->> 'evidence', 'hex')
+               h.evidence
         from held h
         where h."to" in ('captured', 'dead', 'cancelled')
     ),
@@ -100,7 +133,7 @@ begin
             first_sent_at = excluded.first_sent_at, quiet_after = excluded.quiet_after, quiet_reads = excluded.quiet_reads,
             last_quiet_at = excluded.last_quiet_at, in_progress_since = excluded.in_progress_since, unknown_since = excluded.unknown_since,
             refusal_class = excluded.refusal_class, refusal_code = excluded.refusal_code, fresh_key = excluded.fresh_key,
-            read_first = excluded.read_first, looks = excluded.looks, own_faults = excluded.own_faults, lost_leases = 0,
+            read_first = excluded.read_first, looks = excluded.looks, own_faults = excluded.own_faults, lost_leases = 0, replayed = false,
             last_class = excluded.last_class, last_code = excluded.last_code
     ),
     forgotten as (delete from progress p using held h where p.intent = h.intent and h."to" in ('captured', 'cancelled')),

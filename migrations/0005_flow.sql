@@ -237,10 +237,10 @@ begin
     insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
         select o.intent, o.lane, 2, urgency_of(i.priority, i.authorization_expires_at, v_now), o.fence, e.number, 'verify', v_now, v_now
         from intents i, epoch e where i.id = p_intent;
-    insert into progress as p (intent, fresh_key, read_first, unknown_since, quiet_after) values (p_intent, p_fresh_key, true, v_now, v_now)
+    insert into progress as p (intent, fresh_key, read_first, replayed, unknown_since, quiet_after) values (p_intent, p_fresh_key, true, true, v_now, v_now)
         on conflict (intent) do update set
             attempts = 0, looks = 0, own_faults = 0, lost_leases = 0, quiet_reads = 0, last_quiet_at = null, in_progress_since = null,
-            refusal_class = null, refusal_code = null, fresh_key = excluded.fresh_key, read_first = true,
+            refusal_class = null, refusal_code = null, fresh_key = excluded.fresh_key, read_first = true, replayed = true,
             unknown_since = v_now, quiet_after = greatest(p.quiet_after, v_now);
     insert into deadlines (intent, expires_at) select i.id, i.authorization_expires_at from intents i
         where i.id = p_intent and i.authorization_expires_at is not null on conflict do nothing;

@@ -20,9 +20,10 @@ const MOST_BYTES: u64 = 64 << 20;
 /// flags. The same capture_ref with the same content changes nothing (created is false); with other content it is refused
 /// with 5. A row that breaks a rule is refused with 2, naming the rule.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["document", "provider"]))]
 pub struct Args {
     /// A document, or the path of a file that holds documents, or - for stdin
-    #[arg(value_name = "DOCUMENT|FILE|-", required_unless_present_any = ["provider"])]
+    #[arg(value_name = "DOCUMENT|FILE|-")]
     document: Option<String>,
     /// Check everything, as the database does, and write nothing
     #[arg(short = 'n', long)]
@@ -36,7 +37,7 @@ pub struct Args {
 #[command(next_help_heading = "Instead of a document")]
 struct Flags {
     /// afterpay, optty or resolve
-    #[arg(long, value_name = "NAME", conflicts_with = "document")]
+    #[arg(long, value_name = "NAME")]
     provider: Option<String>,
     /// Which merchant account; else default
     #[arg(long, value_name = "NAME", requires = "provider")]

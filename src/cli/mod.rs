@@ -1,8 +1,8 @@
 //! The command line: one file per verb, and what they share.
 //!
-//! A verb loads the settings ([`context`]), does its work through the other rooms, writes data to stdout ([`output`]) and
+//! A verb loads the settings (`context`), does its work through the other rooms, writes data to stdout ([`output`]) and
 //! talk to stderr, and ends with one of the exit codes. What a database refuses becomes an exit code and a hint in
-//! [`refusal`], and nowhere else. Ctrl-C ends a verb that only looks at once; a verb that acts on many rows ends between
+//! `refusal`, and nowhere else. Ctrl-C ends a verb that only looks at once; a verb that acts on many rows ends between
 //! two of them and says how far it came.
 
 pub mod accounts;

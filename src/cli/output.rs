@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, ValueEnum};
-use comfy_table::{CellAlignment, Color, ContentArrangement};
+use comfy_table::{CellAlignment, Color, ColumnConstraint, ContentArrangement, Width};
 use serde_json::Value;
 
 use crate::config::{ConfigFaults, Environment, Fault};
@@ -238,6 +238,12 @@ enum Kind {
     Money,
     Span,
 }
+
+/// A terminal of fewer columns gets no fitted tables.
+const LEAST_WIDTH: u16 = 60;
+
+/// No text column is made narrower.
+const LEAST_TEXT: u16 = 10;
 
 /// A column: its name and what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -541,7 +547,8 @@ impl Output {
     fn table(&self, columns: &[Column]) -> comfy_table::Table {
         let mut table = comfy_table::Table::new();
         table.load_preset(comfy_table::presets::NOTHING);
-        if self.terminal {
+        // On a narrower one lines that the terminal breaks read better than words in columns of two letters.
+        if self.terminal && table.width().is_some_and(|width| width >= LEAST_WIDTH) {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         } else {
             table.force_no_tty();
@@ -554,6 +561,11 @@ impl Output {
                 if matches!(column.kind, Kind::Number | Kind::Money | Kind::Span) {
                     made.set_cell_alignment(CellAlignment::Right);
                 }
+                // Only text gives way: an id, a number or an amount that is broken in two is copied wrong.
+                made.set_constraint(match column.kind {
+                    Kind::Plain => ColumnConstraint::LowerBoundary(Width::Fixed(LEAST_TEXT)),
+                    Kind::Id | Kind::Number | Kind::Money | Kind::Span => ColumnConstraint::ContentWidth,
+                });
             }
         }
         table

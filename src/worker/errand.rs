@@ -24,7 +24,7 @@ use super::slots::Slot;
 use crate::clock::{Boottime, SendGuard};
 use crate::intent::KeyGeneration;
 use crate::outbox::{AttemptRecord, Claim, Purpose, Settlement, Unreadable};
-use crate::outcome::{Class, Code, Evidence, Failure, Observation, Outcome};
+use crate::outcome::{Class, Code, Evidence, Failure, Observation, Outcome, Proof};
 use crate::progress::Progress;
 use crate::provider::{Call, Exactness, Provider};
 use crate::retry::{self, DeadReason, Decision, Disposition, Situation, Wait, delta};
@@ -286,7 +286,7 @@ impl Errand {
         let call = self.call(claim, &progress);
         let asked_at = Boottime::now();
         let in_flight = crate::metrics::call_in_flight(&claim.intent.lane);
-        let observation = self.provider.read(&call).await;
+        let observation = not_a_siblings(self.provider.read(&call).await, claim);
         drop(in_flight);
         let provider = claim.ticket.provider();
         crate::metrics::provider_latency(provider, crate::metrics::Call::Read, Boottime::now().since(asked_at));
@@ -437,6 +437,23 @@ impl Errand {
                 tracing::info!(%intent, provider, account, trace_id, fence, purpose, "nothing was sent: goes back")
             }
         }
+    }
+}
+
+/// A capture that a sibling has on record is the sibling's. Where a read knows ours by its reference it would not say
+/// otherwise; where it can only infer, two captures of one amount on one payment look alike, and one movement of money
+/// must not be recorded twice.
+fn not_a_siblings(observation: Observation, claim: &Claim) -> Observation {
+    match observation {
+        Observation::Captured(receipt)
+            if matches!(receipt.proof, Proof::SoleWriter | Proof::Marker)
+                && claim.siblings.capture_ids.contains(&receipt.provider_capture_id) =>
+        {
+            Observation::Foreign {
+                evidence: receipt.evidence,
+            }
+        }
+        other => other,
     }
 }
 

@@ -3,12 +3,12 @@
 //! One process is one worker; many may share an outbox. Inside it:
 //!
 //! - the **claim loop** (here) takes as many intents as its lanes have free slots, in one statement for all lanes, and
-//!   starts an errand for each. It rests ([`rest`]) when there is nothing to claim, and is poked when a slot is free;
-//! - an **errand** ([`errand`]) takes one claimed intent through guard, reads, the one capture POST and the decision. It
+//!   starts an errand for each. It rests (`rest.rs`) when there is nothing to claim, and is poked when a slot is free;
+//! - an **errand** (`errand.rs`) takes one claimed intent through guard, reads, the one capture POST and the decision. It
 //!   holds no connection to the database while it talks to the provider;
-//! - **settling** ([`settling`]) collects finished errands for a few milliseconds and records them in one statement,
+//! - **settling** (`settling.rs`) collects finished errands for a few milliseconds and records them in one statement,
 //!   repeating it until the database has answered;
-//! - **upkeep** ([`upkeep`]) rescues lapsed leases, matches releases, watches deadlines and keeps the heartbeat.
+//! - **upkeep** (`upkeep.rs`) rescues lapsed leases, matches releases, watches deadlines and keeps the heartbeat.
 //!
 //! A lease is counted from an instant taken *before* the claim was sent. A claim whose answer was lost is never worked
 //! on: it is given back, or lapses. The worker knows no provider by name; it acts on what a provider says it can do.

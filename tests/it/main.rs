@@ -6,5 +6,13 @@
     reason = "a test that meets something unexpected should fail loudly"
 )]
 
+mod answers;
+mod authorisations;
+mod by_hand;
+mod database;
+mod epochs;
+mod faults;
+mod fences;
+mod kind;
 mod money_path;
 mod world;

@@ -1,0 +1,152 @@
+//! Databases for tests: one private server for the whole binary, a database of its own for each test.
+
+use capture::local_postgres::{DataDir, Durability, Listen, LocalPostgres, Settings};
+use capture::outbox::{ConnectSettings, Outbox};
+use sqlx::postgres::{PgDatabaseError, PgRow};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+/// One server for the whole binary. Its leash stops it and removes its directory when this process ends, however it does.
+static SERVER: OnceCell<LocalPostgres> = OnceCell::const_new();
+/// A database that is migrated and empty: copying it is cheaper than migrating anew.
+static TEMPLATE: OnceCell<()> = OnceCell::const_new();
+
+async fn server() -> &'static LocalPostgres {
+    SERVER
+        .get_or_init(|| async {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            LocalPostgres::start(Settings {
+                data: DataDir::Temporary,
+                durability: Durability::ForTests,
+                listen: Listen::SocketOnly,
+                max_connections: 400,
+                ..Settings::default()
+            })
+            .await
+            .unwrap()
+        })
+        .await
+}
+
+async fn create(name: &str, template: &str) -> String {
+    let server = server().await;
+    let mut admin = Session::open(&server.url("postgres")).await;
+    admin
+        .run(&format!(
+            "create database {name} template {template} strategy file_copy"
+        ))
+        .await;
+    server.url(name)
+}
+
+/// A new, empty database; returns its URL.
+pub async fn new_database() -> String {
+    create(&format!("t{}", Uuid::new_v4().simple()), "template0").await
+}
+
+/// A new database with the schema `capture` in it; returns its URL.
+pub async fn migrated_database() -> String {
+    TEMPLATE
+        .get_or_init(|| async {
+            let outbox = connect(&create("migrated", "template0").await).await;
+            outbox.migrate().await.unwrap();
+            outbox.close().await;
+        })
+        .await;
+    create(&format!("t{}", Uuid::new_v4().simple()), "migrated").await
+}
+
+/// A small way into the outbox of that database.
+pub async fn connect(url: &str) -> Outbox {
+    Outbox::connect(&ConnectSettings {
+        max_connections: 3,
+        ..ConnectSettings::new(url)
+    })
+    .await
+    .unwrap()
+}
+
+/// A refusal by the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub sqlstate: String,
+    pub constraint: String,
+    pub column: String,
+    pub message: String,
+    pub hint: String,
+}
+
+/// A connection that speaks plain SQL.
+pub struct Session {
+    connection: PgConnection,
+}
+
+impl Session {
+    pub async fn open(url: &str) -> Session {
+        Session {
+            connection: PgConnection::connect(url).await.unwrap(),
+        }
+    }
+
+    /// Runs statements; what the database refuses is returned.
+    pub async fn try_run(&mut self, sql: &str) -> Result<u64, Refused> {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+            .execute(&mut self.connection)
+            .await
+            .map(|done| done.rows_affected())
+            .map_err(refused)
+    }
+
+    /// Runs statements.
+    pub async fn run(&mut self, sql: &str) -> u64 {
+        match self.try_run(sql).await {
+            Ok(rows) => rows,
+            Err(refused) => panic!("{refused:?}\n{sql}"),
+        }
+    }
+
+    pub async fn rows(&mut self, sql: &str) -> Vec<PgRow> {
+        self.try_rows(sql).await.unwrap()
+    }
+
+    pub async fn try_rows(&mut self, sql: &str) -> Result<Vec<PgRow>, Refused> {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+            .fetch_all(&mut self.connection)
+            .await
+            .map_err(refused)
+    }
+
+    /// The first column of all rows.
+    pub async fn column<T>(&mut self, sql: &str) -> Vec<T>
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        self.rows(sql).await.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// The first column of the only row.
+    pub async fn scalar<T>(&mut self, sql: &str) -> T
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        let mut column = self.column(sql).await;
+        assert_eq!(column.len(), 1, "not one row: {sql}");
+        column.remove(0)
+    }
+}
+
+fn refused(error: sqlx::Error) -> Refused {
+    let sqlx::Error::Database(error) = error else {
+        panic!("not refused but broken: {error}");
+    };
+    let error = error.downcast::<PgDatabaseError>();
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    Refused {
+        sqlstate: error.code().to_owned(),
+        constraint: text(error.constraint()),
+        column: text(error.column()),
+        message: error.message().to_owned(),
+        hint: text(error.hint()),
+    }
+}

@@ -1,0 +1,268 @@
+//! After a fail-over or a restore the database may have forgotten what was sent: everything is verified first.
+
+use std::time::Duration;
+
+use capture::outbox::Settled;
+use capture::retry::{Disposition, Wait};
+use uuid::Uuid;
+
+use crate::by_hand::{Ask, captured, claim};
+use crate::kind::Kind;
+use crate::world::World;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl World {
+    /// The server's history becomes another one.
+    async fn change_history(&mut self) {
+        self.db.run("update capture.epoch set timeline = 'FFFFFFFF'").await;
+    }
+
+    /// Captures the one thing that is ready in a history which is then lost: the provider remembers, the database has a
+    /// row that was never claimed.
+    async fn capture_and_forget(&mut self, kind: Kind) {
+        let claim = self.claim_one(kind).await;
+        let intent = claim.intent.id.0;
+        let _ = self.send(kind, &claim).await;
+        assert_eq!(
+            self.settle(claim, Disposition::Retry(Wait::None)).await,
+            Settled::Recorded
+        );
+        self.db
+            .run(&format!(
+                "delete from capture.progress where intent = '{intent}';
+                 update capture.waiting set purpose = 0, cause = 'scheduled', due_at = capture.clock_now() + interval '1 minute'
+                     where intent = '{intent}'"
+            ))
+            .await;
+    }
+
+    /// Lets what is ready wait for a minute.
+    async fn put_off(&mut self, intent: Uuid) {
+        self.db
+            .run(&format!(
+                "with gone as (delete from capture.ready where intent = '{intent}' returning *)
+                 insert into capture.waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
+                 select intent, lane, purpose, urgency, fence, epoch, 'scheduled', capture.clock_now() + interval '1 minute', since
+                 from gone"
+            ))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_captured_in_a_lost_history_is_found_and_not_captured_again() {
+    let mut world = World::new().await;
+    let mut intents = Vec::new();
+    for kind in Kind::ALL {
+        intents.push(world.capture(kind, 1, 1234).await);
+        world.capture_and_forget(kind).await;
+    }
+    world.change_history().await;
+    world.pass(MINUTE).await;
+    let ends = world.until_all_ended(&intents, MINUTE).await;
+    assert!(ends.values().all(|end| end == "captured"), "{ends:?}");
+    world.books_agree().await;
+}
+
+#[tokio::test]
+async fn what_was_not_sent_in_a_lost_history_is_captured_once_after_a_look() {
+    let mut world = World::new().await;
+    let mut intents = Vec::new();
+    for kind in Kind::ALL {
+        intents.push(world.capture(kind, 1, 1234).await);
+    }
+    world.change_history().await;
+    let ends = world.until_all_ended(&intents, MINUTE).await;
+    assert!(ends.values().all(|end| end == "captured"), "{ends:?}");
+    for kind in Kind::ALL {
+        let wire = world.wire(&kind.payment(1));
+        match kind {
+            // Its key answers for itself.
+            Kind::Afterpay => assert_eq!(wire, ["capture 201!"]),
+            _ => assert_eq!(wire[0], "read 200", "{kind:?}"),
+        }
+    }
+    world.books_agree().await;
+}
+
+#[tokio::test]
+async fn rows_that_waited_in_a_lost_history_are_verified_first_when_they_are_due() {
+    let mut world = World::new().await;
+    let mut intents = Vec::new();
+    for kind in Kind::ALL {
+        for (n, more) in [
+            (1, ", not_before => now() + interval '1 hour'"),
+            (2, ", hold => 'shipment'"),
+        ] {
+            let payment = kind.payment(n);
+            world.authorize(kind, &payment, 5000);
+            intents.push(world.insert(kind, &payment, "c1", 1234, more).await);
+        }
+    }
+    world.change_history().await;
+    world.drain().await;
+    for kind in Kind::ALL {
+        let (lane, payment) = (kind.lane(), kind.payment(2));
+        let sql = format!(
+            "select capture.release(provider => '{}', account => '{}', payment_id => '{payment}')",
+            lane.provider, lane.account
+        );
+        world.db.run(&sql).await;
+    }
+    assert_eq!(world.outbox.match_releases(10).await.unwrap(), 4);
+    world.pass(61 * MINUTE).await;
+    let ends = world.until_all_ended(&intents, MINUTE).await;
+    assert!(ends.values().all(|end| end == "captured"), "{ends:?}");
+    for kind in [Kind::Optty, Kind::ResolveCharge, Kind::ResolveOrder] {
+        for n in [1, 2] {
+            assert_eq!(world.wire(&kind.payment(n))[0], "read 200", "{kind:?} {n}");
+        }
+    }
+    world.books_agree().await;
+}
+
+#[tokio::test]
+async fn a_lease_of_a_lost_history_is_void_at_once_and_its_late_result_is_kept() {
+    let mut world = World::new().await;
+    let mut intents = Vec::new();
+    let mut old = Vec::new();
+    for kind in Kind::ALL {
+        intents.push(world.capture(kind, 1, 1234).await);
+        let claim = world.claim_one(kind).await;
+        let receipt = captured(world.send(kind, &claim).await);
+        old.push((claim, receipt));
+    }
+    world.change_history().await;
+    assert_eq!(
+        world.outbox.rescue(100).await.unwrap(),
+        4,
+        "without waiting for their end"
+    );
+    for (claim, receipt) in old {
+        assert_eq!(
+            world.settle(claim, Disposition::Captured(receipt)).await,
+            Settled::LeaseLost
+        );
+    }
+    let ends = world.until_all_ended(&intents, MINUTE).await;
+    assert!(ends.values().all(|end| end == "captured"), "{ends:?}");
+    world.books_agree().await;
+}
+
+#[tokio::test]
+async fn the_history_of_a_row_is_not_forgotten_when_a_claim_is_given_back() {
+    let mut world = World::new().await;
+    world.capture(Kind::Afterpay, 1, 1234).await;
+    world.change_history().await;
+    for _ in 0..2 {
+        let ask = Ask::of(Kind::Afterpay);
+        let claims = claim(&world.outbox, &ask).await;
+        assert!(claims[0].history_changed);
+        assert_eq!(world.outbox.give_back(ask.lease).await.unwrap(), 1);
+    }
+    let known = world.claim_one(Kind::Afterpay).await;
+    world.settle(known, Disposition::Verify(Wait::None)).await;
+    let known = world.claim_one(Kind::Afterpay).await;
+    assert!(!known.history_changed, "what is known now is of this history");
+}
+
+#[tokio::test]
+async fn a_cancel_after_a_lost_history_cancels_only_what_a_read_does_not_find() {
+    let mut world = World::new().await;
+    let mut found = Vec::new();
+    let mut not_found = Vec::new();
+    for kind in Kind::ALL {
+        found.push(world.capture(kind, 1, 1234).await);
+        world.capture_and_forget(kind).await;
+        not_found.push(world.capture(kind, 2, 1234).await);
+    }
+    world.change_history().await;
+    world.pass(MINUTE).await;
+    for intent in found.iter().chain(&not_found) {
+        let said = world.outbox.cancel(*intent, "changed my mind").await.unwrap();
+        assert_eq!(said, "in_flight");
+    }
+    // Afterpay's key may act for 23 hours: so long no read proves that it will not.
+    let ends = world.until_all_ended(&not_found, 30 * MINUTE).await;
+    assert!(ends.values().all(|end| end == "cancelled"), "{ends:?}");
+    let ends = world.until_all_ended(&found, MINUTE).await;
+    assert!(ends.values().all(|end| end == "captured"), "{ends:?}");
+    for kind in Kind::ALL {
+        assert_eq!(
+            world.sends(&kind.payment(1)),
+            1,
+            "{kind:?}: only the one that was forgotten"
+        );
+        assert_eq!(
+            world.sends(&kind.payment(2)),
+            0,
+            "{kind:?}: nothing is sent after a cancel"
+        );
+    }
+    world.books_agree().await;
+}
+
+/// Two captures of a payment over 50.00; the first `forgotten` of them are sent in a history that is then lost.
+async fn siblings(world: &mut World, kind: Kind, n: u32, amounts: [i64; 2], forgotten: usize) -> [Uuid; 2] {
+    let payment = kind.payment(n);
+    world.authorize(kind, &payment, 5000);
+    let mut intents = [Uuid::nil(); 2];
+    for (place, minor) in amounts.into_iter().enumerate() {
+        intents[place] = world.insert(kind, &payment, &format!("c{place}"), minor, "").await;
+        if place < forgotten {
+            world.capture_and_forget(kind).await;
+        } else {
+            // Out of the way of what is claimed by hand meanwhile.
+            world.put_off(intents[place]).await;
+        }
+    }
+    intents
+}
+
+#[tokio::test]
+async fn siblings_of_a_lost_history_are_each_captured_once_where_a_read_tells_them_apart() {
+    let mut world = World::new().await;
+    let mut intents = Vec::new();
+    for kind in [Kind::Afterpay, Kind::Optty, Kind::ResolveOrder] {
+        for (n, amounts) in (0..).zip([[2000, 2000], [2000, 1500]]) {
+            for forgotten in 0..=2u8 {
+                let place = n * 10 + u32::from(forgotten);
+                intents.extend(siblings(&mut world, kind, place, amounts, usize::from(forgotten)).await);
+            }
+        }
+    }
+    world.change_history().await;
+    world.pass(2 * MINUTE).await;
+    let ends = world.until_all_ended(&intents, 5 * MINUTE).await;
+    assert!(ends.values().all(|end| end == "captured"), "{ends:?}");
+    world.books_agree().await;
+}
+
+/// A charge is captured once, and nothing on it says by whom: one movement is one record, whoever asked for it.
+#[tokio::test]
+async fn siblings_of_a_lost_history_never_share_one_capture_of_a_charge() {
+    let mut world = World::new().await;
+    let mut cases = Vec::new();
+    for (n, amounts, second) in [
+        (0, [2000, 2000], "dead: captured_elsewhere"),
+        (10, [2000, 1500], "dead: undecided"),
+    ] {
+        for forgotten in [0, 1] {
+            let place = n + u32::from(forgotten == 1);
+            let intents = siblings(&mut world, Kind::ResolveCharge, place, amounts, forgotten).await;
+            cases.push((intents, second));
+        }
+    }
+    world.change_history().await;
+    world.pass(2 * MINUTE).await;
+    let all: Vec<Uuid> = cases.iter().flat_map(|(intents, _)| *intents).collect();
+    let ends = world.until_all_ended(&all, 5 * MINUTE).await;
+    for (intents, second) in cases {
+        let mut pair = intents.map(|intent| ends[&intent].clone());
+        pair.sort();
+        assert_eq!(pair[0], "captured", "{pair:?}");
+        assert!(pair[1].starts_with(second), "{pair:?}");
+    }
+    world.books_agree().await;
+}
