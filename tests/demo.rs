@@ -1,5 +1,9 @@
 //! `capture demo`, as a newcomer runs it, only shorter.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, outside of test functions")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests, outside of test functions"
+)]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;

@@ -57,7 +57,7 @@ impl Story {
         if io::stderr().is_terminal() && environment.get("TERM") != Some("dumb") {
             progress.set_draw_target(ProgressDrawTarget::stderr_with_hz(8));
         }
-        if let Ok(style) = ProgressStyle::with_template("  {bar:30} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("  {bar:20} {wide_msg}") {
             progress.set_style(style);
         }
         Story(Arc::new(Told {
