@@ -7,6 +7,7 @@
 
 pub mod accounts;
 pub mod config;
+pub mod exit;
 pub mod explanations;
 pub mod filter;
 pub mod output;
