@@ -153,6 +153,8 @@ pub struct Claim {
     pub sibling_undecided: bool,
     /// The provider's ids of what siblings have captured.
     pub sibling_captures: Vec<String>,
+    /// It was held, nobody released it, and its authorisation is about to end: it is given up, not sent.
+    pub unreleased: bool,
 }
 
 /// A row that this version cannot make sense of. It is settled as dead, and blocks nobody.
@@ -200,7 +202,7 @@ impl Outbox {
                           details as "details!", traceparent, created_at as "created_at!",
                           company, method, tracking_number, progress, cancel_requested as "cancel_requested!", late,
                           authorized_known_minor, committed_minor as "committed_minor!", sibling_undecided as "sibling_undecided!",
-                          sibling_captures as "sibling_captures!"
+                          sibling_captures as "sibling_captures!", unreleased as "unreleased!"
                    from claim($1, $2, $3, $4, $5, $6, $7)"#,
                 request.lease,
                 request.worker,
@@ -299,6 +301,7 @@ impl Outbox {
                 committed_minor: row.committed_minor,
                 sibling_undecided: row.sibling_undecided,
                 sibling_captures: row.sibling_captures,
+                unreleased: row.unreleased,
             });
         }
         Ok(claimed)

@@ -247,7 +247,8 @@ impl Errand {
         if claim.cancel_requested {
             return Some(Decision::of(Disposition::Cancelled, progress.clone()));
         }
-        if situation.too_late() {
+        // Whoever made an unreleased one due saw its end near; this worker's margin may be a shorter one.
+        if situation.too_late() || claim.unreleased {
             return dead(DeadReason::Expired, Class::Rejected, "deadline", Evidence::default());
         }
         if let Err(failure) = self.provider.check(&claim.intent) {
