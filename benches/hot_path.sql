@@ -23,7 +23,7 @@ insert into figure
     select 'insert, log per intent', (pg_current_wal_insert_lsn() - lsn) / (:batch * :batches), 'bytes' from mark;
 analyze;
 
-create function pg_temp.run(p_batch integer, p_batches integer) returns void language plpgsql as $$
+create procedure pg_temp.run(p_batch integer, p_batches integer) language plpgsql as $$
 declare
     v_lease uuid;
     v_results jsonb;
@@ -48,9 +48,11 @@ begin
         from claim(v_lease, v_lease, 120000, 1::smallint, p_batch, false,
                    jsonb_build_array(jsonb_build_object('lane', 1, 'free', p_batch, 'sending', 0, 'retrying', 0, 'verifying', 0,
                                                         'favour', 0, 'send_calls', 1, 'read_calls', 1))) c;
+        commit;
         v_claim := v_claim + (clock_timestamp() - v_at); v_claim_log := v_claim_log + (pg_current_wal_insert_lsn() - v_lsn);
         v_at := clock_timestamp(); v_lsn := pg_current_wal_insert_lsn();
         perform settle(v_results, '[{"lane": 1, "answered": true, "unanswered": 0, "failures": 20, "open_ms": 5000, "open_max_ms": 60000}]');
+        commit;
         v_settle := v_settle + (clock_timestamp() - v_at); v_settle_log := v_settle_log + (pg_current_wal_insert_lsn() - v_lsn);
     end loop;
     insert into figure values
@@ -60,7 +62,7 @@ begin
         ('settle, log per capture', v_settle_log / (p_batch * p_batches), 'bytes'),
         ('commits per capture (claim and settle)', 2.0 / p_batch, '');
 end $$;
-select pg_temp.run(:batch, :batches);
+call pg_temp.run(:batch, :batches);
 
 select rpad(name, 42) || lpad(round(value, case when value < 1 then 3 else 0 end)::text, 10) || ' ' || unit from figure;
 \echo

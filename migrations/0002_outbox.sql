@@ -95,7 +95,7 @@ create table ready (
     -- Its last two leases were lost: claimed with nothing else in flight, so that a row that kills workers is found out.
     alone boolean not null default false,
     since timestamptz not null,
-    primary key (lane, purpose, urgency, seq)
+    primary key (lane, purpose, alone, urgency, seq)
 ) with (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 create index ready_alone on ready (lane) where alone;
 

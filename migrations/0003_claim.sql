@@ -7,7 +7,11 @@
 -- be held open by a frozen process.
 --
 -- Planner settings are pinned to nested loops over indexes: every input is small and bounded, and statistics of tables
--- that are empty one moment and hold millions the next would otherwise talk the planner into scans.
+-- that are empty one moment and hold millions the next would otherwise talk the planner into scans. That alone is not
+-- enough: a plan made (and kept) while a table is empty may join by reading all of its index, or hash all of it for an
+-- `exists`. So, here and in all that workers run: what is looked up for a row is a lateral subquery with a limit, what
+-- must not be there is an `exists` with `offset 0`, and what is deleted or updated is named by an array of keys or by its
+-- ctid. Each of these leaves the planner no way but the index.
 --
 -- p_lanes: [{"lane", "free", "sending", "retrying", "verifying", "favour", "send_calls", "read_calls"}], slots free in
 -- this worker, slots in use by purpose, the purpose whose turn it is, and what each purpose costs in calls.
@@ -20,7 +24,8 @@ create function claim(
     details jsonb, traceparent text, created_at timestamptz,
     company text, method text, tracking_number text,
     progress jsonb, cancel_requested boolean, late jsonb,
-    authorized_known_minor bigint, committed_minor bigint, sibling_undecided boolean, sibling_captures text[]
+    authorized_known_minor bigint, committed_minor bigint, sibling_undecided boolean, sibling_captures text[],
+    unreleased boolean
 )
     language plpgsql volatile security definer set search_path from current
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off set jit = off
@@ -40,11 +45,11 @@ begin
     select array_agg(o.id) into v_open from (
         select l.id
         from lanes l
+        cross join lateral (select from ready r where r.lane = l.id limit 1) something
         where l.id in (select (a ->> 'lane')::integer from jsonb_array_elements(p_lanes) a)
           and l.paused_at is null
           and (l.limited_until is null or l.limited_until <= v_now)
           and (l.open_until is null or l.open_until <= v_now)
-          and exists (select from ready r where r.lane = l.id)
         order by l.id
         for no key update of l
     ) o;
@@ -57,26 +62,26 @@ begin
     with asked as materialized (
         select a.lane, a.favour, a.send_calls, a.read_calls, a.sending, a.retrying, a.verifying,
                -- A breaker that was open lets one through to test.
-               case when l.open_until is not null or p_alone then least(a.free, 1) else a.free end as free,
-               l.rate_per_minute,
-               -- How many calls the lane's budget still holds. A tenth of the minute's calls may burst; the rest flows
-               -- evenly, so that no sliding minute sees more than the limit.
-               case when l.rate_per_minute = 0 then null else greatest(0, floor(
-                   extract(epoch from v_now - greatest(l.budget_spent_until, v_now - burst.span)) / extract(epoch from burst.step)
-               ))::integer end as calls_left
+               case when l.open_until is not null or p_alone then least(a.free, 1) else least(a.free, p_batch) end as free,
+               budget.step, budget.step * burst.calls as span,
+               -- How many calls the lane's budget still holds; null: no limit.
+               case when budget.step is not null then
+                   greatest(0, floor(extract(epoch from v_now - greatest(l.budget_spent_until, v_now - budget.step * burst.calls))
+                                     / extract(epoch from budget.step)))::integer end as calls_left
         from jsonb_to_recordset(p_lanes) as a(
                  lane integer, free integer, sending integer, retrying integer, verifying integer,
                  favour smallint, send_calls integer, read_calls integer)
         join lanes l on l.id = a.lane
+        -- A tenth of the minute's calls may burst, or what one intent needs if that is more; the rest flows evenly, so
+        -- that no sliding minute sees more than the limit.
+        cross join lateral (select greatest(a.send_calls, a.read_calls, l.rate_per_minute / 10) as calls) burst
         cross join lateral (
-            select interval '60 seconds' / greatest(1, l.rate_per_minute - l.rate_per_minute / 10) as step,
-                   interval '60 seconds' / greatest(1, l.rate_per_minute - l.rate_per_minute / 10)
-                       * greatest(a.send_calls, a.read_calls, l.rate_per_minute / 10) as span
-        ) burst
+            select case when l.rate_per_minute > 0 then interval '60 seconds' / greatest(1, l.rate_per_minute - burst.calls) end as step
+        ) budget
         where a.lane = any (v_open) and a.free > 0
     ),
     seen as materialized (
-        select a.*, r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch,
+        select a.*, r.row, r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch,
                case when r.purpose = 2 then a.read_calls else a.send_calls end as cost,
                -- Slots are shared 2 : 1 : 1; what a purpose does not use another may.
                case r.purpose when 0 then a.sending + r.place when 1 then 2 * (a.retrying + r.place)
@@ -87,7 +92,7 @@ begin
         cross join lateral (
             select c.*, row_number() over (order by c.urgency, c.seq) as place
             from (
-                select r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch
+                select r.ctid as row, r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch
                 from ready r
                 where r.lane = a.lane and r.purpose = p.purpose and r.alone = p_alone
                 order by r.urgency, r.seq
@@ -104,9 +109,8 @@ begin
         window w as (partition by s.lane order by s.favoured desc, s.turn, s.purpose, s.urgency, s.seq)
     ),
     picked as materialized (
-        select k.*, i.provider, i.account, i.payment_id,
-               row_number() over (order by k.place, k.lane) as rank
-        from ranked k join intents i on i.id = k.intent
+        select k.*, row_number() over (order by k.place, k.lane) as rank
+        from ranked k
         where k.place <= k.free and (k.calls_left is null or k.calls <= k.calls_left)
         order by k.place, k.lane
         limit p_batch
@@ -115,44 +119,49 @@ begin
     -- it. A verification is its own holder, but for one that comes back from a dead letter, which let go of it: that one
     -- waits for a holder like any other, and holds it from its next claim on. Of several in this batch the first goes.
     mates as (
-        select k.*, k.purpose = 2 and exists (select from progress p where p.intent = k.intent and p.replayed) as replayed
+        select k.*, i.asked,
+               k.purpose = 2 and exists (select from progress p where p.intent = k.intent and p.replayed offset 0) as replayed
         from picked k
+        cross join lateral (select i as asked from intents i where i.id = k.intent limit 1) i
     ),
     judged as materialized (
         select k.*,
                (k.purpose < 2 or k.replayed) and (
                    exists (
                        select from intents s
-                       where s.provider = k.provider and s.account = k.account and s.payment_id = k.payment_id
-                         and s.id <> k.intent
-                         and not exists (select from outcomes o where o.intent = s.id)
-                         and not exists (select from ready r where r.intent = s.id and r.purpose < 2)
-                         and not exists (select from waiting w where w.intent = s.id and w.purpose < 2)
-                         and not (k.replayed and exists (select from progress p where p.intent = s.id and p.replayed)
-                                  and (exists (select from ready r where r.intent = s.id)
-                                       or exists (select from waiting w where w.intent = s.id)))
+                       where s.provider = (k.asked).provider and s.account = (k.asked).account
+                         and s.payment_id = (k.asked).payment_id and s.id <> k.intent
+                         and not exists (select from outcomes o where o.intent = s.id offset 0)
+                         and not exists (select from ready r where r.intent = s.id and r.purpose < 2 offset 0)
+                         and not exists (select from waiting w where w.intent = s.id and w.purpose < 2 offset 0)
+                         and not (k.replayed and exists (select from progress p where p.intent = s.id and p.replayed offset 0)
+                                  and (exists (select from ready r where r.intent = s.id offset 0)
+                                       or exists (select from waiting w where w.intent = s.id offset 0)))
+                       offset 0
                    )
-                   or row_number() over (partition by k.provider, k.account, k.payment_id order by k.purpose desc, k.replayed, k.rank) > 1
+                   or row_number() over (partition by (k.asked).provider, (k.asked).account, (k.asked).payment_id
+                                         order by k.purpose desc, k.replayed, k.rank) > 1
                ) as blocked
         from mates k
     ),
+    -- What was changed since the snapshot (its urgency rose) is locked but not seen here: it is left for the next claim.
     taken as (
-        delete from ready r using judged j
-        where r.lane = j.lane and r.purpose = j.purpose and r.urgency = j.urgency and r.seq = j.seq
-        returning j.intent
+        delete from ready r using judged j where r.ctid = j.row returning j.*
     ),
     parked as (
         insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
-        select j.intent, j.lane, j.purpose, j.urgency, j.fence, j.epoch, 'sibling', v_now + interval '5 seconds', v_now
-        from judged j join taken t on t.intent = j.intent
-        where j.blocked
+        select t.intent, t.lane, t.purpose, t.urgency, t.fence, t.epoch, 'sibling', v_now + interval '5 seconds', v_now
+        from taken t
+        where t.blocked
     ),
     claimed as materialized (
-        select j.*, (row_number() over (order by j.rank) - 1)::integer as slot, coalesce(p.generation, 0::smallint) as generation
-        from judged j
-        join taken t on t.intent = j.intent
-        left join progress p on p.intent = j.intent
-        where not j.blocked
+        select t.*, (row_number() over (order by t.rank) - 1)::integer as slot,
+               p.progress, coalesce(p.generation, 0::smallint) as generation
+        from taken t
+        left join lateral (
+            select to_jsonb(p) - 'intent' as progress, p.generation from progress p where p.intent = t.intent limit 1
+        ) p on true
+        where not t.blocked
     ),
     leased as (
         insert into leases (id, worker, epoch, claimed_at, until, request_format, intents, lanes, fences, generations, purposes, epochs, settled)
@@ -165,28 +174,27 @@ begin
     ),
     spent as (
         update lanes l
-        set budget_spent_until = case when l.rate_per_minute = 0 then l.budget_spent_until else
-                greatest(l.budget_spent_until, v_now - interval '60 seconds' / greatest(1, l.rate_per_minute - l.rate_per_minute / 10)
-                    * greatest(u.largest, l.rate_per_minute / 10))
-                + u.calls * (interval '60 seconds' / greatest(1, l.rate_per_minute - l.rate_per_minute / 10)) end,
+        set budget_spent_until = coalesce(greatest(l.budget_spent_until, v_now - u.span) + u.calls * u.step, l.budget_spent_until),
             -- The test capture has until the end of its lease to answer; nobody else is let through meanwhile.
             open_until = case when l.open_until is null then null else v_now + p_lease_ms * interval '1 millisecond' end,
             testing = l.open_until is not null
-        from (select c.lane, sum(c.cost) as calls, max(greatest(c.send_calls, c.read_calls)) as largest from claimed c group by c.lane) u
-        where l.id = u.lane and (l.rate_per_minute > 0 or l.open_until is not null)
+        from (select c.lane, sum(c.cost) as calls, max(c.step) as step, max(c.span) as span from claimed c group by c.lane) u
+        where l.id = u.lane and (u.step is not null or l.open_until is not null)
     )
     select c.slot, c.lane, c.purpose, c.fence + 1, c.epoch <> v_epoch, v_now,
            i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref,
            i.amount_minor::bigint, i.currency, i.authorized_minor::bigint, i.authorization_expires_at,
            i.details, i.traceparent, i.created_at,
            rel.company, rel.method, rel.tracking_number,
-           to_jsonb(p) - 'intent', cr.intent is not null, late.receipt,
-           coalesce(i.authorized_minor, sib.authorized_minor)::bigint, sib.committed_minor, sib.undecided, sib.captures
+           c.progress, cr.wished is not null, late.receipt,
+           coalesce(i.authorized_minor, sib.authorized_minor)::bigint, sib.committed_minor, sib.undecided, sib.captures,
+           i.hold is not null and rel.id is null
     from claimed c
-    join intents i on i.id = c.intent
-    left join progress p on p.intent = c.intent
-    left join cancel_requests cr on cr.intent = c.intent
-    left join releases rel on rel.intent = c.intent
+    cross join lateral (select (c.asked).*) i
+    left join lateral (select true as wished from cancel_requests cr where cr.intent = c.intent limit 1) cr on true
+    left join lateral (
+        select r.id, r.company, r.method, r.tracking_number from releases r where r.intent = c.intent limit 1
+    ) rel on true
     left join lateral (
         select jsonb_build_object('provider_capture_id', l.provider_capture_id, 'captured_minor', l.captured_minor,
                                   'captured_at', l.captured_at, 'proof', l.proof) as receipt
@@ -201,7 +209,9 @@ begin
                coalesce(array_agg(o.provider_capture_id) filter (where o.state = 'captured'), '{}') as captures,
                (array_agg(s.authorized_minor order by s.created_at desc, s.id desc) filter (where s.authorized_minor is not null))[1] as authorized_minor
         from intents s
-        left join outcomes o on o.intent = s.id
+        left join lateral (
+            select o.state, o.dead_reason, o.captured_minor, o.provider_capture_id from outcomes o where o.intent = s.id limit 1
+        ) o on true
         where s.provider = i.provider and s.account = i.account and s.payment_id = i.payment_id and s.id <> i.id
     ) sib
     order by c.slot;
@@ -219,12 +229,14 @@ begin
     with due as (
         select w.intent from waiting w where w.due_at <= v_now order by w.due_at limit p_limit for update skip locked
     ), gone as (
-        delete from waiting w using due d where w.intent = d.intent returning w.*
+        delete from waiting w where w.intent = any (array(select d.intent from due d)) returning w.*
     ), put as (
         insert into ready (lane, purpose, urgency, intent, fence, epoch, alone, since)
         select g.lane, g.purpose, urgency_of(g.urgency, d.expires_at, v_now), g.intent, g.fence, g.epoch,
-               coalesce(p.lost_leases >= 2, false), v_now
-        from gone g left join deadlines d on d.intent = g.intent left join progress p on p.intent = g.intent
+               coalesce(p.alone, false), v_now
+        from gone g
+        left join lateral (select d.expires_at from deadlines d where d.intent = g.intent limit 1) d on true
+        left join lateral (select p.lost_leases >= 2 as alone from progress p where p.intent = g.intent limit 1) p on true
         returning 1
     )
     select count(*) into moved from put;
@@ -254,7 +266,7 @@ begin
             (select l.* from leases l where l.epoch <> v_epoch and l.until >= v_now limit p_limit for update skip locked)
         ) b
     ), gone as (
-        delete from leases l using lapsed x where l.id = x.id
+        delete from leases l where l.id = any (array(select x.id from lapsed x))
     ), open as materialized (
         select l.id as lease, l.worker, l.claimed_at, l.until, l.request_format, s.intent, s.lane, s.fence, s.generation, s.purpose
         from lapsed l,
@@ -264,7 +276,8 @@ begin
     ), put as (
         insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
         select o.intent, o.lane, 2, urgency_of(i.priority, i.authorization_expires_at, v_now), o.fence, v_epoch, 'verify', v_now, v_now
-        from open o join intents i on i.id = o.intent
+        from open o
+        cross join lateral (select i.priority, i.authorization_expires_at from intents i where i.id = o.intent limit 1) i
         returning 1
     ), closed as (
         insert into attempts (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code, began_at, ended_at)
@@ -290,7 +303,8 @@ begin
         insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
         select 'capture.outcome_unknown', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
                jsonb_build_object('fence', o.fence, 'class', 'ambiguous', 'code', 'lease_lost'), v_now
-        from open o join intents i on i.id = o.intent
+        from open o
+        cross join lateral (select i.* from intents i where i.id = o.intent limit 1) i
     )
     select count(*) into v_rescued from put;
     return v_rescued;
@@ -309,10 +323,13 @@ begin
     with gone as (
         delete from leases l where l.id = p_lease and position('1' in l.settled::text) = 0 returning l.*
     ), put as (
-        insert into ready (lane, purpose, urgency, intent, fence, epoch, since)
-        select s.lane, s.purpose, urgency_of(i.priority, i.authorization_expires_at, v_now), s.intent, s.fence, s.epoch, v_now
-        from gone g, unnest(g.intents, g.lanes, g.fences, g.purposes, g.epochs) as s(intent, lane, fence, purpose, epoch)
-        join intents i on i.id = s.intent
+        insert into ready (lane, purpose, urgency, intent, fence, epoch, alone, since)
+        select s.lane, s.purpose, urgency_of(i.priority, i.authorization_expires_at, v_now), s.intent, s.fence, s.epoch,
+               coalesce(p.alone, false), v_now
+        from gone g
+        cross join lateral unnest(g.intents, g.lanes, g.fences, g.purposes, g.epochs) as s(intent, lane, fence, purpose, epoch)
+        cross join lateral (select i.priority, i.authorization_expires_at from intents i where i.id = s.intent limit 1) i
+        left join lateral (select p.lost_leases >= 2 as alone from progress p where p.intent = s.intent limit 1) p on true
         returning 1
     )
     select count(*) into v_returned from put;

@@ -39,16 +39,16 @@ begin
                case when l.id is not null and l.fences[r.slot + 1] = r.fence and l.intents[r.slot + 1] = r.intent
                          and get_bit(l.settled, r.slot) = 0 then 'recorded'
                     when exists (select from attempts a where a.intent = r.intent and a.fence = r.fence
-                                   and a.lease = r.lease and a.outcome <> 'lost')
-                      or exists (select from late_results t where t.intent = r.intent and t.fence = r.fence) then 'already_recorded'
+                                   and a.lease = r.lease and a.outcome <> 'lost' offset 0)
+                      or exists (select from late_results t where t.intent = r.intent and t.fence = r.fence offset 0) then 'already_recorded'
                     else 'lease_lost' end as settled,
                l.lanes[r.slot + 1] as lane, l.generations[r.slot + 1] as generation, l.purposes[r.slot + 1] as claimed_as,
                l.request_format, l.worker, length(l.settled) as lease_size, l.settled as bits
         from jsonb_to_recordset(p_results) as r(
                  n integer, lease uuid, slot integer, intent uuid, fence integer, "to" text, purpose smallint, cause text,
                  delay_ms bigint, attempt jsonb, progress jsonb, receipt jsonb, dead_reason text, events jsonb)
-        join intents i on i.id = r.intent
-        left join leases l on l.id = r.lease
+        cross join lateral (select i.* from intents i where i.id = r.intent limit 1) i
+        left join lateral (select l.* from leases l where l.id = r.lease limit 1) l on true
     ),
     -- Whoever ends an intent without a capture has not seen the receipt that came meanwhile: it ends captured.
     held as materialized (
@@ -108,7 +108,7 @@ begin
         -- An in-flight wish to cancel makes what would wait ready at once: the next claim applies it.
         insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
         select h.intent, h.lane, h.purpose, urgency_of(h.priority, h.authorization_expires_at, v_now), h.fence, v_epoch, h.cause,
-               case when h.purpose < 2 and exists (select from cancel_requests c where c.intent = h.intent) then v_now
+               case when h.purpose < 2 and exists (select from cancel_requests c where c.intent = h.intent offset 0) then v_now
                     else v_now + h.delay_ms * interval '1 millisecond' end, v_now
         from held h
         where h."to" = 'waiting'
@@ -136,21 +136,31 @@ begin
             read_first = excluded.read_first, looks = excluded.looks, own_faults = excluded.own_faults, lost_leases = 0, replayed = false,
             last_class = excluded.last_class, last_code = excluded.last_code
     ),
-    forgotten as (delete from progress p using held h where p.intent = h.intent and h."to" in ('captured', 'cancelled')),
-    no_deadline as (delete from deadlines d using held h where d.intent = h.intent and h."to" in ('captured', 'dead', 'cancelled')),
-    no_wish as (delete from cancel_requests c using held h where c.intent = h.intent and h."to" in ('captured', 'dead', 'cancelled')),
+    forgotten as (
+        delete from progress p where p.intent = any (array(select h.intent from held h where h."to" in ('captured', 'cancelled')))
+    ),
+    no_deadline as (
+        delete from deadlines d where d.intent = any (array(select h.intent from held h where h."to" in ('captured', 'dead', 'cancelled')))
+    ),
+    no_wish as (
+        delete from cancel_requests c where c.intent = any (array(select h.intent from held h where h."to" in ('captured', 'dead', 'cancelled')))
+    ),
     -- Siblings that waited for this authorisation need not sleep on.
     -- Rows that a producer's open transaction holds (a cancel) are passed over: nothing here waits for a producer.
     siblings as materialized (
-        select w.intent from waiting w
-        where w.cause = 'sibling' and w.intent in (
-            select s.id from held h
-            join intents s on s.provider = h.provider and s.account = h.account and s.payment_id = h.payment_id and s.id <> h.intent
-            where exists (select from waiting any_sibling where any_sibling.lane = h.lane and any_sibling.cause = 'sibling')
-        )
-        for update skip locked
+        select w.intent
+        from held h
+        cross join lateral (
+            select s.id from intents s
+            where s.provider = h.provider and s.account = h.account and s.payment_id = h.payment_id and s.id <> h.intent
+            offset 0
+        ) s
+        cross join lateral (
+            select w.intent from waiting w where w.intent = s.id and w.cause = 'sibling' limit 1 for update skip locked
+        ) w
+        where exists (select from waiting any_sibling where any_sibling.lane = h.lane and any_sibling.cause = 'sibling' offset 0)
     ),
-    woken as (update waiting w set due_at = v_now from siblings s where w.intent = s.intent),
+    woken as (update waiting w set due_at = v_now where w.intent = any (array(select s.intent from siblings s))),
     told as (
         insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
         select e.event ->> 'type', h.intent, h.provider, h.account, h.order_id, h.payment_id, h.capture_ref, h.amount_minor, h.currency,
@@ -176,15 +186,17 @@ begin
                    'alarm', case when i.receipt is null then null
                                  when o.state in ('dead', 'cancelled') then 'captured_after_' || o.state
                                  when o.provider_capture_id <> i.receipt ->> 'provider_capture_id' then 'second_receipt' end)), v_now
-        from input i left join outcomes o on o.intent = i.intent
+        from input i
+        left join lateral (select o.state, o.provider_capture_id from outcomes o where o.intent = i.intent limit 1) o on true
         where i.settled = 'lease_lost'
     ),
     late_waiting as materialized (
         select w.intent from waiting w
-        where w.cause <> 'held' and w.intent in (select i.intent from input i where i.settled = 'lease_lost' and i.receipt is not null)
+        where w.cause <> 'held'
+          and w.intent = any (array(select i.intent from input i where i.settled = 'lease_lost' and i.receipt is not null))
         for update skip locked
     ),
-    late_woken as (update waiting w set due_at = v_now from late_waiting l where w.intent = l.intent),
+    late_woken as (update waiting w set due_at = v_now where w.intent = any (array(select l.intent from late_waiting l))),
     lane_news as materialized (
         select x.* from jsonb_to_recordset(p_lanes) as x(
             lane integer, answered boolean, unanswered integer, failures integer, open_ms bigint, open_max_ms bigint,

@@ -2,7 +2,7 @@
 
 -- Shipment events become releases: goods that left, never a label. Returns how many events were handled.
 create function take_shipments(p_limit integer) returns integer
-    language plpgsql volatile security definer set search_path from current as $$
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off as $$
 declare
     v_now timestamptz := clock_now();
     v_handled integer;
@@ -35,6 +35,9 @@ begin
     return v_handled;
 end $$;
 
+-- By which a release finds the held intents of an order; those of a payment are found by the unique key.
+create index intents_held_of_order on intents (provider, account, order_id) where hold is not null;
+
 -- Matches releases with held intents, again and again: neither the release nor the intent needs to be first. A release
 -- frees the intent it names, else the oldest held one of the payment. Returns how many were freed.
 create function match_releases(p_limit integer) returns integer
@@ -53,15 +56,25 @@ begin
         select * from releases r where r.intent is null and r.next_try_at <= v_now order by r.next_try_at limit p_limit for update skip locked
     loop
         select w.intent into v_intent
-        from intents i join waiting w on w.intent = i.id
-        where i.provider = rel.provider and i.account = rel.account
-          and (rel.payment_id is null or i.payment_id = rel.payment_id)
-          and (rel.order_id is null or i.order_id = rel.order_id)
-          and (rel.capture_ref is null or i.capture_ref = rel.capture_ref)
-          and w.cause = 'held'
-        order by i.created_at, i.id
-        limit 1
-        for update of w skip locked;
+        from (
+            select * from (
+                select i.id, i.created_at from intents i
+                where rel.payment_id is not null and i.provider = rel.provider and i.account = rel.account
+                  and i.payment_id = rel.payment_id and (rel.order_id is null or i.order_id = rel.order_id)
+                  and (rel.capture_ref is null or i.capture_ref = rel.capture_ref)
+                union all
+                select i.id, i.created_at from intents i
+                where rel.payment_id is null and i.provider = rel.provider and i.account = rel.account
+                  and i.order_id = rel.order_id and i.hold is not null
+                  and (rel.capture_ref is null or i.capture_ref = rel.capture_ref)
+            ) named
+            order by created_at, id
+            offset 0
+        ) i
+        cross join lateral (
+            select w.intent from waiting w where w.intent = i.id and w.cause = 'held' limit 1 for update skip locked
+        ) w
+        limit 1;
         if v_intent is null then
             -- Looks again after a tenth of its age: soon while it is fresh, every ten minutes when old.
             update releases r set next_try_at = v_now + greatest(interval '1 second', least(interval '10 minutes', (v_now - r.created_at) / 10))
@@ -74,7 +87,7 @@ begin
         ), put as (
             insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
             select g.intent, g.lane, g.purpose, g.urgency, g.fence, g.epoch, 'scheduled', greatest(v_now, i.not_before), v_now
-            from gone g join intents i on i.id = g.intent
+            from gone g cross join lateral (select i.not_before from intents i where i.id = g.intent limit 1) i
         )
         insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
         select 'capture.released', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
@@ -96,7 +109,7 @@ declare
     v_told integer;
 begin
     with near as materialized (
-        select d.intent, d.expires_at,
+        select d.ctid as row, d.intent, d.expires_at,
                case when d.expires_at <= v_now + p_margin_ms * interval '1 millisecond' then 3
                     when d.expires_at <= v_now + interval '24 hours' then 2 else 1 end::smallint as level
         from deadlines d
@@ -106,19 +119,22 @@ begin
         order by d.expires_at limit p_limit
         for update skip locked
     ), noted as (
-        update deadlines d set warned = n.level from near n where d.intent = n.intent
+        update deadlines d set warned = n.level from near n where d.ctid = n.row
     ), hurried as (
-        update ready r set urgency = -32768 from near n where r.intent = n.intent and n.level >= 2 and r.urgency > -32768
+        update ready r set urgency = -32768
+        where r.intent = any (array(select n.intent from near n where n.level >= 2)) and r.urgency > -32768
     ), stopped as materialized (
-        select w.intent from waiting w where w.purpose < 2 and w.intent in (select n.intent from near n where n.level = 3)
+        select w.intent from waiting w
+        where w.purpose < 2 and w.intent = any (array(select n.intent from near n where n.level = 3))
         for update skip locked
     ), due as (
-        update waiting w set cause = 'scheduled', due_at = v_now from stopped s where w.intent = s.intent
+        update waiting w set cause = 'scheduled', due_at = v_now where w.intent = any (array(select s.intent from stopped s))
     ), told as (
         insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
         select 'capture.auth_expiring', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
                jsonb_build_object('expires_at', n.expires_at, 'within_hours', case n.level when 1 then 48 when 2 then 24 else 0 end), v_now
-        from near n join intents i on i.id = n.intent
+        from near n
+        cross join lateral (select i.* from intents i where i.id = n.intent limit 1) i
         returning 1
     )
     select count(*) into v_told from told;
@@ -130,7 +146,7 @@ create function release(
     capture_ref text default null, shipment_ref text default null, company text default null, method text default null,
     tracking_number text default null, out release_id bigint, out created boolean
 )
-    language plpgsql volatile security definer set search_path from current as $$
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off as $$
 #variable_conflict use_column
 begin
     if release.provider is null or not exists (select from providers p where p.name = release.provider) then
@@ -167,7 +183,7 @@ comment on function release is 'Frees a held capture, in your transaction: relea
 
 -- Ends an intent that nobody works on as cancelled. For the functions below, which know why it may.
 create function end_cancelled(p_intent uuid, p_lane integer, p_fence integer, p_by text, p_reason text) returns void
-    language plpgsql volatile set search_path from current as $$
+    language plpgsql volatile set search_path from current set enable_seqscan = off as $$
 declare
     v_now timestamptz := clock_now();
 begin
@@ -184,7 +200,7 @@ begin
 end $$;
 
 create function cancel(intent_id uuid, reason text) returns text
-    language plpgsql volatile security definer set search_path from current as $$
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off as $$
 #variable_conflict use_variable
 declare
     v_lane integer;
@@ -225,7 +241,7 @@ comment on function cancel is 'Cancels a capture that was not sent yet: returns 
 -- and the freshness of a new one are decided by the caller (retry.rs) from what it read here under p_ended_at; a dead
 -- letter that somebody else moved meanwhile is left alone.
 create function replay(p_intent uuid, p_ended_at timestamptz, p_fresh_key boolean, p_actor text, p_reason text, p_detail jsonb) returns boolean
-    language plpgsql volatile security definer set search_path from current as $$
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off as $$
 declare
     v_now timestamptz := clock_now();
     o outcomes;
@@ -255,7 +271,7 @@ end $$;
 
 -- A person settles a dead letter by evidence from outside.
 create function resolve(p_intent uuid, p_captured boolean, p_evidence text, p_actor text, p_reason text) returns text
-    language plpgsql volatile security definer set search_path from current as $$
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off as $$
 declare
     v_now timestamptz := clock_now();
     o outcomes;

@@ -152,6 +152,8 @@ pub struct Claim {
     pub committed_minor: i64,
     /// What siblings did at the provider.
     pub siblings: Siblings,
+    /// It was held, nobody released it, and its authorisation is about to end: it is given up, not sent.
+    pub unreleased: bool,
 }
 
 /// A row that this version cannot make sense of. It is settled as dead, and blocks nobody.
@@ -199,7 +201,7 @@ impl Outbox {
                           details as "details!", traceparent, created_at as "created_at!",
                           company, method, tracking_number, progress, cancel_requested as "cancel_requested!", late,
                           authorized_known_minor, committed_minor as "committed_minor!", sibling_undecided as "sibling_undecided!",
-                          sibling_captures as "sibling_captures!"
+                          sibling_captures as "sibling_captures!", unreleased as "unreleased!"
                    from claim($1, $2, $3, $4, $5, $6, $7)"#,
                 request.lease,
                 request.worker,
@@ -300,6 +302,7 @@ impl Outbox {
                     capture_ids: row.sibling_captures,
                     undecided: row.sibling_undecided,
                 },
+                unreleased: row.unreleased,
             });
         }
         Ok(claimed)

@@ -61,11 +61,12 @@ impl Outbox {
         .await?)
     }
 
-    /// Is there a shipment event or a release to look at? One cheap statement instead of two that write.
+    /// Is there a shipment event or a release to look at? One cheap statement instead of two that write. (The clock is asked
+    /// once, in a subquery: asked row by row it could not be looked up in the index.)
     pub async fn releases_are_open(&self) -> Result<bool, OutboxError> {
         Ok(sqlx::query_scalar!(
             r#"select (exists (select from shipment_events where handled_at is null)
-                    or exists (select from releases where intent is null and next_try_at <= clock_now())) as "open!""#
+                    or exists (select from releases where intent is null and next_try_at <= (select clock_now()))) as "open!""#
         )
         .fetch_one(&self.pool)
         .await?)

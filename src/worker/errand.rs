@@ -249,6 +249,10 @@ impl Errand {
         if let Some(decision) = retry::before_send(progress, &situation) {
             return Some(decision);
         }
+        // Whoever made an unreleased one due saw its end near; this worker's margin may be a shorter one.
+        if claim.unreleased {
+            return dead(DeadReason::Expired, Class::Rejected, "deadline", Evidence::default());
+        }
         if let Err(failure) = self.provider.check(&claim.intent) {
             return dead(
                 DeadReason::Rejected,

@@ -1,0 +1,347 @@
+//! What the hot statements read does not grow with what lies about: scheduled, held and finished captures.
+
+use capture::progress::Progress;
+use serde_json::Value;
+use sqlx::Row;
+use uuid::Uuid;
+
+use crate::database::Session;
+use crate::kind::Kind;
+use crate::world::{World, enqueue};
+
+const SCHEDULED: u32 = 100_000;
+const HELD: u32 = 100_000;
+const FINISHED: u32 = 1_000_000;
+
+/// Of two held captures.
+const HELD_PAYMENT: u32 = (FINISHED + SCHEDULED + 1000) / 2;
+const HELD_ORDER: u32 = FINISHED + SCHEDULED + 5000;
+
+/// The hot tables: none of them may be read from end to end by a worker.
+const HOT: &str = "'ready', 'waiting', 'intents', 'outcomes', 'leases', 'progress', 'deadlines', 'late_results', 'releases', 'attempts',
+    'cancel_requests', 'events'";
+
+/// Fills the tables behind the product's back, as years of work would have.
+async fn crowd(db: &mut Session) {
+    let all = SCHEDULED + HELD + FINISHED;
+    db.run(&format!(
+        "set session_replication_role = replica;
+         set maintenance_work_mem = '256MB';
+         alter table capture.intents set unlogged;
+         alter table capture.outcomes set unlogged;
+         alter table capture.waiting set unlogged;
+         alter table capture.intents drop constraint intents_capture_ref_unique;
+         alter table capture.intents drop constraint intents_pkey;
+         alter table capture.outcomes drop constraint outcomes_pkey;
+         create function pg_temp.id(n integer) returns uuid language sql immutable
+             as $$ select ('01890000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid $$;
+         insert into capture.intents (id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, hold, created_at)
+             select pg_temp.id(n), 'afterpay', 'default', n::text, (n / 2)::text, 'c' || n, 1000, 'USD',
+                    case when n > {FINISHED} + {SCHEDULED} then 'shipment' end, now() - interval '1 day'
+             from generate_series(1, {all}) n;
+         insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, captured_minor, provider_capture_id, captured_at, proof)
+             select pg_temp.id(n), l.id, 'captured', 1, 1, now(), 1000, n::text, now(), 'answer'
+             from capture.lanes l, generate_series(1, {FINISHED}) n where l.provider = 'afterpay';
+         insert into capture.waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
+             select pg_temp.id({FINISHED} + n), l.id, 0, 0, 0, 1, 'scheduled', now() + n * interval '1 minute', now()
+             from capture.lanes l, generate_series(1, {SCHEDULED}) n where l.provider = 'afterpay'
+             union all
+             select pg_temp.id({FINISHED} + {SCHEDULED} + n), l.id, 0, 0, 0, 1, 'held', null, now()
+             from capture.lanes l, generate_series(1, {HELD}) n where l.provider = 'afterpay';
+         insert into capture.progress (intent) select pg_temp.id(n) from generate_series({FINISHED}, {all}, 4) n;
+         insert into capture.deadlines (intent, expires_at)
+             select pg_temp.id(n), now() + interval '100 days' from generate_series({FINISHED}, {all}, 4) n;
+         insert into capture.releases (provider, account, order_id, released_by, created_at, next_try_at)
+             select 'afterpay', 'default', 'nobody''s ' || n, 'x', now(), now() + interval '1 day' from generate_series(1, 50000) n;
+         insert into capture.cancel_requests (intent, reason, requested_by, requested_at)
+             select pg_temp.id(n), 'x', 'x', now() from generate_series(1, 20000) n;
+         insert into capture.late_results (intent, fence, lease, worker, outcome, recorded_at)
+             select pg_temp.id(n), 1, pg_temp.id(n), pg_temp.id(n), 'failed', now() from generate_series(1, 20000) n;
+         insert into capture.attempts (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, ended_at)
+             select pg_temp.id(n), 1, pg_temp.id(n), pg_temp.id(n), 0, 0, 1, true, 'captured', now() from generate_series(1, 100000) n;
+         alter table capture.intents add constraint intents_pkey primary key (id);
+         alter table capture.intents add constraint intents_capture_ref_unique unique (provider, account, payment_id, capture_ref);
+         alter table capture.outcomes add constraint outcomes_pkey primary key (intent);
+         set session_replication_role = default"
+    ))
+    .await;
+}
+
+/// What one statement read, and which hot tables it read from end to end.
+#[derive(Debug)]
+struct Read {
+    rows: i64,
+    pages: i64,
+    scanned: Vec<String>,
+}
+
+/// Runs a statement in a transaction of its own and tells what it read; its effect stays.
+async fn read(db: &mut Session, sql: &str) -> Read {
+    db.run("begin").await;
+    let plan = db
+        .rows(&format!("explain (analyze, buffers, timing off, format json) {sql}"))
+        .await;
+    let plan: Value = plan[0].get(0);
+    let node = &plan[0]["Plan"];
+    let number = |name: &str| node[name].as_i64().unwrap_or(0);
+    let scanned = db
+        .column(&format!(
+            "select relname::text || ' ' || seq_scan from pg_stat_xact_user_tables
+             where schemaname = 'capture' and seq_scan > 0 and relname in ({HOT})"
+        ))
+        .await;
+    db.run("commit").await;
+    Read {
+        rows: number("Actual Rows"),
+        pages: number("Shared Hit Blocks") + number("Shared Read Blocks"),
+        scanned,
+    }
+}
+
+/// The statements of a worker, on one connection that keeps its plans.
+struct Hot {
+    db: Session,
+    aside: Session,
+    lanes: String,
+}
+
+impl Hot {
+    async fn claim(&mut self, lease: u32, alone: bool) -> Read {
+        let sql = format!(
+            "select * from capture.claim('{}', '{}', 120000, 1::smallint, 500, {alone}, '{}')",
+            lease_id(lease),
+            lease_id(0),
+            self.lanes
+        );
+        read(&mut self.db, &sql).await
+    }
+
+    async fn settle(&mut self, lease: u32, to: &str) -> Read {
+        let leased = format!(
+            "select l.id as lease, s.intent, s.fence, s.n
+             from capture.leases l, unnest(l.intents, l.fences) with ordinality as s(intent, fence, n) where l.id = '{}'",
+            lease_id(lease)
+        );
+        self.settle_those(&leased, to).await
+    }
+
+    /// The results of a lease that was lost.
+    async fn late(&mut self, lease: u32) -> Read {
+        let lost = format!(
+            "select a.lease, a.intent, a.fence, row_number() over () as n from capture.attempts a where a.lease = '{}'",
+            lease_id(lease)
+        );
+        self.settle_those(&lost, "waiting").await
+    }
+
+    async fn settle_those(&mut self, those: &str, to: &str) -> Read {
+        let progress = serde_json::to_string(&Progress::default()).unwrap();
+        let results: String = self
+            .aside
+            .scalar(&format!(
+                "select coalesce(jsonb_agg(jsonb_build_object('n', s.n - 1, 'lease', s.lease, 'slot', s.n - 1, 'intent', s.intent,
+                     'fence', s.fence, 'to', '{to}', 'purpose', 1, 'cause', 'backoff', 'delay_ms', 0,
+                     'attempt', jsonb_build_object('worker', s.lease, 'sent', true, 'outcome', 'captured', 'generation', 0, 'began_ms_ago', 1, 'duration_ms', 1),
+                     'progress', '{progress}'::jsonb,
+                     'receipt', case when '{to}' = 'captured' then
+                         jsonb_build_object('captured_minor', 1, 'provider_capture_id', 'x', 'proof', 'answer') end,
+                     'dead_reason', case when '{to}' = 'dead' then 'rejected' end,
+                     'events', jsonb_build_array(jsonb_build_object('type', 'capture.captured')))), '[]')::text
+                 from ({those}) s"
+            ))
+            .await;
+        read(
+            &mut self.db,
+            &format!("select * from capture.settle('{results}', '[]')"),
+        )
+        .await
+    }
+
+    async fn call(&mut self, function: &str) -> Read {
+        read(&mut self.db, &format!("select * from capture.{function}")).await
+    }
+}
+
+fn lease_id(n: u32) -> String {
+    format!("00000000-0000-4000-8000-{n:012}")
+}
+/// A look that finds nothing.
+const LOOK: i64 = 40;
+/// What one row may cost that has two siblings: its intent and theirs, what may lie about each, and its moves, every one a
+/// few pages deep. (Alone on its payment it is 22.)
+const ROW: i64 = 60;
+
+impl Read {
+    fn is_at_most(&self, pages: i64, what: &str) {
+        assert!(self.pages <= pages, "{what}: more than {pages} pages: {self:?}");
+        assert!(self.scanned.is_empty(), "{what}: read from end to end: {self:?}");
+    }
+}
+
+impl Hot {
+    async fn of(world: &World) -> Hot {
+        let lanes = world.outbox.lanes().await.unwrap();
+        let lanes: Vec<Value> = lanes
+            .iter()
+            .map(|lane| {
+                serde_json::json!({"lane": lane.id, "free": 100, "sending": 0, "retrying": 0, "verifying": 0,
+                                   "favour": 0, "send_calls": 1, "read_calls": 1})
+            })
+            .collect();
+        Hot {
+            db: Session::open(&world.url).await,
+            aside: Session::open(&world.url).await,
+            lanes: Value::Array(lanes).to_string(),
+        }
+    }
+
+    /// So many captures: a third of payments that nobody else has, a third beside what is finished, a third beside what waits.
+    async fn enqueue(&mut self, step: u32, count: u32) {
+        self.aside
+            .run(&format!(
+                "insert into capture.intents (provider, order_id, payment_id, capture_ref, amount_minor, currency)
+                 select 'afterpay', 'o', (case n % 3 when 0 then 900000000 when 1 then 1000 else {FINISHED} / 2 + 1000 end
+                                          + {step} * 1000 + n)::text, 'more', 1000, 'USD'
+                 from generate_series(1, {count}) n"
+            ))
+            .await;
+    }
+
+    /// Every statement, so often that its plan is kept.
+    async fn warm_up(&mut self, lease: u32) {
+        for n in lease..lease + 7 {
+            self.claim(n, false).await;
+            self.claim(n, true).await;
+            self.settle(n, "captured").await;
+            for function in UPKEEP {
+                self.call(function).await;
+            }
+            self.db.run("select capture.give_back(gen_random_uuid())").await;
+        }
+    }
+
+    /// Claims a hundred rows that wait; `what` is said if it reads too much.
+    async fn claim_a_hundred(&mut self, lease: u32, what: &str) {
+        let claimed = self.claim(lease, false).await;
+        assert_eq!(claimed.rows, 100, "{what}");
+        claimed.is_at_most(100 * ROW, what);
+    }
+}
+
+const UPKEEP: [&str; 4] = [
+    "move_due(1000)",
+    "rescue(200)",
+    "watch_deadlines(900000, 200)",
+    "match_releases(200)",
+];
+
+#[tokio::test]
+async fn what_a_worker_reads_does_not_grow_with_what_lies_about() {
+    let mut world = World::new().await;
+    let mut hot = Hot::of(&world).await;
+    // Plans are made, and kept, while every table is empty and known to be: the worst moment to learn from.
+    world.db.run("vacuum analyze").await;
+    hot.warm_up(1000).await;
+    crowd(&mut world.db).await;
+    for (round, when) in (0..).zip(["plans of empty tables", "plans of full tables"]) {
+        hot.claim(1, false).await;
+        hot.claim(1, false).await.is_at_most(LOOK, when);
+        hot.claim(1, true).await.is_at_most(LOOK, when);
+        for function in UPKEEP {
+            hot.call(function).await;
+            hot.call(function)
+                .await
+                .is_at_most(LOOK, &format!("{function}, {when}"));
+        }
+        for (step, to) in (0..).zip(["captured", "waiting", "dead"]) {
+            let lease = 100 + 10 * round + step;
+            hot.enqueue(10 * round + step, 100).await;
+            hot.claim_a_hundred(lease, when).await;
+            hot.settle(lease, to)
+                .await
+                .is_at_most(100 * ROW, &format!("settled as {to}, {when}"));
+        }
+        hot.call("move_due(1000)")
+            .await
+            .is_at_most(100 * ROW, &format!("move_due, {when}"));
+        let lease = 200 + round;
+        hot.claim_a_hundred(lease, "what came back").await;
+        world
+            .db
+            .run("update capture.leases set claimed_at = now() - interval '2 hours', until = now() - interval '1 hour'")
+            .await;
+        hot.call("rescue(200)")
+            .await
+            .is_at_most(100 * ROW, &format!("rescue, {when}"));
+        let late = hot.late(lease).await;
+        assert_eq!(late.rows, 100);
+        late.is_at_most(100 * ROW, &format!("late results, {when}"));
+        hot.call("move_due(1000)")
+            .await
+            .is_at_most(100 * ROW, &format!("move_due, {when}"));
+        let lease = 300 + round;
+        hot.claim_a_hundred(lease, "what was rescued").await;
+        hot.settle(lease, "captured").await.is_at_most(100 * ROW, when);
+
+        // A row that must be claimed alone is found behind a long queue, and a queue is not read for its head.
+        hot.enqueue(100 + 50 * round, 20_000).await;
+        hot.claim(2, true).await.is_at_most(LOOK, &format!("alone, {when}"));
+        let lease = 400 + round;
+        hot.claim_a_hundred(lease, "the head of a long queue").await;
+        hot.settle(lease, "captured").await;
+        world.db.run("delete from capture.ready").await;
+        world.db.run("vacuum analyze").await;
+        hot.warm_up(2000).await;
+    }
+
+    // The order system's statements and the operator's, on connections that are kept as well.
+    for (place, what) in (0..).zip(["cancel", "release", "enqueue", "enqueue beside another"]) {
+        let id: Uuid = world
+            .insert(Kind::Afterpay, &format!("60000000{place}"), "c1", 1000, "")
+            .await;
+        let sql = match what {
+            "cancel" => format!("select * from capture.cancel('{id}', 'why')"),
+            "release" => format!(
+                "select * from capture.release(provider => 'afterpay', payment_id => '{}')",
+                HELD_PAYMENT
+            ),
+            "enqueue" => enqueue(Kind::Afterpay, "610000000", "c", 1000, ""),
+            _ => enqueue(Kind::Afterpay, &format!("60000000{place}"), "c2", 1000, ""),
+        };
+        read(&mut hot.db, &sql).await.is_at_most(12 * LOOK, what);
+    }
+    let order = format!("select * from capture.release(provider => 'afterpay', order_id => '{HELD_ORDER}')");
+    hot.db.run(&order).await;
+    let matched = hot.call("match_releases(200)").await;
+    matched.is_at_most(2 * ROW + LOOK, "match_releases of a payment and of an order");
+    let freed: i64 = hot
+        .db
+        .scalar("select count(*) from capture.releases where intent is not null")
+        .await;
+    assert_eq!(freed, 2);
+    let feed = read(&mut hot.db, "select * from capture.events_after(null, 10)").await;
+    feed.is_at_most(10 * LOOK, "events_after");
+}
+
+/// What passed through while somebody held an old snapshot is stepped over, at little cost for each row.
+#[tokio::test]
+async fn beside_an_old_snapshot_a_claim_goes_on() {
+    let world = World::new().await;
+    let mut hot = Hot::of(&world).await;
+    let mut old = Session::open(&world.url).await;
+    old.run("begin isolation level repeatable read; select count(*) from capture.lanes")
+        .await;
+    hot.enqueue(1, 5000).await;
+    for lease in 0..50 {
+        let claimed = hot.claim(lease, false).await;
+        assert_eq!(claimed.rows, 100);
+        if lease > 0 {
+            claimed.is_at_most(100 * 25, "rows that are alone on their payments");
+        }
+        hot.settle(lease, "captured").await;
+    }
+    let rows_to_a_page = 40;
+    hot.claim(50, false)
+        .await
+        .is_at_most(LOOK + 5000 / rows_to_a_page, "beside an old snapshot");
+}
