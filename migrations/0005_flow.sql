@@ -8,13 +8,18 @@ declare
     v_handled integer;
 begin
     with taken as materialized (
-        select e.seq, e.source, e.event_id, e.company, e.method, e.tracking_number,
+        select e.seq, e.source, e.event_id,
+               -- An empty text is none. All three together or nothing: half of it a provider would refuse.
+               nullif(btrim(e.company), '') as company, nullif(btrim(e.method), '') as method, nullif(btrim(e.tracking_number), '') as tracking_number,
                nullif(btrim(e.provider), '') as provider, coalesce(nullif(btrim(e.account), ''), 'default') as account,
                nullif(btrim(e.order_id), '') as order_id, nullif(btrim(e.payment_id), '') as payment_id,
                nullif(btrim(e.capture_ref), '') as capture_ref,
                case when lower(btrim(coalesce(e.kind, 'shipped'))) not in ('shipped', 'in_transit', 'delivered') then 'ignored: goods have not left'
                     when nullif(btrim(e.provider), '') is null then 'ignored: provider is missing'
                     when nullif(btrim(e.order_id), '') is null and nullif(btrim(e.payment_id), '') is null then 'ignored: neither order_id nor payment_id'
+                    -- No index takes names so long: one such row must not keep all others from being read.
+                    when octet_length(concat(e.provider, e.account, e.order_id, e.payment_id, e.capture_ref)) > 2000
+                    then 'ignored: its names are longer than 2000 bytes'
                     else 'released' end as handling
         from shipment_events e
         where e.handled_at is null
@@ -24,9 +29,16 @@ begin
         insert into releases (provider, account, payment_id, order_id, capture_ref, shipment_ref, company, method, tracking_number, released_by, created_at, next_try_at)
         select t.provider, t.account, t.payment_id, t.order_id, t.capture_ref,
                -- The parcel is the shipment: its later events free nothing more. Without a parcel number each event counts.
-               coalesce(t.tracking_number, t.source || ':' || t.event_id, 'event:' || t.seq),
-               t.company, t.method, t.tracking_number, 'shipment_events', v_now, v_now
-        from taken t where t.handling = 'released'
+               case when octet_length(parcel.name) > 255 then 'sha256:' || encode(sha256(convert_to(parcel.name, 'UTF8')), 'hex') else parcel.name end,
+               case when parcel.whole then t.company end, case when parcel.whole then t.method end,
+               case when parcel.whole then t.tracking_number end, 'shipment_events', v_now, v_now
+        from taken t
+        cross join lateral (
+            select coalesce(t.tracking_number, t.source || ':' || t.event_id, 'event:' || t.seq) as name,
+                   t.company is not null and t.method is not null and t.tracking_number is not null
+                   and greatest(char_length(t.company), char_length(t.method), char_length(t.tracking_number)) <= 255 as whole
+        ) parcel
+        where t.handling = 'released'
         on conflict do nothing
     ), noted as (
         update shipment_events e set handled_at = v_now, handling = t.handling from taken t where e.seq = t.seq returning 1
