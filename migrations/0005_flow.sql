@@ -61,8 +61,22 @@ declare
     v_freed integer := 0;
 begin
     select number into strict v_epoch from epoch;
+    -- Half of them the latest due, so that a new release is looked at in this very round however many wait that match
+    -- nothing (parcels of payments that were never held come in for ever); half of them the longest due, so that those
+    -- get their turn as well.
     for rel in
-        select * from releases r where r.intent is null and r.next_try_at <= v_now order by r.next_try_at limit p_limit for update skip locked
+        select distinct on (x.id) x.* from (
+            select * from (
+                select * from releases r where r.intent is null and r.next_try_at <= v_now
+                order by r.next_try_at desc limit (p_limit + 1) / 2 for update skip locked
+            ) latest
+            union all
+            select * from (
+                select * from releases r where r.intent is null and r.next_try_at <= v_now
+                order by r.next_try_at limit p_limit / 2 for update skip locked
+            ) longest
+        ) x
+        order by x.id
     loop
         select w.intent into v_intent
         from intents i join waiting w on w.intent = i.id
