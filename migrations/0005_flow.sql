@@ -131,20 +131,34 @@ begin
                               when d.expires_at <= v_now + interval '24 hours' then 2 else 1 end
         order by d.expires_at limit p_limit
         for update skip locked
-    ), noted as (
-        update deadlines d set warned = n.level from near n where d.intent = n.intent
+    ),
+    -- A row that a producer's open transaction holds (a cancel) is passed over: to wait for it with these deadlines in
+    -- hand, which that cancel wants next, would be a deadlock.
+    slow as materialized (
+        select r.lane, r.purpose, r.urgency, r.seq from ready r
+        where r.urgency > -32768 and r.intent in (select n.intent from near n where n.level >= 2)
+        for update skip locked
     ), hurried as (
-        update ready r set urgency = -32768 from near n where r.intent = n.intent and n.level >= 2 and r.urgency > -32768
+        update ready r set urgency = -32768 from slow s
+        where r.lane = s.lane and r.purpose = s.purpose and r.urgency = s.urgency and r.seq = s.seq
     ), stopped as materialized (
         select w.intent from waiting w where w.purpose < 2 and w.intent in (select n.intent from near n where n.level = 3)
         for update skip locked
+    ),
+    -- That cancel may be rolled back: what could not be stopped is looked at again.
+    sure as materialized (
+        select n.* from near n
+        where n.level < 3 or n.intent in (select s.intent from stopped s)
+           or not exists (select from waiting w where w.intent = n.intent and w.purpose < 2)
+    ), noted as (
+        update deadlines d set warned = n.level from sure n where d.intent = n.intent
     ), due as (
         update waiting w set cause = 'scheduled', due_at = v_now from stopped s where w.intent = s.intent
     ), told as (
         insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
         select 'capture.auth_expiring', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
                jsonb_build_object('expires_at', n.expires_at, 'within_hours', case n.level when 1 then 48 when 2 then 24 else 0 end), v_now
-        from near n join intents i on i.id = n.intent
+        from sure n join intents i on i.id = n.intent
         returning 1
     )
     select count(*) into v_told from told;
