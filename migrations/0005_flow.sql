@@ -242,11 +242,19 @@ begin
     -- What was never sent, or surely not processed, and has not lost a history, is taken back at once. Epochs are
     -- compared because a row of an older epoch may have been sent in a history that is gone.
     for attempt in 1..3 loop
-        delete from waiting w where w.intent = intent_id and w.purpose < 2 and w.epoch = v_epoch returning w.lane, w.fence into v_lane, v_fence;
-        if v_lane is null then
-            delete from ready r where r.intent = intent_id and r.purpose < 2 and r.epoch = v_epoch returning r.lane, r.fence into v_lane, v_fence;
+        perform from waiting w where w.intent = intent_id and w.purpose < 2 and w.epoch = v_epoch for update;
+        if not found then
+            perform from ready r where r.intent = intent_id and r.purpose < 2 and r.epoch = v_epoch for update;
         end if;
-        if v_lane is not null then
+        if found then
+            -- A receipt that comes late, and this decision that nothing was captured, must not miss each other: both hold
+            -- the intent. One that is there already ends it as captured at its next claim.
+            perform from intents i where i.id = intent_id for no key update;
+            exit when exists (select from late_results t where t.intent = intent_id and t.outcome = 'captured');
+            delete from waiting w where w.intent = intent_id returning w.lane, w.fence into v_lane, v_fence;
+            if v_lane is null then
+                delete from ready r where r.intent = intent_id returning r.lane, r.fence into v_lane, v_fence;
+            end if;
             perform end_cancelled(intent_id, v_lane, v_fence, session_user, reason);
             return 'cancelled';
         end if;
