@@ -177,7 +177,11 @@ begin
     )
     select c.slot, c.lane, c.purpose, c.fence + 1, c.epoch <> v_epoch, v_now,
            i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref,
-           i.amount_minor::bigint, i.currency, i.authorized_minor::bigint, i.authorization_expires_at,
+           i.amount_minor::bigint, i.currency, i.authorized_minor::bigint,
+           -- A held capture that nobody released is here only to be given up: some worker, by its own margin, found the
+           -- authorisation over. A worker with a smaller margin must not take that for leave to send.
+           case when i.hold is not null and rel.intent is null then least(i.authorization_expires_at, v_now)
+                else i.authorization_expires_at end,
            i.details, i.traceparent, i.created_at,
            rel.company, rel.method, rel.tracking_number,
            to_jsonb(p) - 'intent', cr.intent is not null, late.receipt,
