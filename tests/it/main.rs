@@ -15,4 +15,5 @@ mod faults;
 mod fences;
 mod kind;
 mod money_path;
+mod review;
 mod world;
