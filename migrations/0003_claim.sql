@@ -183,7 +183,8 @@ begin
     )
     select c.slot, c.lane, c.purpose, c.fence + 1, c.epoch <> v_epoch, v_now,
            i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref,
-           i.amount_minor::bigint, i.currency, i.authorized_minor::bigint, i.authorization_expires_at,
+           i.amount_minor::bigint, i.currency, i.authorized_minor::bigint,
+           i.authorization_expires_at,
            i.details, i.traceparent, i.created_at,
            rel.company, rel.method, rel.tracking_number,
            c.progress, cr.wished is not null, late.receipt,

@@ -8,13 +8,18 @@ declare
     v_handled integer;
 begin
     with taken as materialized (
-        select e.seq, e.source, e.event_id, e.company, e.method, e.tracking_number,
+        select e.seq, e.source, e.event_id,
+               -- An empty text is none. All three together or nothing: half of it a provider would refuse.
+               nullif(btrim(e.company), '') as company, nullif(btrim(e.method), '') as method, nullif(btrim(e.tracking_number), '') as tracking_number,
                nullif(btrim(e.provider), '') as provider, coalesce(nullif(btrim(e.account), ''), 'default') as account,
                nullif(btrim(e.order_id), '') as order_id, nullif(btrim(e.payment_id), '') as payment_id,
                nullif(btrim(e.capture_ref), '') as capture_ref,
                case when lower(btrim(coalesce(e.kind, 'shipped'))) not in ('shipped', 'in_transit', 'delivered') then 'ignored: goods have not left'
                     when nullif(btrim(e.provider), '') is null then 'ignored: provider is missing'
                     when nullif(btrim(e.order_id), '') is null and nullif(btrim(e.payment_id), '') is null then 'ignored: neither order_id nor payment_id'
+                    -- No index takes names so long: one such row must not keep all others from being read.
+                    when octet_length(concat(e.provider, e.account, e.order_id, e.payment_id, e.capture_ref)) > 2000
+                    then 'ignored: its names are longer than 2000 bytes'
                     else 'released' end as handling
         from shipment_events e
         where e.handled_at is null
@@ -24,9 +29,16 @@ begin
         insert into releases (provider, account, payment_id, order_id, capture_ref, shipment_ref, company, method, tracking_number, released_by, created_at, next_try_at)
         select t.provider, t.account, t.payment_id, t.order_id, t.capture_ref,
                -- The parcel is the shipment: its later events free nothing more. Without a parcel number each event counts.
-               coalesce(t.tracking_number, t.source || ':' || t.event_id, 'event:' || t.seq),
-               t.company, t.method, t.tracking_number, 'shipment_events', v_now, v_now
-        from taken t where t.handling = 'released'
+               case when octet_length(parcel.name) > 255 then 'sha256:' || encode(sha256(convert_to(parcel.name, 'UTF8')), 'hex') else parcel.name end,
+               case when parcel.whole then t.company end, case when parcel.whole then t.method end,
+               case when parcel.whole then t.tracking_number end, 'shipment_events', v_now, v_now
+        from taken t
+        cross join lateral (
+            select coalesce(t.tracking_number, t.source || ':' || t.event_id, 'event:' || t.seq) as name,
+                   t.company is not null and t.method is not null and t.tracking_number is not null
+                   and greatest(char_length(t.company), char_length(t.method), char_length(t.tracking_number)) <= 255 as whole
+        ) parcel
+        where t.handling = 'released'
         on conflict do nothing
     ), noted as (
         update shipment_events e set handled_at = v_now, handling = t.handling from taken t where e.seq = t.seq returning 1
@@ -52,8 +64,22 @@ declare
     v_freed integer := 0;
 begin
     select number into strict v_epoch from epoch;
+    -- Half of them the latest due, so that a new release is looked at in this very round however many wait that match
+    -- nothing (parcels of payments that were never held come in for ever); half of them the longest due, so that those
+    -- get their turn as well.
     for rel in
-        select * from releases r where r.intent is null and r.next_try_at <= v_now order by r.next_try_at limit p_limit for update skip locked
+        select distinct on (x.id) x.* from (
+            select * from (
+                select * from releases r where r.intent is null and r.next_try_at <= v_now
+                order by r.next_try_at desc limit (p_limit + 1) / 2 for update skip locked
+            ) latest
+            union all
+            select * from (
+                select * from releases r where r.intent is null and r.next_try_at <= v_now
+                order by r.next_try_at limit p_limit / 2 for update skip locked
+            ) longest
+        ) x
+        order by x.id
     loop
         select w.intent into v_intent
         from (
@@ -118,22 +144,35 @@ begin
                               when d.expires_at <= v_now + interval '24 hours' then 2 else 1 end
         order by d.expires_at limit p_limit
         for update skip locked
-    ), noted as (
-        update deadlines d set warned = n.level from near n where d.ctid = n.row
+    ),
+    -- A row that a producer's open transaction holds (a cancel) is passed over: to wait for it with these deadlines in
+    -- hand, which that cancel wants next, would be a deadlock.
+    slow as materialized (
+        select r.lane, r.purpose, r.urgency, r.seq from ready r
+        where r.urgency > -32768 and r.intent = any (array(select n.intent from near n where n.level >= 2))
+        for update skip locked
     ), hurried as (
-        update ready r set urgency = -32768
-        where r.intent = any (array(select n.intent from near n where n.level >= 2)) and r.urgency > -32768
+        update ready r set urgency = -32768 from slow s
+        where r.lane = s.lane and r.purpose = s.purpose and r.urgency = s.urgency and r.seq = s.seq
     ), stopped as materialized (
         select w.intent from waiting w
         where w.purpose < 2 and w.intent = any (array(select n.intent from near n where n.level = 3))
         for update skip locked
+    ),
+    -- That cancel may be rolled back: what could not be stopped is looked at again.
+    sure as materialized (
+        select n.* from near n
+        where n.level < 3 or n.intent in (select s.intent from stopped s)
+           or not exists (select from waiting w where w.intent = n.intent and w.purpose < 2)
+    ), noted as (
+        update deadlines d set warned = n.level from sure n where d.ctid = n.row
     ), due as (
         update waiting w set cause = 'scheduled', due_at = v_now where w.intent = any (array(select s.intent from stopped s))
     ), told as (
         insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
         select 'capture.auth_expiring', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
                jsonb_build_object('expires_at', n.expires_at, 'within_hours', case n.level when 1 then 48 when 2 then 24 else 0 end), v_now
-        from near n
+        from sure n
         cross join lateral (select i.* from intents i where i.id = n.intent limit 1) i
         returning 1
     )
@@ -218,11 +257,19 @@ begin
     -- What was never sent, or surely not processed, and has not lost a history, is taken back at once. Epochs are
     -- compared because a row of an older epoch may have been sent in a history that is gone.
     for attempt in 1..3 loop
-        delete from waiting w where w.intent = intent_id and w.purpose < 2 and w.epoch = v_epoch returning w.lane, w.fence into v_lane, v_fence;
-        if v_lane is null then
-            delete from ready r where r.intent = intent_id and r.purpose < 2 and r.epoch = v_epoch returning r.lane, r.fence into v_lane, v_fence;
+        perform from waiting w where w.intent = intent_id and w.purpose < 2 and w.epoch = v_epoch for update;
+        if not found then
+            perform from ready r where r.intent = intent_id and r.purpose < 2 and r.epoch = v_epoch for update;
         end if;
-        if v_lane is not null then
+        if found then
+            -- A receipt that comes late, and this decision that nothing was captured, must not miss each other: both hold
+            -- the intent. One that is there already ends it as captured at its next claim.
+            perform from intents i where i.id = intent_id for no key update;
+            exit when exists (select from late_results t where t.intent = intent_id and t.outcome = 'captured');
+            delete from waiting w where w.intent = intent_id returning w.lane, w.fence into v_lane, v_fence;
+            if v_lane is null then
+                delete from ready r where r.intent = intent_id returning r.lane, r.fence into v_lane, v_fence;
+            end if;
             perform end_cancelled(intent_id, v_lane, v_fence, session_user, reason);
             return 'cancelled';
         end if;

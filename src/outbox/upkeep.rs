@@ -72,11 +72,16 @@ impl Outbox {
         .await?)
     }
 
-    /// Does a row wait that must be claimed with nothing else in flight?
+    /// Does a row wait that must be claimed with nothing else in flight, and may it be claimed now? One in a lane that
+    /// stands still must not make the others stand still for it.
     pub async fn any_alone(&self, lanes: &[super::LaneId]) -> Result<bool, OutboxError> {
         let lanes: Vec<i32> = lanes.iter().map(|lane| lane.0).collect();
         Ok(sqlx::query_scalar!(
-            r#"select exists (select from ready where alone and lane = any ($1)) as "any!""#,
+            r#"select exists (
+                   select from ready r join lanes l on l.id = r.lane
+                   where r.alone and r.lane = any ($1) and l.paused_at is null
+                     and (l.limited_until is null or l.limited_until <= clock_now())
+                     and (l.open_until is null or l.open_until <= clock_now())) as "any!""#,
             &lanes
         )
         .fetch_one(&self.pool)

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -205,8 +205,10 @@ pub(super) fn word(text: &str) -> String {
 
 /// A time in the form that all providers use.
 pub(super) fn time(text: &str) -> Option<DateTime<Utc>> {
-    let time = DateTime::parse_from_rfc3339(text).ok()?;
-    Some(time.with_timezone(&Utc))
+    let time = DateTime::parse_from_rfc3339(text).ok()?.with_timezone(&Utc);
+    // A time that is no time (the year 0 of an unset field) must not keep a capture from being recorded: the database
+    // has no year 0.
+    (2000..2200).contains(&time.year()).then_some(time)
 }
 
 /// The code of a body that is not what the provider documents for its status: not JSON, or JSON of another shape.
@@ -233,6 +235,19 @@ mod tests {
 
     fn text(text: &str) -> Option<String> {
         Some(text.to_owned())
+    }
+
+    #[test]
+    fn a_time_that_no_database_takes_is_none() {
+        assert!(time("2026-10-07T08:09:10.123Z").is_some());
+        for unset in [
+            "0000-01-01T00:00:00Z",
+            "0001-01-01T00:00:00Z",
+            "9999-12-31T23:59:59Z",
+            "yesterday",
+        ] {
+            assert_eq!(time(unset), None, "{unset}");
+        }
     }
 
     #[test]

@@ -213,6 +213,13 @@ impl Errand {
                 return Done::without_a_call(Decision::of(Disposition::Return, progress));
             }
             match self.read(claim, progress, unknown).await {
+                // A replay goes from its read straight on to its key, past the checks of a retry: what siblings captured
+                // while it was dead counts as well.
+                Ok(mut progress) if unknown && !progress.tainted && over_authorized(claim) => {
+                    progress.saw(Class::Rejected, &Code::new("over_authorized"));
+                    let dead = Disposition::Dead(DeadReason::Rejected, Evidence::default());
+                    return Done::without_a_call(Decision::of(dead, progress));
+                }
                 Ok(progress) => progress,
                 Err(done) => return *done,
             }
@@ -261,10 +268,7 @@ impl Errand {
                 failure.evidence,
             );
         }
-        if claim
-            .authorized_minor
-            .is_some_and(|authorized| claim.committed_minor.saturating_add(claim.intent.amount.minor) > authorized)
-        {
+        if over_authorized(claim) {
             return dead(
                 DeadReason::Rejected,
                 Class::Rejected,
@@ -442,6 +446,12 @@ impl Errand {
             }
         }
     }
+}
+
+/// Would this capture and its siblings' together take more than was authorised?
+fn over_authorized(claim: &Claim) -> bool {
+    let in_all = claim.committed_minor.saturating_add(claim.intent.amount.minor);
+    claim.authorized_minor.is_some_and(|authorized| in_all > authorized)
 }
 
 /// A capture that a sibling has on record is the sibling's. Where a read knows ours by its reference it would not say

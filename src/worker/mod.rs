@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use crate::clock::{Boottime, SendGuard};
 use crate::intent::Lane;
-use crate::outbox::{ClaimRequest, LaneId, Outbox, OutboxError};
+use crate::outbox::{ClaimRequest, LaneId, Outbox, OutboxError, Ticket};
 use crate::provider::Provider;
 use crate::retry::Policy;
 
@@ -323,6 +323,9 @@ impl Worker {
         if count > 0 {
             tracing::debug!(lease = %lease, count, "claimed");
         }
+        let claims = claimed.claims.iter().map(|claim| &claim.ticket);
+        let unreadable = claimed.unreadable.iter().map(|row| &row.ticket);
+        self.slots.turn(claims.chain(unreadable).map(Ticket::lane));
         for unreadable in claimed.unreadable {
             let slot = self.slots.take(unreadable.ticket.lane(), unreadable.ticket.purpose());
             let _ = finished.send(errand::bury(unreadable, slot));

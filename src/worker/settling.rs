@@ -18,6 +18,8 @@ use crate::retry::LaneOrder;
 
 /// The most results in one statement.
 const BATCH: usize = 500;
+/// So often a statement that somebody cancelled is repeated as it is.
+const CANCELS: u32 = 4;
 
 /// A finished errand.
 pub(super) struct Finished {
@@ -106,7 +108,11 @@ impl Settler {
         let began = Boottime::now();
         loop {
             match self.outbox.settle(settlements, news).await {
-                Err(error) if error.is_connection_lost() || is_passing(&error) => {
+                Err(error)
+                    if error.is_connection_lost()
+                        || is_passing(&error)
+                        || (was_cancelled(&error) && tried < CANCELS) =>
+                {
                     crate::metrics::database_error("settle");
                     tried += 1;
                     tracing::warn!(error = %error, tried, results = settlements.len(), "results cannot be recorded; trying again");
@@ -183,6 +189,12 @@ fn is_passing(error: &OutboxError) -> bool {
     error.refusal().is_some_and(|refusal| {
         refusal.sqlstate.starts_with("53") || refusal.sqlstate.starts_with("55P") || refusal.sqlstate.starts_with("40")
     })
+}
+
+/// An administrator, or a time-out set on the role, ended our statement. That says nothing against the results; but a
+/// batch that takes too long each time must be taken apart.
+fn was_cancelled(error: &OutboxError) -> bool {
+    error.refusal().is_some_and(|refusal| refusal.sqlstate == "57014")
 }
 
 fn refused(settlements: &[Settlement], error: &OutboxError) {

@@ -4,7 +4,7 @@
 //! statement does the sharing; here is counted, and the purpose whose turn it is goes round, so that even a lane of one
 //! slot starves nobody.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -101,13 +101,12 @@ impl Slots {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What to ask the next claim for; also lets the turn go round.
+    /// What to ask the next claim for.
     pub(super) fn requests(&self) -> Vec<LaneRequest> {
         self.lanes()
-            .iter_mut()
+            .iter()
             .filter(|(_, lane)| lane.in_use.sum() < lane.concurrency)
             .map(|(id, lane)| {
-                lane.turn = (lane.turn + 1) % TURNS.len();
                 let favour = TURNS.get(lane.turn).copied().unwrap_or(Purpose::Send);
                 LaneRequest {
                     lane: *id,
@@ -121,6 +120,19 @@ impl Slots {
                 }
             })
             .collect()
+    }
+
+    /// Lets the turn of these lanes go round: a claim has given them something. A claim that gave nothing leaves it: where
+    /// a rate budget fills call by call, a purpose that costs one call must not take it, look after look, from under one
+    /// that costs four.
+    pub(super) fn turn(&self, lanes: impl IntoIterator<Item = LaneId>) {
+        let given: BTreeSet<LaneId> = lanes.into_iter().collect();
+        let mut lanes = self.lanes();
+        for id in given {
+            if let Some(lane) = lanes.get_mut(&id) {
+                lane.turn = (lane.turn + 1) % TURNS.len();
+            }
+        }
     }
 
     pub(super) fn take(self: &Arc<Self>, lane: LaneId, purpose: Purpose) -> Slot {
@@ -148,5 +160,39 @@ impl Slots {
 
     pub(super) fn set_alone_waiting(&self, waiting: bool) {
         self.alone_waiting.store(waiting, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_turn_goes_round_with_what_is_given_not_with_each_look() {
+        let lane = |concurrency| LaneSlots {
+            concurrency,
+            send_calls: 4,
+            read_calls: 1,
+            in_use: InUse::default(),
+            turn: 0,
+        };
+        let slots = Slots {
+            lanes: Mutex::new(BTreeMap::from([(LaneId(1), lane(8)), (LaneId(2), lane(8))])),
+            alone_waiting: AtomicBool::new(false),
+        };
+        let favour = || slots.requests().iter().map(|lane| lane.favour).collect::<Vec<_>>();
+        assert_eq!(favour(), [0, 0]);
+        assert_eq!(
+            favour(),
+            [0, 0],
+            "nothing was given: a send goes on saving for its four calls"
+        );
+        slots.turn([LaneId(2), LaneId(2)]);
+        assert_eq!(favour(), [0, 1], "once for a claim, however much it gave");
+        slots.turn([LaneId(2)]);
+        slots.turn([LaneId(2)]);
+        assert_eq!(favour(), [0, 2]);
+        slots.turn([LaneId(2)]);
+        assert_eq!(favour(), [0, 0]);
     }
 }

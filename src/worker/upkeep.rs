@@ -33,16 +33,14 @@ pub(super) async fn keep_up(
     let mut round = 0u32;
     let mut quiet = true;
     loop {
-        match one_round(&outbox, &settings, &me, &slots, round).await {
-            Ok(()) => quiet = true,
-            Err(error) => {
-                // Said once, not every second.
-                if quiet {
-                    tracing::warn!(error = %error, "upkeep fails; trying again every second");
-                }
-                quiet = false;
+        let faults = one_round(&outbox, &settings, &me, &slots, round).await;
+        // Said once, not every second.
+        if quiet {
+            for (step, error) in &faults {
+                tracing::warn!(step, error = %error, "upkeep fails; trying again every second");
             }
         }
+        quiet = faults.is_empty();
         round = round.wrapping_add(1);
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -51,35 +49,56 @@ pub(super) async fn keep_up(
     }
 }
 
+/// One round. The steps do not depend on each other: one that fails, for whatever reason and for however long, keeps no
+/// other from being done.
 async fn one_round(
     outbox: &Outbox,
     settings: &Settings,
     me: &Identity,
     slots: &Slots,
     round: u32,
-) -> Result<(), OutboxError> {
-    if outbox.releases_are_open().await? {
-        outbox.take_shipments(ROWS).await?;
-        let freed = outbox.match_releases(ROWS).await?;
-        if freed > 0 {
-            tracing::info!(freed, "held captures were released");
+) -> Vec<(&'static str, OutboxError)> {
+    let mut faults = Vec::new();
+    match outbox.releases_are_open().await {
+        Ok(false) => {}
+        Ok(true) => {
+            note(&mut faults, "take shipments", outbox.take_shipments(ROWS).await);
+            let freed = note(&mut faults, "match releases", outbox.match_releases(ROWS).await);
+            if let Some(freed) = freed.filter(|freed| *freed > 0) {
+                tracing::info!(freed, "held captures were released");
+            }
         }
+        Err(error) => faults.push(("look for releases", error)),
     }
     if round.is_multiple_of(SELDOM) {
-        outbox
-            .heartbeat(me.worker, settings.listen.as_deref(), &me.lanes)
-            .await?;
-        let rescued = outbox.rescue(ROWS).await?;
-        if rescued > 0 {
+        let beat = outbox.heartbeat(me.worker, settings.listen.as_deref(), &me.lanes).await;
+        note(&mut faults, "heartbeat", beat);
+        let rescued = note(&mut faults, "rescue", outbox.rescue(ROWS).await);
+        if let Some(rescued) = rescued.filter(|rescued| *rescued > 0) {
             crate::metrics::rescued(u64::try_from(rescued).unwrap_or(0));
             tracing::warn!(
                 rescued,
                 "leases lapsed: their outcomes are unknown and will be verified"
             );
         }
-        outbox.watch_deadlines(settings.policy.deadline_margin, ROWS).await?;
-        outbox.sweep_waiters().await?;
-        slots.set_alone_waiting(outbox.any_alone(&me.lanes).await?);
+        let watched = outbox.watch_deadlines(settings.policy.deadline_margin, ROWS).await;
+        note(&mut faults, "watch deadlines", watched);
+        note(&mut faults, "sweep waiters", outbox.sweep_waiters().await);
+        if let Some(waiting) = note(
+            &mut faults,
+            "look for rows to claim alone",
+            outbox.any_alone(&me.lanes).await,
+        ) {
+            slots.set_alone_waiting(waiting);
+        }
     }
-    Ok(())
+    faults
+}
+
+fn note<T>(
+    faults: &mut Vec<(&'static str, OutboxError)>,
+    step: &'static str,
+    done: Result<T, OutboxError>,
+) -> Option<T> {
+    done.map_err(|error| faults.push((step, error))).ok()
 }

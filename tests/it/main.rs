@@ -16,4 +16,5 @@ mod fences;
 mod kind;
 mod money_path;
 mod plans;
+mod review;
 mod world;
