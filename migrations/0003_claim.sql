@@ -207,7 +207,7 @@ begin
                                  when o.dead_reason = 'undecided' then s.amount_minor else 0 end), 0)::bigint as committed_minor,
                coalesce(bool_or(o.dead_reason = 'undecided'), false) as undecided,
                coalesce(array_agg(o.provider_capture_id) filter (where o.state = 'captured'), '{}') as captures,
-               max(s.authorized_minor) as authorized_minor
+               (array_agg(s.authorized_minor order by s.created_at desc, s.id desc) filter (where s.authorized_minor is not null))[1] as authorized_minor
         from intents s
         left join lateral (
             select o.state, o.dead_reason, o.captured_minor, o.provider_capture_id from outcomes o where o.intent = s.id limit 1
@@ -241,7 +241,8 @@ begin
     )
     select count(*) into moved from put;
     select (extract(epoch from min(w.due_at) - v_now) * 1000)::bigint into next_due_ms from waiting w where w.due_at is not null;
-    next_due_ms := greatest(next_due_ms, 0);
+    -- greatest() passes over nulls: nothing that waits must stay nothing.
+    next_due_ms := case when next_due_ms < 0 then 0 else next_due_ms end;
 end $$;
 
 -- Leases that lapsed, or were given in another history of the database: their unsettled attempts become verifications,

@@ -34,7 +34,7 @@ begin
             ('capture_fulfilment', array[
                 'insert on shipment_events', 'execute on function release']),
             ('capture_worker', array[
-                'select on all tables in schema %1$I', 'insert, delete, update on workers', 'insert, delete on waiters',
+                'select on all tables in schema %1$I', 'insert, delete, update on workers', 'insert, delete, update on waiters',
                 'insert on lanes', 'update (rate_per_minute) on lanes', 'execute on function clock_now', 'execute on function current_epoch',
                 'execute on function server_timeline', 'execute on function server_identifier',
                 'execute on function claim', 'execute on function give_back', 'execute on function settle', 'execute on function rescue', 'execute on function move_due',

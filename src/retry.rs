@@ -229,7 +229,8 @@ pub fn decide(outcome: Outcome, before: &Progress, situation: &Situation<'_>) ->
             progress.becomes_unknown(situation.now);
             progress.last_class = None;
             progress.last_code = Some("accepted".to_owned());
-            return Decision::of(Disposition::Verify(Wait::Exactly(ACCEPTED_FIRST_LOOK)), progress);
+            let first_look = ACCEPTED_FIRST_LOOK.min(situation.policy.max);
+            return Decision::of(Disposition::Verify(Wait::Exactly(first_look)), progress);
         }
         Outcome::NotSent => {
             progress.lost_leases = before.lost_leases;
@@ -279,6 +280,11 @@ pub fn decide(outcome: Outcome, before: &Progress, situation: &Situation<'_>) ->
         Class::MaybeDone => {
             spend(&mut progress, situation);
             progress.becomes_unknown(situation.now);
+            // A conflict says that something runs on this payment at this moment, perhaps our own request that was passed
+            // on twice: one read, too early, would take its silence for an answer.
+            if failure.http_status == Some(409) {
+                unanswered(&mut progress, situation);
+            }
             progress.refusal_class = Some(failure.class.name().to_owned());
             progress.refusal_code = Some(failure.code.as_str().to_owned());
             Decision::of(Disposition::Verify(Wait::None), progress)
@@ -294,7 +300,8 @@ pub fn decide(outcome: Outcome, before: &Progress, situation: &Situation<'_>) ->
     }
 }
 
-/// The first look after a provider took a capture that is not final yet; later looks grow to [`ACCEPTED_MOST`].
+/// The first look after a provider took a capture that is not final yet; later looks grow to [`ACCEPTED_MOST`]. Neither is
+/// longer than `retry.max`.
 pub const ACCEPTED_FIRST_LOOK: Duration = Duration::from_secs(30);
 /// The longest time between two looks at a capture that is not final yet.
 pub const ACCEPTED_MOST: Duration = Duration::from_secs(600);

@@ -284,21 +284,21 @@ fn an_unanswered_call_may_act_until_its_time_out_however_early_it_broke_off() {
 }
 
 #[test]
-fn a_token_is_minted_anew_once_then_the_lane_stops() {
+fn a_new_token_that_is_refused_is_minted_anew_once_then_the_lane_stops() {
     let policy = Policy::default();
     for repeat in REPEATS {
         for past in [untainted, tainted] {
             let before = past();
             let situation = situation(&policy, repeat, 100);
-            let first = decide(failed(Class::Transient, "token_expired"), &before, &situation);
+            let first = decide(failed(Class::Transient, "token_not_taken"), &before, &situation);
             assert_eq!(wait_of(&first.disposition), Wait::None);
             assert_eq!(
                 word(&first.disposition),
                 if before.tainted { "verify" } else { "retry" }
             );
             assert_eq!(first.lane, LaneOrder::None);
-            let second = decide(failed(Class::Transient, "token_expired"), &first.progress, &situation);
-            assert_eq!(second.lane, LaneOrder::Pause(Code::new("token_expired")));
+            let second = decide(failed(Class::Transient, "token_not_taken"), &first.progress, &situation);
+            assert_eq!(second.lane, LaneOrder::Pause(Code::new("token_not_taken")));
             assert_eq!(second.disposition, Disposition::Verify(Wait::None));
             assert!(second.progress.read_first);
             assert_eq!(second.progress.attempts, before.attempts);
@@ -311,13 +311,14 @@ fn a_token_is_minted_anew_once_then_the_lane_stops() {
 fn faults_of_ours_are_counted_in_a_row_and_never_go_on_for_ever() {
     let policy = Policy::default();
     let tls = (Class::Transient, "tls");
-    let token = (Class::Transient, "token_expired");
+    let token = (Class::Transient, "token_not_taken");
+    let old = (Class::Transient, "token_expired");
     let firewall = (Class::Misconfigured, "firewall");
     let limited = (Class::RateLimited, "http_429");
     let key = (Class::Misconfigured, "http_403");
     // A row of failures, and at which of them (from 1) the lane stops.
     type Row<'a> = (&'a [(Class, &'static str)], Option<usize>);
-    let table: [Row<'_>; 9] = [
+    let table: [Row<'_>; 12] = [
         (&[tls, tls, tls], None),
         (&[tls, tls, tls, tls], Some(4)),
         (&[firewall, firewall, firewall, firewall], Some(4)),
@@ -325,6 +326,10 @@ fn faults_of_ours_are_counted_in_a_row_and_never_go_on_for_ever() {
         (&[tls, token], None),
         (&[token, tls, token, tls], Some(4)),
         (&[token, limited, token, limited, token], None),
+        // Each worker process finds out for itself that its token is old.
+        (&[old, old, old, old, old, old, old, old], None),
+        (&[old, old, token, old, token], None),
+        (&[old; 21], Some(21)),
         (&[tls, tls, tls, limited, tls, tls, tls], None),
         (&[key], Some(1)),
     ];
@@ -574,7 +579,7 @@ proptest! {
         policy in any_policy(),
         class in prop::sample::select(Class::ALL.to_vec()),
         status in prop::option::of(any::<u16>()),
-        code in prop::sample::select(vec!["tls", "token_expired", "firewall", "http_503", "x"]),
+        code in prop::sample::select(vec!["tls", "token_expired", "token_not_taken", "firewall", "http_503", "x"]),
         repeat in prop::sample::select(REPEATS.to_vec()),
         numbers in any::<[i16; 5]>(),
         first in prop::option::of(-10_000_000i64..10_000_000),
@@ -612,4 +617,41 @@ fn full_jitter_uses_the_whole_range() {
             "nothing between {low:?} and {high:?}"
         );
     }
+}
+
+#[test]
+fn a_conflict_is_a_question_that_one_early_read_does_not_answer() {
+    let policy = Policy::default();
+    for repeat in [Repeat::UniqueReference, Repeat::Nothing] {
+        let decision = decide(
+            http(Class::MaybeDone, 409),
+            &untainted(),
+            &situation(&policy, repeat, 0),
+        );
+        assert_eq!(decision.disposition, Disposition::Verify(Wait::None));
+        assert!(decision.progress.tainted, "two quiet reads are needed");
+        assert_eq!(
+            decision.progress.quiet_after,
+            Some(at(85)),
+            "the first one when it must be over"
+        );
+    }
+}
+
+#[test]
+fn a_capture_that_was_taken_is_looked_at_no_later_than_the_longest_pause() {
+    let short = Policy {
+        max: Duration::from_secs(3),
+        ..Policy::default()
+    };
+    let evidence = Evidence::default();
+    let taken = decide(
+        Outcome::Accepted { evidence },
+        &untainted(),
+        &situation(&short, KEY_23H, 0),
+    );
+    assert_eq!(
+        taken.disposition,
+        Disposition::Verify(Wait::Exactly(Duration::from_secs(3)))
+    );
 }

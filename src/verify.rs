@@ -14,7 +14,9 @@ use crate::intent::KeyGeneration;
 use crate::outcome::{Class, Evidence, Failure, Observation};
 use crate::progress::Progress;
 use crate::provider::{Abilities, Repeat};
-use crate::retry::{self, DeadReason, Decision, Disposition, Fault, LaneOrder, Situation, Wait, ceiling, later};
+use crate::retry::{
+    self, DeadReason, Decision, Disposition, Fault, LaneOrder, Policy, Situation, Wait, ceiling, later,
+};
 
 /// After this long without an answer that decides, an unknown outcome is left to a person. Reads go on until then.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(72 * 3600);
@@ -211,12 +213,13 @@ fn apart(situation: &Situation<'_>) -> Duration {
     situation.policy.verify_quiet.max(situation.abilities.read_lag)
 }
 
-/// Steps that grow with the looks.
-fn growing(progress: &Progress) -> Duration {
+/// Steps that grow with the looks, no longer than the longest pause of the settings.
+fn growing(progress: &Progress, policy: &Policy) -> Duration {
     let looks = u32::try_from(progress.looks.max(1)).unwrap_or(1);
     retry::ACCEPTED_FIRST_LOOK
         .saturating_mul(looks)
         .min(retry::ACCEPTED_MOST)
+        .min(policy.max)
 }
 
 /// Looks again as soon as the next read can count. It ends by itself: by enough quiet reads, or by the end of a window.
@@ -230,7 +233,7 @@ fn look_again(mut progress: Progress, situation: &Situation<'_>) -> Weighed {
     };
     // Never a busy loop, whatever the clock says; and once reads are quiet, only the end of a window is waited for.
     let least = if progress.quiet_reads >= QUIET_READS {
-        growing(&progress)
+        growing(&progress, situation.policy)
     } else {
         Duration::from_millis(10)
     };
@@ -246,7 +249,7 @@ fn accepted_looks_again(mut progress: Progress, situation: &Situation<'_>, evide
     if looked_long(&progress, situation) {
         return decided(Disposition::Dead(DeadReason::Undecided, evidence), progress);
     }
-    let wait = growing(&progress);
+    let wait = growing(&progress, situation.policy);
     decided(Disposition::Verify(Wait::Exactly(wait)), progress)
 }
 

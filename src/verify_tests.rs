@@ -685,7 +685,7 @@ fn waiting_for_the_end_of_a_window_is_no_busy_loop_however_short_the_quiet_time(
 fn credentials_that_fail_a_read_stop_the_lane_instead_of_the_intent() {
     let policy = Policy::default();
     let tls = (Class::Transient, "tls");
-    let token = (Class::Transient, "token_expired");
+    let token = (Class::Transient, "token_not_taken");
     let firewall = (Class::Misconfigured, "firewall");
     type Case<'a> = (&'a [(Class, &'a str)], Option<usize>);
     let table: [Case<'_>; 4] = [

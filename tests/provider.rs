@@ -15,6 +15,8 @@ mod wire;
 
 #[path = "provider/answers.rs"]
 mod answers;
+#[path = "provider/faults.rs"]
+mod faults;
 #[path = "provider/once.rs"]
 mod once;
 #[path = "provider/requests.rs"]

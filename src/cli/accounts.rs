@@ -1,12 +1,14 @@
 //! From the accounts of the settings to the adapters: the one place that knows both.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use secrecy::SecretString;
 use url::Url;
 
 use crate::config::{AccountConfig, Config, ProviderConfig, WorkerConfig};
 use crate::intent::Lane;
-use crate::provider::{self, AccountSettings, Model, Provider};
+use crate::provider::{self, Abilities, AccountSettings, Model, Provider};
 
 use super::output::Error;
 
@@ -18,14 +20,14 @@ pub fn adapters(config: &Config) -> Result<Vec<Adapter>, Error> {
     let mut adapters = Vec::new();
     let mut wrong = Vec::new();
     for account in &config.accounts {
-        let settings = match settings(account, &config.worker) {
-            Ok(settings) => settings,
+        let secret = match account.secret() {
+            Ok(secret) => secret.clone(),
             Err(fault) => {
-                wrong.push(fault);
+                wrong.push(fault.to_string());
                 continue;
             }
         };
-        match provider::build(settings) {
+        match provider::build(settings(account, &config.worker, secret)) {
             Ok(adapter) => adapters.push((account.lane.clone(), adapter)),
             Err(error) => wrong.push(error.to_string()),
         }
@@ -36,15 +38,25 @@ pub fn adapters(config: &Config) -> Result<Vec<Adapter>, Error> {
     }
 }
 
-fn settings(account: &AccountConfig, worker: &WorkerConfig) -> Result<AccountSettings, String> {
-    let secret = account.secret().map_err(ToString::to_string)?;
+/// What the provider of every account can do. Needs no secrets, so that a dead letter can be judged from anywhere.
+pub fn abilities(config: &Config) -> Result<BTreeMap<Lane, Abilities>, Error> {
+    let mut abilities = BTreeMap::new();
+    for account in &config.accounts {
+        let adapter = provider::build(settings(account, &config.worker, SecretString::from("none")))
+            .map_err(|error| Error::usage(error.to_string()))?;
+        abilities.insert(account.lane.clone(), adapter.abilities());
+    }
+    Ok(abilities)
+}
+
+fn settings(account: &AccountConfig, worker: &WorkerConfig, secret: SecretString) -> AccountSettings {
     let plain = AccountSettings {
         lane: account.lane.clone(),
         model: Model::Afterpay,
         base_url: account.base_url.to_string(),
         auth_url: None,
         merchant_id: account.merchant_id.clone(),
-        secret: secret.clone(),
+        secret,
         bearer: false,
         api_version: None,
         require_shipping: false,
@@ -54,7 +66,7 @@ fn settings(account: &AccountConfig, worker: &WorkerConfig) -> Result<AccountSet
         connect_timeout: worker.connect_timeout,
         read_timeout: worker.read_timeout,
     };
-    Ok(match &account.provider {
+    match &account.provider {
         ProviderConfig::Afterpay { platform_url } => AccountSettings {
             model: Model::Afterpay,
             platform_url: platform_url.as_ref().map(Url::to_string),
@@ -89,7 +101,7 @@ fn settings(account: &AccountConfig, worker: &WorkerConfig) -> Result<AccountSet
             api_version: access.api_version.clone(),
             ..plain
         },
-    })
+    }
 }
 
 #[cfg(test)]
@@ -148,7 +160,10 @@ mod tests {
     #[test]
     fn each_account_brings_its_own_settings_to_its_adapter() {
         let config = config(Need::Everything, Environment::from([("SECRET", "s")]));
-        let of = |index: usize| settings(&config.accounts[index], &config.worker).unwrap();
+        let of = |index: usize| {
+            let account = &config.accounts[index];
+            settings(account, &config.worker, account.secret().unwrap().clone())
+        };
         assert_eq!(of(0).model, Model::Afterpay);
         assert_eq!(of(0).platform_url.as_deref(), Some("https://shop.example/"));
         assert!(of(1).model == Model::Optty && of(1).require_shipping);
@@ -157,6 +172,12 @@ mod tests {
         assert!(of(3).model == Model::ResolveOrder && of(3).bearer);
         assert_eq!(of(3).api_version.as_deref(), Some("2024-01"));
         assert_eq!(of(3).read_timeout, config.worker.read_timeout);
+    }
+
+    #[test]
+    fn what_providers_can_do_is_known_without_their_secrets() {
+        let config = config(Need::DatabaseOnly, Environment::default());
+        assert_eq!(abilities(&config).unwrap().len(), 4);
     }
 
     #[test]

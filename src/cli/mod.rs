@@ -1,9 +1,194 @@
-//! The command line: one file per verb.
+//! The command line: one file per verb, and what they share.
 //!
-//! stdout carries data, stderr talk. A verb returns how it ended ([`output::Exit`]) or an [`output::Error`]; `main` turns
-//! either into the exit code.
+//! A verb loads the settings (`context`), does its work through the other rooms, writes data to stdout ([`output`]) and
+//! talk to stderr, and ends with one of the exit codes. What a database refuses becomes an exit code and a hint in
+//! `refusal`, and nowhere else. Ctrl-C ends a verb that only looks at once; a verb that acts on many rows ends between
+//! two of them and says how far it came.
 
 pub mod accounts;
 pub mod config;
+pub mod exit;
+pub mod explanations;
 pub mod filter;
 pub mod output;
+
+mod act;
+mod cancel;
+mod capture_rows;
+mod context;
+mod dead;
+mod demo;
+mod dev;
+mod doctor;
+mod enqueue;
+mod events;
+mod get;
+mod health;
+mod help;
+mod intent_id;
+mod lane;
+mod list;
+mod migrate;
+mod probe;
+mod refusal;
+mod release;
+mod replay;
+mod resolve;
+mod selection;
+mod signals;
+mod simulate;
+mod status;
+mod timeline;
+mod version;
+mod work;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::Environment;
+
+use context::{Context, GlobalArgs};
+use output::Exit;
+
+pub use output::Error;
+
+/// A durable worker on Postgres that captures authorised payments
+#[derive(Debug, Parser)]
+#[command(name = "capture", version, arg_required_else_help = true, propagate_version = false)]
+pub struct CommandLine {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// A minute of captures with everything going wrong, and then the books
+    Demo(demo::Args),
+    /// A private Postgres, the three providers and a worker, to develop against
+    Dev(dev::Args),
+    /// Claim intents and capture them, until it is told to stop; then drain
+    Work(work::Args),
+    /// Play the three providers over HTTP, with faults and a ledger of what was truly captured
+    Simulate(simulate::Args),
+    /// The schema of the outbox: apply it, look at it, check it
+    #[command(subcommand)]
+    Migrate(migrate::MigrateVerb),
+    /// Is this server, schema, role and configuration fit for money? Exit code 7 if not
+    Doctor,
+    /// Lanes, workers and counts at a glance
+    Status(status::Args),
+    /// Captures, the newest first
+    List(Box<list::Args>),
+    /// One capture, whole
+    Get(get::Args),
+    /// What happened to one capture, in order
+    Timeline(timeline::Args),
+    /// Dead letters: counted, listed, explained
+    Dead(Box<dead::Args>),
+    /// The feed of events
+    #[command(subcommand)]
+    Events(events::EventsVerb),
+    /// Ask for a capture
+    Enqueue(Box<enqueue::Args>),
+    /// Let a held capture go
+    Release(release::Args),
+    /// Take back what was not sent
+    Cancel(Box<cancel::Args>),
+    /// Send dead letters back to work, reads first
+    Replay(Box<replay::Args>),
+    /// Settle a dead letter by evidence from outside
+    Resolve(resolve::Args),
+    /// Lanes: look at them, pause and resume them
+    #[command(subcommand)]
+    Lane(lane::LaneVerb),
+    /// The settings: which are in force, and whether they are in order
+    #[command(subcommand)]
+    Config(config::ConfigVerb),
+    /// Ask a running worker whether it is live, or ready
+    #[command(subcommand)]
+    Health(health::HealthVerb),
+    /// What this binary is
+    Version,
+}
+
+impl CommandLine {
+    /// Reads the arguments of the process. Help and version end it with 0, a wrong line with 2.
+    pub fn from_arguments() -> CommandLine {
+        let matches = CommandLine::definition().get_matches();
+        CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The whole command line, as help, completion and manual pages need it.
+    pub fn definition() -> clap::Command {
+        help::grouped(CommandLine::command())
+    }
+}
+
+impl Verb {
+    /// Does this verb look after Ctrl-C itself, because it must not be dropped half-way?
+    fn minds_interrupts(&self) -> bool {
+        match self {
+            Verb::Demo(_)
+            | Verb::Dev(_)
+            | Verb::Work(_)
+            | Verb::Simulate(_)
+            | Verb::Enqueue(_)
+            | Verb::Cancel(_)
+            | Verb::Replay(_)
+            | Verb::Events(_) => true,
+            Verb::Migrate(_)
+            | Verb::Doctor
+            | Verb::Status(_)
+            | Verb::List(_)
+            | Verb::Get(_)
+            | Verb::Timeline(_)
+            | Verb::Dead(_)
+            | Verb::Release(_)
+            | Verb::Resolve(_)
+            | Verb::Lane(_)
+            | Verb::Config(_)
+            | Verb::Health(_)
+            | Verb::Version => false,
+        }
+    }
+}
+
+/// Runs the verb.
+pub async fn run(command: CommandLine, environment: &Environment) -> Result<Exit, Error> {
+    let context = Context::new(command.global, environment);
+    let minds_interrupts = command.verb.minds_interrupts();
+    if !matches!(command.verb, Verb::Work(_) | Verb::Simulate(_)) {
+        signals::note_interrupts(context.interrupted.clone())?;
+    }
+    tokio::select! {
+        ended = dispatch(command.verb, &context) => ended,
+        () = context.interrupted.cancelled(), if !minds_interrupts => Ok(Exit::Interrupted),
+    }
+}
+
+async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
+    match verb {
+        Verb::Demo(args) => demo::run(args, context).await,
+        Verb::Dev(args) => dev::run(args, context).await,
+        Verb::Work(args) => work::run(args, context).await,
+        Verb::Simulate(args) => simulate::run(args, context).await,
+        Verb::Migrate(verb) => migrate::run(verb, context).await,
+        Verb::Status(args) => status::run(args, context).await,
+        Verb::List(args) => list::run(*args, context).await,
+        Verb::Get(args) => get::run(args, context).await,
+        Verb::Timeline(args) => timeline::run(args, context).await,
+        Verb::Enqueue(args) => enqueue::run(*args, context).await,
+        Verb::Doctor => doctor::run(context).await,
+        Verb::Dead(args) => dead::run(*args, context).await,
+        Verb::Events(verb) => events::run(verb, context).await,
+        Verb::Release(args) => release::run(args, context).await,
+        Verb::Cancel(args) => cancel::run(*args, context).await,
+        Verb::Replay(args) => replay::run(*args, context).await,
+        Verb::Resolve(args) => resolve::run(args, context).await,
+        Verb::Lane(verb) => lane::run(verb, context).await,
+        Verb::Health(verb) => health::run(verb, context).await,
+        Verb::Version => version::run(context),
+        Verb::Config(verb) => config::run(verb, &context.sources, &context.output),
+    }
+}

@@ -1,197 +1,23 @@
-//! How verbs speak: data on stdout in the form that was asked for, talk on stderr, and one set of exit codes.
+//! How verbs speak: data on stdout in the form that was asked for; talk goes to stderr.
 //!
 //! Rows are written once, with typed cells, and come out as an aligned table for people, or as JSON, JSON lines, CSV or
 //! bare ids for programs. In the forms for programs nothing is cut or coloured and each name is the one of the SQL
 //! contract: a money column `amount` becomes `amount_minor` and `currency`, a span `age` becomes `age_seconds`.
 
-use std::fmt;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, ValueEnum};
-use comfy_table::{CellAlignment, Color, ContentArrangement};
+use comfy_table::{CellAlignment, Color, ColumnConstraint, ContentArrangement, Width};
 use serde_json::Value;
 
-use crate::config::{ConfigFaults, Environment, Fault};
+use crate::config::Environment;
+
 use crate::filter::State;
 use crate::intent::Money;
 
-/// How a run ended. Scripts build on these numbers; they never change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// 0: done.
-    Done,
-    /// 1: failed for a reason that no other code names.
-    Failed,
-    /// 2: the command line or the settings are wrong.
-    Usage,
-    /// 3: what was named does not exist.
-    NotFound,
-    /// 4: not allowed.
-    NotAllowed,
-    /// 5: the state of the intent, lane or operation forbids it.
-    StateForbids,
-    /// 6: done for some, not for all.
-    PartlyDone,
-    /// 7: a check found something.
-    CheckTripped,
-    /// 8: the database or the API cannot be reached.
-    Unreachable,
-    /// 130: interrupted by the user.
-    Interrupted,
-}
-
-impl Exit {
-    /// The number.
-    pub fn code(self) -> u8 {
-        match self {
-            Exit::Done => 0,
-            Exit::Failed => 1,
-            Exit::Usage => 2,
-            Exit::NotFound => 3,
-            Exit::NotAllowed => 4,
-            Exit::StateForbids => 5,
-            Exit::PartlyDone => 6,
-            Exit::CheckTripped => 7,
-            Exit::Unreachable => 8,
-            Exit::Interrupted => 130,
-        }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(exit.code())
-    }
-}
-
-/// Why a verb did not do what it was asked: an exit code, a message, and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Error {
-    /// How the run ends.
-    pub exit: Exit,
-    /// What is wrong; may have several lines. Empty: nothing is said.
-    pub message: String,
-    /// What to do; may have several lines.
-    pub hint: Option<String>,
-}
-
-impl Error {
-    /// An error that ends with that code.
-    pub fn new(exit: Exit, message: impl Into<String>) -> Error {
-        Error {
-            exit,
-            message: message.into(),
-            hint: None,
-        }
-    }
-
-    /// Exit code 1.
-    pub fn failed(message: impl Into<String>) -> Error {
-        Error::new(Exit::Failed, message)
-    }
-
-    /// Exit code 2.
-    pub fn usage(message: impl Into<String>) -> Error {
-        Error::new(Exit::Usage, message)
-    }
-
-    /// Exit code 3.
-    pub fn not_found(message: impl Into<String>) -> Error {
-        Error::new(Exit::NotFound, message)
-    }
-
-    /// Exit code 4.
-    pub fn not_allowed(message: impl Into<String>) -> Error {
-        Error::new(Exit::NotAllowed, message)
-    }
-
-    /// Exit code 5.
-    pub fn state_forbids(message: impl Into<String>) -> Error {
-        Error::new(Exit::StateForbids, message)
-    }
-
-    /// Exit code 8.
-    pub fn unreachable(message: impl Into<String>) -> Error {
-        Error::new(Exit::Unreachable, message)
-    }
-
-    /// The same, and what to do about it.
-    pub fn hint(mut self, hint: impl Into<String>) -> Error {
-        self.hint = Some(hint.into());
-        self
-    }
-
-    /// Says it on stderr, if there is something to say, and gives the exit code.
-    pub fn report(&self, environment: &Environment) -> ExitCode {
-        if !self.message.is_empty() {
-            let mut said = self.to_string();
-            if may_colour(&io::stderr(), environment) {
-                said = said.replacen("error:", "\u{1b}[1;31merror:\u{1b}[0m", 1);
-                said = said.replacen("\nhint:", "\n\u{1b}[1;36mhint:\u{1b}[0m", 1);
-            }
-            say(&said);
-        }
-        self.exit.into()
-    }
-}
-
-/// `error: …`, continued lines indented, then `hint: …` alike.
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message.replace('\n', "\n       "))?;
-        if let Some(hint) = &self.hint {
-            write!(f, "\nhint: {}", hint.replace('\n', "\n      "))?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<ConfigFaults> for Error {
-    fn from(faults: ConfigFaults) -> Error {
-        Error::usage(faults.to_string())
-    }
-}
-
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Error {
-        Error::usage(fault.wrong_at()).hint(fault.fix)
-    }
-}
-
-/// A reader of stdout that has gone away (`capture list | head`) has all it wanted: that ends quietly and well.
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Error {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Error::new(Exit::Done, ""),
-            _ => Error::failed(error.to_string()),
-        }
-    }
-}
-
-/// An `Error` inside keeps its code; anything else is a plain failure with its whole chain of causes.
-impl From<anyhow::Error> for Error {
-    fn from(error: anyhow::Error) -> Error {
-        match error.downcast::<Error>() {
-            Ok(error) => error,
-            Err(other) => Error::failed(format!("{other:#}")),
-        }
-    }
-}
-
-/// A line of talk on stderr. A stderr that nobody reads stops nothing.
-pub fn say(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
-}
-
-/// `warning: …` on stderr.
-pub fn warn(what: impl fmt::Display) {
-    say(&format!("warning: {what}"));
-}
+pub use super::exit::{Error, Exit, say, warn};
 
 /// May this stream be coloured? On a terminal that can, unless `NO_COLOR` is set to anything.
 pub fn may_colour(stream: &impl IsTerminal, environment: &Environment) -> bool {
@@ -238,6 +64,12 @@ enum Kind {
     Money,
     Span,
 }
+
+/// A terminal of fewer columns gets no fitted tables.
+const LEAST_WIDTH: u16 = 60;
+
+/// No text column is made narrower.
+const LEAST_TEXT: u16 = 10;
 
 /// A column: its name and what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -379,7 +211,8 @@ impl<T: Into<Cell>> From<Option<T>> for Cell {
 }
 
 impl Cell {
-    fn for_people(&self) -> String {
+    /// As a person reads it, harmless to a terminal.
+    pub fn for_people(&self) -> String {
         match self {
             Cell::Nothing => String::new(),
             Cell::Text(text) => harmless(text),
@@ -540,7 +373,8 @@ impl Output {
     fn table(&self, columns: &[Column]) -> comfy_table::Table {
         let mut table = comfy_table::Table::new();
         table.load_preset(comfy_table::presets::NOTHING);
-        if self.terminal {
+        // On a narrower one lines that the terminal breaks read better than words in columns of two letters.
+        if self.terminal && table.width().is_some_and(|width| width >= LEAST_WIDTH) {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         } else {
             table.force_no_tty();
@@ -553,6 +387,11 @@ impl Output {
                 if matches!(column.kind, Kind::Number | Kind::Money | Kind::Span) {
                     made.set_cell_alignment(CellAlignment::Right);
                 }
+                // Only text gives way: an id, a number or an amount that is broken in two is copied wrong.
+                made.set_constraint(match column.kind {
+                    Kind::Plain => ColumnConstraint::LowerBoundary(Width::Fixed(LEAST_TEXT)),
+                    Kind::Id | Kind::Number | Kind::Money | Kind::Span => ColumnConstraint::ContentWidth,
+                });
             }
         }
         table
@@ -694,177 +533,5 @@ fn for_csv(value: Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::intent::Currency;
-
-    const COLUMNS: [Column; 6] = [
-        Column::id("id"),
-        Column::text("order_id"),
-        Column::text("state"),
-        Column::money("amount"),
-        Column::number("attempts"),
-        Column::span("age"),
-    ];
-
-    fn usd(minor: i64) -> Money {
-        Money::new(minor, Currency::from_code("USD").unwrap())
-    }
-
-    fn two_rows() -> [Vec<Cell>; 2] {
-        [
-            vec![
-                "a1".into(),
-                "=cmd|' /C calc'!A0".into(),
-                State::Dead.into(),
-                usd(123_456).into(),
-                3_i64.into(),
-                Duration::from_secs(93_784).into(),
-            ],
-            vec![
-                "b2".into(),
-                "x\u{1b}[2J,\"y\"".into(),
-                State::Captured.into(),
-                usd(5).into(),
-                Cell::Nothing,
-            ],
-        ]
-    }
-
-    fn written(format: Format, rows: &[Vec<Cell>]) -> String {
-        let output = Output {
-            format,
-            terminal: false,
-            colour: false,
-        };
-        let mut bytes = Vec::new();
-        let mut out = output.rows_to(&COLUMNS, &mut bytes).unwrap();
-        for row in rows {
-            out.row(row).unwrap();
-        }
-        assert_eq!(out.finish().unwrap(), rows.len());
-        String::from_utf8(bytes).unwrap()
-    }
-
-    #[test]
-    fn a_table_aligns_numbers_to_the_right_and_is_never_cut_when_piped() {
-        assert_eq!(
-            written(Format::Table, &two_rows()),
-            "ID  ORDER_ID            STATE          AMOUNT  ATTEMPTS      AGE\n\
-             a1  =cmd|' /C calc'!A0  dead      1234.56 USD         3  1day 2h\n\
-             b2  x\\u{1b}[2J,\"y\"      captured     0.05 USD\n"
-        );
-        let long = "x".repeat(5000);
-        assert!(written(Format::Table, &[vec!["a".into(), long.as_str().into()]]).contains(&long));
-    }
-
-    #[test]
-    fn json_is_an_array_and_ndjson_an_object_a_line_with_the_names_of_the_contract() {
-        let first = r#"{"id":"a1","order_id":"=cmd|' /C calc'!A0","state":"dead","amount_minor":123456,"currency":"USD","attempts":3,"age_seconds":93784}"#;
-        let second = r#"{"id":"b2","order_id":"x\u001b[2J,\"y\"","state":"captured","amount_minor":5,"currency":"USD","attempts":null,"age_seconds":null}"#;
-        assert_eq!(
-            written(Format::Json, &two_rows()),
-            format!("[\n{first},\n{second}\n]\n")
-        );
-        assert_eq!(written(Format::Ndjson, &two_rows()), format!("{first}\n{second}\n"));
-        assert_eq!(written(Format::Json, &[]), "[]\n");
-        assert_eq!(written(Format::Ndjson, &[]), "");
-        assert_eq!(written(Format::Table, &[]), "");
-        assert!(serde_json::from_str::<Value>(&written(Format::Json, &two_rows())).is_ok());
-    }
-
-    #[test]
-    fn csv_never_carries_a_formula_and_keeps_numbers_as_they_are() {
-        assert_eq!(
-            written(Format::Csv, &two_rows()),
-            "id,order_id,state,amount_minor,currency,attempts,age_seconds\n\
-             a1,'=cmd|' /C calc'!A0,dead,123456,USD,3,93784\n\
-             b2,\"x\u{1b}[2J,\"\"y\"\"\",captured,5,USD,,\n"
-        );
-        assert_eq!(for_csv(Value::from(-5)), "-5");
-        assert_eq!(for_csv(Value::from("-5")), "'-5");
-    }
-
-    #[test]
-    fn ids_stand_alone_and_rows_without_an_id_say_so() {
-        assert_eq!(written(Format::Id, &two_rows()), "a1\nb2\n");
-        let output = Output {
-            format: Format::Id,
-            terminal: false,
-            colour: false,
-        };
-        let error = output.rows_to(&[Column::text("class")], Vec::new()).err().unwrap();
-        assert_eq!(error.exit, Exit::Usage);
-    }
-
-    #[test]
-    fn one_thing_is_a_field_a_line_or_an_object() {
-        let record = |format| {
-            let output = Output {
-                format,
-                terminal: false,
-                colour: false,
-            };
-            let mut bytes = Vec::new();
-            output.record_to(&COLUMNS, &two_rows()[0], &mut bytes).unwrap();
-            String::from_utf8(bytes).unwrap()
-        };
-        assert!(record(Format::Table).starts_with("id        a1\norder_id  =cmd"));
-        assert!(record(Format::Table).contains("\namount    1234.56 USD\n"));
-        assert!(record(Format::Json).starts_with(r#"{"id":"a1","#));
-        assert_eq!(record(Format::Id), "a1\n");
-    }
-
-    #[test]
-    fn a_reader_that_goes_away_is_no_failure_and_any_other_is() {
-        struct Gone(io::ErrorKind);
-        impl Write for Gone {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(self.0.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Err(self.0.into())
-            }
-        }
-        let ends = |kind, format| {
-            let output = Output {
-                format,
-                terminal: false,
-                colour: false,
-            };
-            let mut rows = output.rows_to(&[Column::id("id")], Gone(kind))?;
-            rows.row(&["a".into()])?;
-            rows.finish()
-        };
-        for format in [Format::Table, Format::Json, Format::Ndjson, Format::Csv, Format::Id] {
-            let quiet = ends(io::ErrorKind::BrokenPipe, format).unwrap_err();
-            assert_eq!((quiet.exit, quiet.message.as_str()), (Exit::Done, ""), "{format:?}");
-            assert_eq!(ends(io::ErrorKind::StorageFull, format).unwrap_err().exit, Exit::Failed);
-        }
-    }
-
-    #[test]
-    fn an_error_keeps_its_exit_code_on_its_way_through_anyhow() {
-        let deep = anyhow::Error::from(Error::state_forbids("captured already").hint("nothing to do"));
-        assert_eq!(Error::from(deep).exit, Exit::StateForbids);
-        let other = anyhow::anyhow!("no route").context("cannot connect");
-        assert_eq!(Error::from(other), Error::failed("cannot connect: no route"));
-    }
-
-    #[test]
-    fn the_exit_codes_are_those_that_scripts_build_on() {
-        let codes = [
-            Exit::Done,
-            Exit::Failed,
-            Exit::Usage,
-            Exit::NotFound,
-            Exit::NotAllowed,
-            Exit::StateForbids,
-            Exit::PartlyDone,
-            Exit::CheckTripped,
-            Exit::Unreachable,
-            Exit::Interrupted,
-        ];
-        assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 5, 6, 7, 8, 130]);
-    }
-}
+#[path = "output_tests.rs"]
+mod tests;

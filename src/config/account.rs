@@ -28,9 +28,6 @@ pub struct AccountConfig {
     /// Calls a minute of all workers together; `None`: no limit. In the file 0 means no limit, and absent what the
     /// provider documents (Resolve 100, the others none).
     pub rate_per_minute: Option<u32>,
-    /// How many days an authorisation lasts, for those who do not tell (Optty, Resolve charge). 1 to 365; default none:
-    /// no deadline is known, and none is guarded.
-    pub authorization_days: Option<u32>,
     /// What only this provider has.
     pub provider: ProviderConfig,
     secret: Result<SecretString, Fault>,
@@ -113,11 +110,10 @@ const MODELS: [(&str, Model); 2] = [("charge", Model::Charge), ("order", Model::
 
 /// Settings that only some have; given for another they are a fault, because whoever wrote them expects them to do
 /// something. The second name is the provider, and the model where that matters.
-const ONLY_FOR: [(&str, &[&str]); 9] = [
+const ONLY_FOR: [(&str, &[&str]); 8] = [
     ("platform_url", &["afterpay"]),
     ("auth_url", &["optty", "resolve charge", "resolve order"]),
     ("require_shipping", &["optty"]),
-    ("authorization_days", &["optty", "resolve charge"]),
     ("model", &["resolve charge", "resolve order"]),
     ("bearer", &["resolve charge", "resolve order"]),
     ("api_version", &["resolve charge", "resolve order"]),
@@ -291,21 +287,20 @@ fn read_account(
     }
     let concurrency = reader.integer(&scope.key("concurrency"), 32, 1..=1024);
     let rate_per_minute = read_rate(reader, scope, known);
-    let (provider, authorization_days) = match known {
+    let provider = match known {
         Known::Afterpay => {
             refuse_what_others_have(reader, scope, "afterpay");
             let platform_url = reader.optional(&scope.key("platform_url"), values::provider_url, Url::to_string);
-            (Some(ProviderConfig::Afterpay { platform_url }), None)
+            Some(ProviderConfig::Afterpay { platform_url })
         }
         Known::Optty => {
             refuse_what_others_have(reader, scope, "optty");
             let auth_url = required_url(reader, "auth_url", "https://auth.qa.optty.com/token");
             let require_shipping = reader.boolean(&scope.key("require_shipping"), false);
-            let provider = auth_url.map(|auth_url| ProviderConfig::Optty {
+            auth_url.map(|auth_url| ProviderConfig::Optty {
                 auth_url,
                 require_shipping,
-            });
-            (provider, read_authorization_days(reader, scope))
+            })
         }
         Known::Resolve => read_resolve(reader, scope, line),
     };
@@ -315,18 +310,12 @@ fn read_account(
         merchant_id: merchant_id?,
         concurrency,
         rate_per_minute,
-        authorization_days,
         provider: provider?,
         secret,
     })
 }
 
-fn read_authorization_days(reader: &mut Reader<'_>, scope: &AccountScope) -> Option<u32> {
-    let parse = |raw: &Raw| values::integer(raw, &(1..=365));
-    reader.optional(&scope.key("authorization_days"), parse, u32::to_string)
-}
-
-fn read_resolve(reader: &mut Reader<'_>, scope: &AccountScope, line: usize) -> (Option<ProviderConfig>, Option<u32>) {
+fn read_resolve(reader: &mut Reader<'_>, scope: &AccountScope, line: usize) -> Option<ProviderConfig> {
     let key = scope.key("model");
     let before = reader.faults.len();
     let written = |model: &Model| match model {
@@ -347,20 +336,19 @@ fn read_resolve(reader: &mut Reader<'_>, scope: &AccountScope, line: usize) -> (
                 reader.missing(place, &key.shown, "is missing", fix);
             }
             ask_everything(reader, scope);
-            (None, None)
+            None
         }
         Some(Model::Charge) => {
             refuse_what_others_have(reader, scope, "resolve charge");
-            let provider = ProviderConfig::ResolveCharge {
+            Some(ProviderConfig::ResolveCharge {
                 access,
                 adopt_equal_captures: reader.boolean(&scope.key("adopt_equal_captures"), false),
                 other_writers: reader.boolean(&scope.key("other_writers"), true),
-            };
-            (Some(provider), read_authorization_days(reader, scope))
+            })
         }
         Some(Model::Order) => {
             refuse_what_others_have(reader, scope, "resolve order");
-            (Some(ProviderConfig::ResolveOrder { access }), None)
+            Some(ProviderConfig::ResolveOrder { access })
         }
     }
 }

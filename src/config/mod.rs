@@ -110,7 +110,8 @@ pub struct RetryConfig {
     /// By how much each pause is longer than the one before, in thousandths. Default 2000 (in the file `2`): doubling. From
     /// 1000 (`1`: always the same pause) to 10000.
     pub multiplier_thousandths: u32,
-    /// The longest pause. Default 15 min: an outage that ends is noticed soon, and 12 attempts reach over an hour. 10 ms to 24 h.
+    /// The longest pause, also between two looks at a capture that a provider took and has not settled. Default 15 min: an
+    /// outage that ends is noticed soon, and 12 attempts reach over an hour. 10 ms to 24 h.
     pub max: Duration,
     /// How many captures are sent for one intent before a person decides. Default 12: with the pauses above somewhat
     /// over an hour of trouble. Waits that the provider asks for do not count. 1 to 1000.

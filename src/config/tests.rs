@@ -125,7 +125,6 @@ fn a_complete_file_is_read_into_plain_fields() {
         merchant_id = "client"
         secret_env = "OPTTY_SECRET"
         require_shipping = true
-        authorization_days = 30
 
         [[account]]
         provider = "resolve"
@@ -159,7 +158,6 @@ fn a_complete_file_is_read_into_plain_fields() {
     };
     assert_eq!(afterpay.concurrency, 32);
     assert_eq!(afterpay.rate_per_minute, None);
-    assert_eq!(optty.authorization_days, Some(30));
     assert!(matches!(
         optty.provider,
         ProviderConfig::Optty {
@@ -323,7 +321,7 @@ fn each_fault_names_its_place_and_says_what_to_do() {
         (
             format!("{AFTERPAY}colour = 'red'"),
             &[],
-            "capture.toml:7: account.colour: is no setting; an account has adopt_equal_captures, api_version, auth_url, authorization_days, base_url, bearer, concurrency, merchant_id, model, name, other_writers, platform_url, provider, rate_per_minute, require_shipping, secret_env, secret_file",
+            "capture.toml:7: account.colour: is no setting; an account has adopt_equal_captures, api_version, auth_url, base_url, bearer, concurrency, merchant_id, model, name, other_writers, platform_url, provider, rate_per_minute, require_shipping, secret_env, secret_file",
         ),
         (
             format!("{AFTERPAY}concurency = 3"),

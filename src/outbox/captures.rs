@@ -3,10 +3,9 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::postgres::types::PgInterval;
 use uuid::Uuid;
 
-use super::{Outbox, OutboxError, repeating};
+use super::{Outbox, OutboxError, interval, repeating};
 use crate::filter::{Filter, State};
 
 /// A row of the view `status`, with what a list shows beside it.
@@ -135,11 +134,6 @@ impl Outbox {
             Some((comparison, money)) => (Some(comparison.sign()), Some(money.minor), Some(money.currency.code())),
             None => (None, None, None),
         };
-        let within = filter.expires_within.map(|span| PgInterval {
-            months: 0,
-            days: 0,
-            microseconds: i64::try_from(span.as_micros()).unwrap_or(i64::MAX),
-        });
         let limit = i64::from(filter.limit.unwrap_or(most));
         Ok(sqlx::query_as!(
             CaptureRow,
@@ -177,7 +171,7 @@ impl Outbox {
             sign,
             minor,
             currency,
-            within,
+            filter.expires_within.map(interval),
             limit
         )
         .fetch_all(&self.pool)
@@ -264,6 +258,20 @@ impl Outbox {
         )
         .fetch_one(&self.pool)
         .await?)
+    }
+
+    /// As [`Outbox::enqueue_json`], and takes it back: every rule is asked, nothing is written.
+    pub async fn check_json(&self, document: &str) -> Result<Enqueued, OutboxError> {
+        let mut transaction = self.pool.begin().await?;
+        let enqueued = sqlx::query_as!(
+            Enqueued,
+            r#"select id as "id!", created as "created!" from enqueue_json($1)"#,
+            document
+        )
+        .fetch_one(&mut *transaction)
+        .await?;
+        transaction.rollback().await?;
+        Ok(enqueued)
     }
 
     /// Writes a durable release; a worker matches it. Returns its number, and whether it is new.

@@ -11,6 +11,7 @@ use super::{LaneId, Outbox, OutboxError, REQUEST_FORMAT, repeating};
 use crate::intent::{CaptureIntent, Currency, Details, IntentId, Lane, Money, Shipping};
 use crate::outcome::{Code, Evidence, Proof, Receipt};
 use crate::progress::Progress;
+use crate::provider::Siblings;
 
 /// What an intent is claimed for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -149,11 +150,9 @@ pub struct Claim {
     pub authorized_minor: Option<i64>,
     /// What siblings have captured, or may have.
     pub committed_minor: i64,
-    /// The outcome of a sibling was left to a person.
-    pub sibling_undecided: bool,
-    /// The provider's ids of what siblings have captured.
-    pub sibling_captures: Vec<String>,
-    /// It was held, nobody released it, and its authorisation is about to end: it is given up, not sent.
+    /// What siblings did at the provider.
+    pub siblings: Siblings,
+    /// It was held, nobody released it, and its authorisation is about to end: it is given up, never sent.
     pub unreleased: bool,
 }
 
@@ -299,8 +298,10 @@ impl Outbox {
                 late_receipt,
                 authorized_minor: row.authorized_known_minor,
                 committed_minor: row.committed_minor,
-                sibling_undecided: row.sibling_undecided,
-                sibling_captures: row.sibling_captures,
+                siblings: Siblings {
+                    capture_ids: row.sibling_captures,
+                    undecided: row.sibling_undecided,
+                },
                 unreleased: row.unreleased,
             });
         }

@@ -5,7 +5,8 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Outbox, OutboxError, repeating};
+use super::{Outbox, OutboxError, interval, repeating};
+use crate::filter::Filter;
 use crate::intent::Lane;
 use crate::progress::Progress;
 use crate::retry::DeadReason;
@@ -38,6 +39,9 @@ pub struct DeadLetter {
     /// The database's time.
     pub now: DateTime<Utc>,
 }
+
+/// The code of a dead letter that a person has settled as not captured: there is nothing left to decide about it.
+pub const RESOLVED_NOT_CAPTURED: &str = "resolved_not_captured";
 
 /// Dead letters counted by lane, reason, class and code.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -122,16 +126,46 @@ impl Outbox {
         }))
     }
 
-    /// Dead letters by lane, reason, class, code and currency; the most money first.
-    pub async fn dead_groups(&self) -> Result<Vec<DeadGroup>, OutboxError> {
+    /// Dead letters that match and that nobody has resolved, by lane, reason, class, code and currency; the most money
+    /// first. States and limit of the filter are not looked at.
+    pub async fn dead_groups(&self, filter: &Filter) -> Result<Vec<DeadGroup>, OutboxError> {
+        let (sign, minor, currency) = match filter.amount {
+            Some((comparison, money)) => (Some(comparison.sign()), Some(money.minor), Some(money.currency.code())),
+            None => (None, None, None),
+        };
         Ok(sqlx::query_as!(
             DeadGroup,
             r#"select i.provider, i.account, o.dead_reason as "dead_reason!", o.last_class, o.last_code, i.currency,
                       count(*) as "captures!", sum(i.amount_minor)::bigint as "amount_minor!", min(o.ended_at) as "oldest!"
                from outcomes o join intents i on i.id = o.intent
-               where o.state = 'dead'
+               where o.state = 'dead' and o.last_code is distinct from 'resolved_not_captured'
+                 and ($1::text is null or i.provider = $1)
+                 and ($2::text is null or i.account = $2)
+                 and ($3::text is null or o.last_class = $3)
+                 and ($4::text is null or o.last_code = $4)
+                 and ($5::text is null or i.order_id = $5)
+                 and ($6::text is null or i.payment_id = $6)
+                 and ($7::timestamptz is null or i.created_at >= $7)
+                 and ($8::timestamptz is null or i.created_at < $8)
+                 and ($9::text is null or (i.currency = $11 and case $9
+                        when '<' then i.amount_minor < $10::bigint when '<=' then i.amount_minor <= $10::bigint
+                        when '=' then i.amount_minor = $10::bigint when '>=' then i.amount_minor >= $10::bigint
+                        when '>' then i.amount_minor > $10::bigint end))
+                 and ($12::interval is null or (i.authorization_expires_at > clock_now() and i.authorization_expires_at <= clock_now() + $12))
                group by i.provider, i.account, o.dead_reason, o.last_class, o.last_code, i.currency
-               order by sum(i.amount_minor) desc, i.provider, i.account, o.dead_reason, o.last_class, o.last_code"#
+               order by sum(i.amount_minor) desc, i.provider, i.account, o.dead_reason, o.last_class, o.last_code"#,
+            filter.provider.as_deref(),
+            filter.account.as_deref(),
+            filter.class.map(|class| class.name()),
+            filter.code.as_deref(),
+            filter.order_id.as_deref(),
+            filter.payment_id.as_deref(),
+            filter.since,
+            filter.until,
+            sign,
+            minor,
+            currency,
+            filter.expires_within.map(interval)
         )
         .fetch_all(&self.pool)
         .await?)

@@ -73,9 +73,15 @@ impl Outbox {
 
     /// A cursor behind everything that is there now, for who wants only what comes.
     pub async fn events_end(&self) -> Result<String, OutboxError> {
+        self.events_before_end(0).await
+    }
+
+    /// A cursor after which the last `last` events follow, as far as there are so many.
+    pub async fn events_before_end(&self, last: u32) -> Result<String, OutboxError> {
         Ok(sqlx::query_scalar!(
             r#"select coalesce((select e.xid::text || '-' || e.seq from events e where e.xid < pg_snapshot_xmin(pg_current_snapshot())
-                                order by e.xid desc, e.seq desc limit 1), '0-0') as "cursor!""#
+                                order by e.xid desc, e.seq desc offset $1 limit 1), '0-0') as "cursor!""#,
+            i64::from(last)
         )
         .fetch_one(&self.pool)
         .await?)

@@ -26,7 +26,7 @@ pub struct LaneBacklog {
     pub unknown: i64,
     /// In a lease.
     pub leased: i64,
-    /// Dead letters.
+    /// Dead letters that nobody has resolved.
     pub dead: i64,
     /// Age of the oldest ready row in seconds.
     pub oldest_ready_s: i64,
@@ -59,6 +59,10 @@ pub struct Check {
 pub struct DoctorFacts {
     /// `server_version`.
     pub server_version: String,
+    /// `server_version_num`, such as 150014.
+    pub server_version_number: i64,
+    /// `server_encoding`.
+    pub encoding: String,
     /// `fsync`, `full_page_writes`, `synchronous_commit`, as `name=value`.
     pub durability: Vec<String>,
     /// Is this server a standby?
@@ -83,7 +87,122 @@ pub struct DoctorFacts {
     pub data_checksums: bool,
 }
 
+/// What the role of this connection may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RoleFacts {
+    /// Its name.
+    pub role: String,
+    /// Is it a superuser?
+    pub superuser: bool,
+    /// May it ask for captures?
+    pub may_enqueue: bool,
+    /// May it look at everything?
+    pub may_look: bool,
+    /// May it work: claim, settle, keep house?
+    pub may_work: bool,
+    /// May it replay, resolve, cancel and pause?
+    pub may_operate: bool,
+}
+
+/// How long outcomes of a lane have been unknown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OldestUnknown {
+    /// Provider and account.
+    pub lane: Lane,
+    /// Since when, in seconds.
+    pub age_s: i64,
+}
+
+/// Money that is not captured and whose authorisation ends soon, by lane and currency.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AtRisk {
+    /// Provider and account.
+    pub lane: Lane,
+    /// ISO 4217.
+    pub currency: String,
+    /// Within 24 hours, in minor units.
+    pub day_minor: i64,
+    /// Within 48 hours, those of the first day included.
+    pub two_days_minor: i64,
+}
+
 impl Outbox {
+    /// The oldest unknown outcome of each lane that has one.
+    pub async fn oldest_unknown(&self) -> Result<Vec<OldestUnknown>, OutboxError> {
+        let rows = sqlx::query!(
+            r#"select i.provider, i.account, extract(epoch from clock_now() - min(p.unknown_since))::bigint as "age_s!"
+               from progress p join intents i on i.id = p.intent
+               where p.unknown_since is not null and not exists (select from outcomes o where o.intent = p.intent)
+               group by i.provider, i.account"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| OldestUnknown {
+                lane: Lane {
+                    provider: row.provider,
+                    account: row.account,
+                },
+                age_s: row.age_s,
+            })
+            .collect())
+    }
+
+    /// Money at risk within two days. Reads only authorisations that end by then.
+    pub async fn at_risk(&self) -> Result<Vec<AtRisk>, OutboxError> {
+        let rows = sqlx::query!(
+            r#"select i.provider, i.account, i.currency,
+                      coalesce(sum(i.amount_minor) filter (where d.expires_at < clock_now() + interval '24 hours'), 0)::bigint as "day_minor!",
+                      sum(i.amount_minor)::bigint as "two_days_minor!"
+               from deadlines d join intents i on i.id = d.intent
+               where d.expires_at < clock_now() + interval '48 hours'
+               group by i.provider, i.account, i.currency"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| AtRisk {
+                lane: Lane {
+                    provider: row.provider,
+                    account: row.account,
+                },
+                currency: row.currency,
+                day_minor: row.day_minor,
+                two_days_minor: row.two_days_minor,
+            })
+            .collect())
+    }
+
+    /// What this connection's role may do here. Asks the catalogue only, so that any role may ask.
+    pub async fn role_facts(&self) -> Result<RoleFacts, OutboxError> {
+        let row = sqlx::query!(
+            r#"with mine as (
+                   select p.proname, has_function_privilege(p.oid, 'execute') as may
+                   from pg_proc p where p.pronamespace = to_regnamespace(quote_ident($1)))
+               select current_user::text as "role!", current_setting('is_superuser') = 'on' as "superuser!",
+                      coalesce(has_schema_privilege(to_regnamespace(quote_ident($1)), 'usage'), false) as "usage!",
+                      coalesce(has_table_privilege(to_regclass('intents'), 'insert'), false) as "may_insert!",
+                      coalesce((select bool_and(has_table_privilege(c.oid, 'select')) from pg_class c
+                                where c.relnamespace = to_regnamespace(quote_ident($1)) and c.relkind in ('r', 'v', 'p')), false) as "may_look!",
+                      coalesce((select bool_and(may) from mine where proname in
+                          ('claim', 'give_back', 'settle', 'rescue', 'move_due', 'take_shipments', 'match_releases', 'watch_deadlines')), false) as "may_work!",
+                      coalesce((select bool_and(may) from mine where proname in ('replay', 'resolve', 'cancel', 'set_lane_pause')), false) as "may_operate!""#,
+            self.schema
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(RoleFacts {
+            role: row.role,
+            superuser: row.superuser,
+            may_enqueue: row.usage && row.may_insert,
+            may_look: row.usage && row.may_look,
+            may_work: row.usage && row.may_work,
+            may_operate: row.usage && row.may_operate,
+        })
+    }
+
     /// The backlog by lane: for gauges. Reads only open rows and dead letters, through indexes.
     pub async fn backlog(&self) -> Result<Backlog, OutboxError> {
         let rows = sqlx::query!(
@@ -92,7 +211,7 @@ impl Outbox {
                       r.ready as "ready!", r.unknown + w.unknown as "unknown!", w.waiting as "waiting!", w.held as "held!",
                       (select count(*) from leases x, unnest(x.lanes) with ordinality as s(lane, place)
                        where s.lane = l.id and get_bit(x.settled, s.place::integer - 1) = 0) as "leased!",
-                      (select count(*) from outcomes o where o.lane = l.id and o.state = 'dead') as "dead!",
+                      (select count(*) from outcomes o where o.lane = l.id and o.state = 'dead' and o.last_code is distinct from 'resolved_not_captured') as "dead!",
                       coalesce(extract(epoch from clock_now() - r.oldest), 0)::bigint as "oldest_ready_s!"
                from lanes l
                cross join lateral (select count(*) filter (where purpose < 2) as ready, count(*) filter (where purpose = 2) as unknown, min(since) as oldest
@@ -213,7 +332,8 @@ impl Outbox {
     pub async fn doctor_facts(&self) -> Result<DoctorFacts, OutboxError> {
         let asked_at = chrono::Utc::now();
         let row = sqlx::query!(
-            r#"select current_setting('server_version') as "server_version!", pg_is_in_recovery() as "standby!",
+            r#"select current_setting('server_version') as "server_version!", current_setting('server_version_num')::bigint as "server_version_number!",
+                      current_setting('server_encoding') as "encoding!", pg_is_in_recovery() as "standby!",
                       current_setting('fsync') as "fsync!", current_setting('full_page_writes') as "full_page_writes!",
                       current_setting('synchronous_commit') as "synchronous_commit!", current_setting('data_checksums') = 'on' as "data_checksums!",
                       current_setting('max_connections')::bigint as "max_connections!", (select count(*) from pg_stat_activity where backend_type = 'client backend') as "connections!",
@@ -231,6 +351,8 @@ impl Outbox {
         .await?;
         Ok(DoctorFacts {
             server_version: row.server_version,
+            server_version_number: row.server_version_number,
+            encoding: row.encoding,
             durability: vec![
                 format!("fsync={}", row.fsync),
                 format!("full_page_writes={}", row.full_page_writes),
@@ -250,7 +372,7 @@ impl Outbox {
     }
 
     /// A setting made in one statement is not there in the next, or the session is another one: a pooler stands between.
-    async fn is_pooled_by_transaction(&self) -> Result<bool, OutboxError> {
+    pub async fn is_pooled_by_transaction(&self) -> Result<bool, OutboxError> {
         let mut connection = self.pool.acquire().await?;
         let mut sessions = std::collections::BTreeSet::new();
         for _ in 0..8 {

@@ -43,9 +43,11 @@ impl Outbox {
     /// Makes sure that a lane exists, and writes its rate limit. Returns its number.
     pub async fn register_lane(&self, lane: &Lane, rate_per_minute: u32) -> Result<LaneId, OutboxError> {
         let rate = i32::try_from(rate_per_minute).unwrap_or(i32::MAX);
-        // The second branch sees the row that was there before; an unchanged limit writes nothing.
-        let id = sqlx::query_scalar!(
-            r#"with new as (
+        // The second branch sees the row that was there before; an unchanged limit writes nothing. A row that another
+        // worker commits at this very moment is seen by neither: this statement's snapshot is older. The next one's is not.
+        loop {
+            let id = sqlx::query_scalar!(
+                r#"with new as (
                    insert into lanes (provider, account, rate_per_minute) values ($1, $2, $3)
                    on conflict (provider, account) do update set rate_per_minute = excluded.rate_per_minute
                        where lanes.rate_per_minute <> excluded.rate_per_minute
@@ -53,13 +55,16 @@ impl Outbox {
                select id as "id!: LaneId" from new
                union all select id from lanes where provider = $1 and account = $2
                limit 1"#,
-            lane.provider,
-            lane.account,
-            rate
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(id)
+                lane.provider,
+                lane.account,
+                rate
+            )
+            .fetch_optional(&self.pool)
+            .await?;
+            if let Some(id) = id {
+                return Ok(id);
+            }
+        }
     }
 
     /// All lanes, by name.

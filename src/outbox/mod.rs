@@ -29,14 +29,16 @@ use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
 
+use sqlx::Connection;
+use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 pub use captures::{AttemptRow, CaptureRow, Enqueued, HeldRelease, TimelineEntry};
 pub use claim::{Claim, ClaimRequest, Claimed, LaneRequest, Purpose, Ticket, Unreadable};
-pub use dead_letters::{AuditStamp, DeadGroup, DeadLetter, Replayed, Resolved};
+pub use dead_letters::{AuditStamp, DeadGroup, DeadLetter, RESOLVED_NOT_CAPTURED, Replayed, Resolved};
 pub use doubt::CommitDoubts;
 pub use events::{Event, Page};
-pub use health::{Backlog, Check, DoctorFacts, LaneBacklog};
+pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown, RoleFacts};
 pub use lanes::{LaneId, LaneRow};
 pub use schema::{MigrationState, SchemaFault};
 pub use settle::{AttemptRecord, LaneNews, Settled, Settlement};
@@ -172,15 +174,16 @@ impl Outbox {
     /// Connects. Fails with [`OutboxError::Unreachable`] if nobody answers.
     pub async fn connect(settings: &ConnectSettings) -> Result<Outbox, OutboxError> {
         let outbox = Outbox::connect_lazily(settings)?;
-        outbox
-            .pool
-            .acquire()
-            .await
-            .map(drop)
-            .map_err(|source| OutboxError::Unreachable {
+        // Not through the pool: it takes a refused connection for a server that is just starting, tries again until its
+        // time is up, and then tells of the time and not of the cause.
+        let alone = tokio::time::timeout(settings.acquire_timeout, outbox.connect_alone());
+        let connection = alone.await.unwrap_or_else(|_| {
+            Err(OutboxError::Unreachable {
                 address: outbox.address.clone(),
-                source,
-            })?;
+                source: sqlx::Error::PoolTimedOut,
+            })
+        })?;
+        connection.close().await?;
         Ok(outbox)
     }
 
@@ -245,6 +248,14 @@ impl Outbox {
             .execute(&self.pool)
             .await?;
         Ok(())
+    }
+}
+
+fn interval(span: Duration) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(span.as_micros()).unwrap_or(i64::MAX),
     }
 }
 

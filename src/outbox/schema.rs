@@ -167,7 +167,8 @@ impl Outbox {
         }
     }
 
-    async fn connect_alone(&self) -> Result<PgConnection, OutboxError> {
+    /// A connection outside the pool.
+    pub(super) async fn connect_alone(&self) -> Result<PgConnection, OutboxError> {
         self.options.connect().await.map_err(|source| OutboxError::Unreachable {
             address: self.address.clone(),
             source,
@@ -232,17 +233,35 @@ impl Outbox {
         self.check_schema().await
     }
 
-    /// All migrations as one SQL script, for who applies schemas by other means.
-    pub fn migration_sql(&self) -> String {
+    /// The migrations after that number as one SQL script, for who applies schemas by other means. It is one transaction,
+    /// and records what it applied as [`Outbox::migrate`] does, so that a worker takes the schema for what it is.
+    pub fn migration_sql(schema: &str, after: i64) -> String {
         let mut script = format!(
-            "create schema if not exists \"{0}\";\nset search_path to \"{0}\", pg_temp;\n",
-            self.schema.replace('"', "\"\"")
+            "begin;\ncreate schema if not exists \"{0}\";\nset local search_path to \"{0}\", pg_temp;\n\
+             create table if not exists _sqlx_migrations (\n    version bigint primary key,\n    description text not null,\n    \
+             installed_on timestamptz not null default now(),\n    success boolean not null,\n    checksum bytea not null,\n    \
+             execution_time bigint not null\n);\n",
+            schema.replace('"', "\"\"")
         );
-        for migration in MIGRATIONS.iter() {
-            script.push_str(&format!("\n-- {} {}\n", migration.version, migration.description));
-            script.push_str(migration.sql.as_str());
+        for migration in MIGRATIONS.iter().filter(|migration| migration.version > after) {
+            let (number, name) = (migration.version, migration.description.replace('\'', "''"));
+            let checksum: String = migration.checksum.iter().map(|byte| format!("{byte:02x}")).collect();
+            script.push_str(&format!("\n-- {number} {name}\n{}\n", migration.sql.as_str()));
+            script.push_str(&format!(
+                "insert into _sqlx_migrations (version, description, success, checksum, execution_time)\n    \
+                 values ({number}, '{name}', true, '\\x{checksum}', -1);\n"
+            ));
         }
+        script.push_str("\ncommit;\n");
         script
+    }
+
+    /// Numbers and names of the migrations in this binary.
+    pub fn embedded_migrations() -> Vec<(i64, String)> {
+        MIGRATIONS
+            .iter()
+            .map(|migration| (migration.version, migration.description.to_string()))
+            .collect()
     }
 
     /// Refuses to start on a schema that lacks what this version needs, or that needs a newer version than this.

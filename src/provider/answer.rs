@@ -32,6 +32,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: Headers,
     pub(super) body: Vec<u8>,
+    /// Was the token that went with the request minted for it?
+    pub(super) new_token: bool,
 }
 
 /// How the account sends, as far as the classes depend on it.
@@ -50,9 +52,12 @@ pub(super) type Verdict = (Class, Code);
 /// one account has a wrong address or certificate to mend.
 pub const TLS: &str = "tls";
 
-/// The code of a bearer token that was no longer taken. The next call mints a new one; if that is refused as well, the
-/// credentials are wrong.
+/// The code of a bearer token that was taken before and is no longer. The next call of this process mints a new one; other
+/// processes may still hold the old one, and find out each for itself.
 pub const TOKEN_EXPIRED: &str = "token_expired";
+
+/// The code of a bearer token that was not taken although it had just been minted: twice, and the credentials are wrong.
+pub const TOKEN_NOT_TAKEN: &str = "token_not_taken";
 
 impl Answer {
     /// The body as JSON of that shape.
@@ -70,6 +75,11 @@ impl Answer {
     pub(super) fn is_from_provider(&self) -> bool {
         let json = self.body.trim_ascii_start().starts_with(b"{");
         json || (self.status < 500 && !self.is_page())
+    }
+
+    /// The code of a 401 to a bearer token.
+    fn refused_token(&self) -> Code {
+        Code::new(if self.new_token { TOKEN_NOT_TAKEN } else { TOKEN_EXPIRED })
     }
 
     /// When the answer was given, by the provider's clock, else by ours.
@@ -146,7 +156,7 @@ impl Answer {
         let verdict = match self.status {
             200..=299 => return None,
             300..=399 => (Class::Misconfigured, Code::new("redirect")),
-            401 if manner.bearer => (Class::Transient, Code::new(TOKEN_EXPIRED)),
+            401 if manner.bearer => (Class::Transient, self.refused_token()),
             403 if self.is_page() => (Class::Misconfigured, Code::new("firewall")),
             401 | 403 => (Class::Misconfigured, code),
             // 425 is not in the providers' documents; like 408 and 499 it is the word of something in front.
@@ -166,7 +176,7 @@ impl Answer {
     pub(super) fn read_verdict(&self, manner: Manner) -> Verdict {
         match self.status {
             300..=399 => (Class::Misconfigured, Code::new("redirect")),
-            401 if manner.bearer => (Class::Transient, Code::new(TOKEN_EXPIRED)),
+            401 if manner.bearer => (Class::Transient, self.refused_token()),
             403 if self.is_page() => (Class::Misconfigured, Code::new("firewall")),
             401 | 403 => (Class::Misconfigured, http_code(self.status)),
             429 => (Class::RateLimited, http_code(429)),

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Call;
 use super::answer::{Answer, Manner};
-use super::token::{Authorization, Tokens};
+use super::token::{Authorization, Bearer, Tokens};
 use super::transport::{Address, Method, Payload, Request, Transport};
 use crate::outcome::{Class, Failure, Outcome};
 
@@ -57,11 +57,11 @@ impl Channel {
         if !call.guard.may_send() {
             return Err(Outcome::NotSent);
         }
-        let authorization = self.authorization().await.map_err(Outcome::Failed)?;
+        let bearer = self.bearer().await.map_err(Outcome::Failed)?;
         let deadline = self.transport.deadline();
-        let request = self.request(Method::Post, address, &authorization, Payload::Json(body));
+        let request = self.request(Method::Post, address, &bearer.authorization, Payload::Json(body));
         let answer = self.transport.capture(request, call.guard, deadline).await?;
-        self.forget_refused(&answer, &authorization).await;
+        let answer = self.noting_refusal(answer, &bearer).await;
         Ok(Told { answer, deadline })
     }
 
@@ -79,14 +79,11 @@ impl Channel {
         deadline: Instant,
     ) -> Result<Answer, Failure> {
         let address = self.base.of(path)?;
-        let authorization = timeout_at(deadline, self.authorization());
-        let authorization = authorization
-            .await
-            .map_err(|_| Failure::new(Class::Transient, "timeout"))??;
-        let request = self.request(method, address, &authorization, payload);
+        let bearer = timeout_at(deadline, self.bearer());
+        let bearer = bearer.await.map_err(|_| Failure::new(Class::Transient, "timeout"))??;
+        let request = self.request(method, address, &bearer.authorization, payload);
         let answer = self.transport.ask(request, deadline).await?;
-        self.forget_refused(&answer, &authorization).await;
-        Ok(answer)
+        Ok(self.noting_refusal(answer, &bearer).await)
     }
 
     fn request<'a>(
@@ -105,17 +102,25 @@ impl Channel {
         }
     }
 
-    async fn authorization(&self) -> Result<Authorization, Failure> {
+    async fn bearer(&self) -> Result<Bearer, Failure> {
         match &self.credentials {
-            Credentials::Basic(header) => Ok(header.clone()),
+            Credentials::Basic(header) => Ok(Bearer {
+                authorization: header.clone(),
+                new: false,
+            }),
             Credentials::Bearer(tokens) => tokens.bearer(&self.transport).await,
         }
     }
 
-    async fn forget_refused(&self, answer: &Answer, used: &Authorization) {
+    /// A token that is refused is forgotten; the answer says whether it was a new one.
+    async fn noting_refusal(&self, answer: Answer, used: &Bearer) -> Answer {
         match &self.credentials {
-            Credentials::Bearer(tokens) if answer.status == 401 => tokens.drop_refused(used).await,
+            Credentials::Bearer(tokens) if answer.status == 401 => tokens.drop_refused(&used.authorization).await,
             Credentials::Bearer(_) | Credentials::Basic(_) => {}
+        }
+        Answer {
+            new_token: used.new,
+            ..answer
         }
     }
 }

@@ -82,6 +82,15 @@ pub struct Abilities {
     pub calls: Calls,
 }
 
+/// What is known of the other intents of the same payment. They cannot change meanwhile: one money movement at a time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Siblings {
+    /// The provider's ids of their captures: none of these is ours.
+    pub capture_ids: Vec<String>,
+    /// The outcome of one of them was left to a person: a capture without a reference may be its.
+    pub undecided: bool,
+}
+
 /// One intent on its way to the provider: everything that a request is made of.
 #[derive(Debug, Clone)]
 pub struct Call<'a> {
@@ -89,9 +98,11 @@ pub struct Call<'a> {
     pub intent: &'a CaptureIntent,
     /// The generation of the key.
     pub generation: KeyGeneration,
-    /// When this intent was first sent, by the database's clock; `None` if it never was. A capture that was there before
-    /// cannot be ours.
+    /// When this intent was first sent, by the database's clock; `None` if it never was, or if every send of it was answered
+    /// and refused. A capture that was there before, or without any send that may have acted, cannot be ours.
     pub first_sent_at: Option<DateTime<Utc>>,
+    /// What other intents did to the same payment.
+    pub siblings: &'a Siblings,
     /// Until when the POST may start.
     pub guard: SendGuard,
 }

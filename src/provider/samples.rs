@@ -6,9 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::Call;
 use super::account::{AccountSettings, Model};
 use super::answer::{Answer, Headers, Manner};
+use super::{Call, Siblings};
 use crate::clock::{Boottime, SendGuard};
 use crate::intent::{CaptureIntent, Currency, Details, KeyGeneration, Lane, Money};
 use crate::outcome::{Class, Observation, Outcome};
@@ -71,11 +71,18 @@ pub(super) fn account(model: Model) -> AccountSettings {
     }
 }
 
+/// The only intent of its payment.
+static ALONE: Siblings = Siblings {
+    capture_ids: Vec::new(),
+    undecided: false,
+};
+
 /// First sent a minute ago.
 pub(super) fn call(intent: &CaptureIntent) -> Call<'_> {
     Call {
         intent,
         generation: KeyGeneration(0),
+        siblings: &ALONE,
         first_sent_at: Some(ago(60)),
         guard: SendGuard::new(Boottime::now(), Duration::from_secs(60), Duration::ZERO),
     }
@@ -90,6 +97,7 @@ pub(super) fn answer(status: u16, body: &str) -> Answer {
         status,
         headers: Headers::default(),
         body: body.as_bytes().to_vec(),
+        new_token: false,
     }
 }
 

@@ -25,6 +25,13 @@ pub(super) type Authorization = Arc<SecretString>;
 /// any call takes, and short enough for tokens that live for minutes.
 const RENEW_BEFORE: Duration = Duration::from_secs(300);
 
+/// A token for a call.
+pub(super) struct Bearer {
+    pub(super) authorization: Authorization,
+    /// It was minted for this very call. If it is refused, it is not because it is old.
+    pub(super) new: bool,
+}
+
 /// How a provider wants to be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Grant {
@@ -71,11 +78,14 @@ impl Tokens {
     }
 
     /// A token that is good now, or why there is none.
-    pub(super) async fn bearer(&self, transport: &Transport) -> Result<Authorization, Failure> {
+    pub(super) async fn bearer(&self, transport: &Transport) -> Result<Bearer, Failure> {
         let arrived = self.flights.load(Ordering::Acquire);
         let mut state = self.state.lock().await;
         if let Some(token) = state.token.as_ref().filter(|token| Boottime::now() < token.renew_at) {
-            return Ok(token.authorization.clone());
+            return Ok(Bearer {
+                authorization: token.authorization.clone(),
+                new: false,
+            });
         }
         if let Some((_, failure)) = state.failed.as_ref().filter(|(flight, _)| *flight > arrived) {
             return Err(failure.clone());
@@ -86,7 +96,10 @@ impl Tokens {
             Ok(token) => {
                 let authorization = token.authorization.clone();
                 state.token = Some(token);
-                Ok(authorization)
+                Ok(Bearer {
+                    authorization,
+                    new: true,
+                })
             }
             Err(failure) => {
                 state.token = None;

@@ -251,7 +251,12 @@ impl Transport {
                 Ok(Ok(Some(piece))) => body.extend_from_slice(&piece),
             }
         }
-        Ok(Answer { status, headers, body })
+        Ok(Answer {
+            status,
+            headers,
+            body,
+            new_token: false,
+        })
     }
 
     /// Waits for the head of the answer: until the deadline, and no longer than `read_timeout` after the body left.

@@ -161,16 +161,18 @@ impl Errand {
     fn past(&self, claim: &Claim) -> Progress {
         let mut progress = claim.progress.clone();
         if claim.history_changed {
-            progress.tainted = true;
+            // What its key may have been raised to is lost with the rest; a row that had no past is safe by its first key.
+            progress.read_first |= claim.progress != Progress::default();
             progress.first_sent_at = Some(
                 progress
                     .first_sent_at
                     .map_or(claim.intent.created_at, |first| first.min(claim.intent.created_at)),
             );
+            progress.may_be_in_flight(
+                claim.intent.created_at,
+                retry::later(claim.now, self.settings.policy.longest_call),
+            );
             progress.becomes_unknown(claim.now);
-            progress.quiet_after = Some(claim.now + delta(self.settings.longest_call));
-            progress.quiet_reads = 0;
-            progress.last_quiet_at = None;
         }
         progress
     }
@@ -184,7 +186,13 @@ impl Errand {
         Situation {
             now: self.now(claim),
             sent_at,
-            deadline: claim.intent.authorization_expires_at,
+            // Whoever made an unreleased one due saw its end near; this worker's margin may be a shorter one, but nothing is
+            // sent that nobody released.
+            deadline: if claim.unreleased {
+                Some(claim.now)
+            } else {
+                claim.intent.authorization_expires_at
+            },
             cancel_requested: claim.cancel_requested,
             abilities: self.provider.abilities(),
             policy: &self.settings.policy,
@@ -244,12 +252,8 @@ impl Errand {
             return None;
         }
         // From here on it is known that nothing of this intent was captured.
-        if claim.cancel_requested {
-            return Some(Decision::of(Disposition::Cancelled, progress.clone()));
-        }
-        // Whoever made an unreleased one due saw its end near; this worker's margin may be a shorter one.
-        if situation.too_late() || claim.unreleased {
-            return dead(DeadReason::Expired, Class::Rejected, "deadline", Evidence::default());
+        if let Some(decision) = retry::before_send(progress, &situation) {
+            return Some(decision);
         }
         if let Err(failure) = self.provider.check(&claim.intent) {
             return dead(
@@ -271,7 +275,7 @@ impl Errand {
             );
         }
         // Nobody knows what the sibling did. With a reference on each capture this one can still be told from it.
-        if claim.sibling_undecided && situation.abilities.exactness == Exactness::Inference {
+        if claim.siblings.undecided && situation.abilities.exactness == Exactness::Inference {
             return dead(
                 DeadReason::Undecided,
                 Class::Ambiguous,
@@ -397,7 +401,9 @@ impl Errand {
         Call {
             intent: &claim.intent,
             generation: progress.generation,
-            first_sent_at: progress.first_sent_at,
+            // Sends that were answered, and refused, moved nothing: what is there is somebody else's.
+            first_sent_at: progress.first_sent_at.filter(|_| progress.tainted || progress.accepted),
+            siblings: &claim.siblings,
             guard: self.guard,
         }
     }
@@ -447,7 +453,7 @@ fn not_a_siblings(observation: Observation, claim: &Claim) -> Observation {
     match observation {
         Observation::Captured(receipt)
             if matches!(receipt.proof, Proof::SoleWriter | Proof::Marker)
-                && claim.sibling_captures.contains(&receipt.provider_capture_id) =>
+                && claim.siblings.capture_ids.contains(&receipt.provider_capture_id) =>
         {
             Observation::Foreign {
                 evidence: receipt.evidence,

@@ -3,12 +3,12 @@
 //! One process is one worker; many may share an outbox. Inside it:
 //!
 //! - the **claim loop** (here) takes as many intents as its lanes have free slots, in one statement for all lanes, and
-//!   starts an errand for each. It rests ([`rest`]) when there is nothing to claim, and is poked when a slot is free;
-//! - an **errand** ([`errand`]) takes one claimed intent through guard, reads, the one capture POST and the decision. It
+//!   starts an errand for each. It rests (`rest.rs`) when there is nothing to claim, and is poked when a slot is free;
+//! - an **errand** (`errand.rs`) takes one claimed intent through guard, reads, the one capture POST and the decision. It
 //!   holds no connection to the database while it talks to the provider;
-//! - **settling** ([`settling`]) collects finished errands for a few milliseconds and records them in one statement,
+//! - **settling** (`settling.rs`) collects finished errands for a few milliseconds and records them in one statement,
 //!   repeating it until the database has answered;
-//! - **upkeep** ([`upkeep`]) rescues lapsed leases, matches releases, watches deadlines and keeps the heartbeat.
+//! - **upkeep** (`upkeep.rs`) rescues lapsed leases, matches releases, watches deadlines and keeps the heartbeat.
 //!
 //! A lease is counted from an instant taken *before* the claim was sent. A claim whose answer was lost is never worked
 //! on: it is given back, or lapses. The worker knows no provider by name; it acts on what a provider says it can do.
@@ -43,8 +43,6 @@ use slots::Slots;
 pub struct Settings {
     /// How long a claim lasts. Default 120 s: longer than the longest call by far.
     pub lease: Duration,
-    /// Connect, read and margin: no capture is begun when the lease is shorter than this. Default 85 s.
-    pub longest_call: Duration,
     /// How long a stop waits for calls in flight. Default 90 s.
     pub drain_timeout: Duration,
     /// How long finished errands are collected before they are settled. Default 10 ms.
@@ -71,7 +69,6 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             lease: Duration::from_secs(120),
-            longest_call: Duration::from_secs(85),
             drain_timeout: Duration::from_secs(90),
             settle_window: Duration::from_millis(10),
             poll_min: Duration::from_millis(10),
@@ -321,7 +318,7 @@ impl Worker {
             LostClaim { lease, error }
         })?;
         crate::metrics::claim_latency(Boottime::now().since(claimed_from));
-        let guard = SendGuard::new(claimed_from, self.settings.lease, self.settings.longest_call);
+        let guard = SendGuard::new(claimed_from, self.settings.lease, self.settings.policy.longest_call);
         let count = claimed.claims.len() + claimed.unreadable.len();
         if count > 0 {
             tracing::debug!(lease = %lease, count, "claimed");

@@ -93,7 +93,7 @@ impl Rest {
 
     async fn idle(&mut self, next_due: Option<Duration>) {
         self.troubles = 0;
-        let until_due = next_due.unwrap_or(self.poll_max).max(Duration::from_millis(1));
+        let until_due = next_due.unwrap_or(self.poll_max).max(self.poll_min);
         let nap = self.poll_min.saturating_mul(2u32.saturating_pow(self.naps.min(16)));
         if nap < WORTH_LYING_DOWN.min(self.poll_max) {
             self.naps += 1;

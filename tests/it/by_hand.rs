@@ -101,6 +101,7 @@ impl World {
             intent: &claim.intent,
             generation: claim.progress.generation,
             first_sent_at: claim.progress.first_sent_at,
+            siblings: &claim.siblings,
             guard: SendGuard::new(Boottime::now(), LEASE, Duration::from_secs(1)),
         };
         kind.adapter(&self.simulator).capture(&call).await

@@ -6,7 +6,7 @@ use capture::simulator::{Fault, Moment};
 
 use crate::by_hand::captured;
 use crate::kind::Kind;
-use crate::world::World;
+use crate::world::{Plan, World};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -172,6 +172,41 @@ async fn a_worker_killed_between_send_and_record_captures_nothing_twice() {
 }
 
 #[tokio::test]
+async fn a_capture_that_was_refused_is_not_ours_because_somebody_captured_the_same_amount() {
+    for kind in Kind::ALL {
+        let mut plan = Plan::default();
+        plan.simulator.resolve_recapture = capture::simulator::Recapture::Refuse400;
+        let mut world = World::of(plan).await;
+        // Between our read, where there is one, and our POST.
+        world
+            .simulator
+            .script(kind.payment(1).as_str(), [Fault::ForeignCaptureFirst]);
+        let intent = world.capture(kind, 1, 5000).await;
+        let end = world.until_ended(intent, MINUTE).await;
+        assert!(end.starts_with("dead: "), "{kind:?}: {end}");
+        world.books_agree().await;
+    }
+}
+
+#[tokio::test]
+async fn workers_that_start_together_register_the_same_lanes() {
+    let world = World::new().await;
+    for round in 0..20 {
+        let lane = capture::intent::Lane {
+            provider: "afterpay".to_owned(),
+            account: format!("new-{round}"),
+        };
+        let (a, b, c) = tokio::join!(
+            world.outbox.register_lane(&lane, 0),
+            world.outbox.register_lane(&lane, 0),
+            world.outbox.register_lane(&lane, 0),
+        );
+        assert_eq!(a.unwrap(), b.unwrap());
+        c.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn after_the_end_of_the_keys_window_a_read_finds_what_moved() {
     let mut world = World::new().await;
     let intent = world.capture(Kind::Afterpay, 1, 1234).await;
@@ -225,5 +260,47 @@ async fn inside_its_window_the_same_key_is_repeated_until_the_provider_answers()
     let mut bodies: Vec<_> = requests.iter().map(|request| &request.body_sha256).collect();
     bodies.dedup();
     assert_eq!(bodies.len(), 1, "a repeat is byte-identical");
+}
+
+#[tokio::test]
+async fn a_token_that_is_old_is_told_from_one_that_is_refused_although_it_is_new() {
+    let mut world = World::new().await;
+    let codes = async |world: &World, intent| -> Vec<String> {
+        let attempts = world.outbox.attempts(intent).await.unwrap();
+        attempts.into_iter().filter_map(|attempt| attempt.code).collect()
+    };
+    world
+        .simulator
+        .script(Kind::Optty.payment(1).as_str(), [Fault::TokenExpired]);
+    let first = world.capture(Kind::Optty, 1, 1234).await;
+    assert_eq!(world.until_ended(first, MINUTE).await, "captured");
+    assert_eq!(codes(&world, first).await, ["token_not_taken"]);
+
+    world.simulator.expire_tokens();
+    let second = world.capture(Kind::Optty, 2, 1234).await;
+    assert_eq!(world.until_ended(second, MINUTE).await, "captured");
+    assert_eq!(codes(&world, second).await, ["token_expired"]);
     world.books_agree().await;
+}
+
+#[tokio::test]
+async fn the_role_of_a_worker_is_enough_for_a_worker() {
+    let world = World::new().await;
+    let worker = uuid::Uuid::new_v4();
+    let url = format!("{}&options=-c%20role%3Dcapture_worker", world.url);
+    let outbox = capture::outbox::Outbox::connect(&capture::outbox::ConnectSettings::new(url))
+        .await
+        .unwrap();
+    outbox.heartbeat(worker, None, &[]).await.unwrap();
+    // Twice: the second time it renews its row.
+    outbox.lie_down(worker).await.unwrap();
+    outbox.lie_down(worker).await.unwrap();
+    outbox.get_up(worker).await.unwrap();
+    outbox.move_due(10).await.unwrap();
+    outbox.rescue(10).await.unwrap();
+    outbox.take_shipments(10).await.unwrap();
+    outbox.match_releases(10).await.unwrap();
+    outbox.watch_deadlines(MINUTE, 10).await.unwrap();
+    outbox.sweep_waiters().await.unwrap();
+    outbox.depart(worker).await.unwrap();
 }

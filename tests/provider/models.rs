@@ -7,7 +7,7 @@ use std::time::Duration;
 use capture::clock::{Boottime, SendGuard};
 use capture::intent::{CaptureIntent, Currency, Details, KeyGeneration, Lane, Money};
 use capture::outcome::{Failure, Outcome};
-use capture::provider::{AccountSettings, Call, Model, Provider, build};
+use capture::provider::{AccountSettings, Call, Model, Provider, Siblings, build};
 use chrono::{TimeDelta, Utc};
 
 use crate::wire::{Kind, Script, Seen, Step, Wire, json};
@@ -109,12 +109,19 @@ impl Bench {
     }
 }
 
+/// The only intent of its payment.
+static ALONE: Siblings = Siblings {
+    capture_ids: Vec::new(),
+    undecided: false,
+};
+
 /// A call whose lease is long enough.
 pub fn call(intent: &CaptureIntent) -> Call<'_> {
     Call {
         intent,
         generation: KeyGeneration(0),
         first_sent_at: Some(Utc::now() - TimeDelta::seconds(1)),
+        siblings: &ALONE,
         guard: guard(Duration::from_secs(60)),
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capture::outcome::{Class, Outcome};
-use capture::provider::{AccountSettings, Model, TOKEN_EXPIRED};
+use capture::provider::{AccountSettings, Model};
 
 use crate::models::{Bench, MERCHANT, SECRET, TOKEN, call, failure, script, token};
 use crate::wire::{End, Kind, Script, Step, json};
@@ -75,8 +75,8 @@ async fn a_refused_token_is_dropped_and_the_next_call_mints_anew() {
         let failure = failure(bench.capture().await);
         assert_eq!(
             (failure.class, failure.code.as_str()),
-            (Class::Transient, TOKEN_EXPIRED),
-            "{model:?}"
+            (Class::Transient, "token_not_taken"),
+            "{model:?}: it was minted for this very call"
         );
         assert_eq!(bench.wire.captures().len(), 1, "one call is one POST");
         assert!(matches!(bench.capture().await, Outcome::Captured(_)), "{model:?}");

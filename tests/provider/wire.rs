@@ -20,8 +20,8 @@ pub enum Step {
     AtHead(End),
     /// Answer whole, keep the connection, and end it while it idles.
     Idle(Vec<u8>, Duration, End),
-    /// Answer byte by byte.
-    Drip(Vec<u8>, Duration),
+    /// Answer these bytes at once, then the rest byte by byte.
+    Drip(Vec<u8>, Vec<u8>, Duration),
     /// A head, then a body that never ends.
     Bomb,
     /// Wait, then answer whole.
@@ -228,8 +228,9 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
                 tokio::time::sleep(wait).await;
                 return finish(stream, end).await;
             }
-            Step::Drip(bytes, pause) => {
-                for byte in bytes {
+            Step::Drip(at_once, rest, pause) => {
+                let _ = stream.write_all(&at_once).await;
+                for byte in rest {
                     tokio::time::sleep(pause).await;
                     if stream.write_all(&[byte]).await.is_err() {
                         return;

@@ -185,7 +185,9 @@ pub(super) fn observe(call: &Call<'_>, manner: Manner, details: &Details) -> Obs
     let candidates: Vec<&Capture> = order.captures().filter(|capture| capture.may_be(call)).collect();
     match candidates.as_slice() {
         [] => order.without_ours(evidence),
-        [capture] if order.has_room_for_one(call) && capture.created().is_some() => {
+        // One capture of our amount, from after our first send, that is no sibling's: nobody else captures a payment
+        // while we hold it, unless by hand, and then of just our amount and just now.
+        [capture] if capture.created().is_some() && (!call.siblings.undecided || order.has_room_for_one(call)) => {
             capture.story(call, Proof::SoleWriter, evidence)
         }
         // Whosever it is, it is not final: looking again later costs nothing.
@@ -292,7 +294,11 @@ impl Capture {
             (Some(_), None) => true,
             (None, _) => false,
         };
-        self.capture_reference.is_none() && !self.was_refused() && self.amount_fits(call) && in_time
+        self.capture_reference.is_none()
+            && !self.was_refused()
+            && self.amount_fits(call)
+            && in_time
+            && !call.siblings.capture_ids.iter().any(|id| self.carries(id))
     }
 
     fn was_refused(&self) -> bool {

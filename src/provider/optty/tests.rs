@@ -7,7 +7,7 @@ use crate::provider::answer::Answer;
 use crate::provider::samples::{
     BEARER, Row, account, ago, answer, any_json, call, dollars, front_rows, hold, intent, name, spoil,
 };
-use crate::provider::{Model, build};
+use crate::provider::{Call, Model, Siblings, build};
 
 const ID: &str = "ORDER-1001";
 
@@ -184,7 +184,14 @@ proptest! {
 }
 
 fn read_as(intent: &CaptureIntent, answer: &Answer) -> String {
-    let call = call(intent);
+    read_beside(&Siblings::default(), intent, answer)
+}
+
+fn read_beside(siblings: &Siblings, intent: &CaptureIntent, answer: &Answer) -> String {
+    let call = Call {
+        siblings,
+        ..call(intent)
+    };
     name(&observe(&call, BEARER, &Details::of(&call, answer.clone())))
 }
 
@@ -245,7 +252,37 @@ fn a_read_tells_what_it_shows() {
 }
 
 #[test]
-fn a_capture_without_our_reference_is_ours_only_if_it_cannot_be_a_siblings() {
+fn a_capture_without_our_reference_is_ours_if_it_is_no_siblings() {
+    let body = order(
+        "100",
+        &[
+            capture("c-8", "10", "SUCCESSFUL", 50),
+            capture("c-9", "10", "SUCCESSFUL", 40),
+        ],
+    );
+    let known = |ids: &[&str]| Siblings {
+        capture_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        undecided: false,
+    };
+    for (siblings, told) in [
+        (known(&[]), "contradicts no_reference"),
+        (known(&["c-8"]), "captured sole_writer"),
+        (known(&["c-8", "c-9"]), "not captured None"),
+    ] {
+        assert_eq!(
+            read_beside(&siblings, &intent(ID), &answer(200, &body)),
+            told,
+            "{siblings:?}"
+        );
+    }
+}
+
+#[test]
+fn beside_an_undecided_sibling_a_capture_without_reference_is_ours_only_if_two_would_not_fit() {
+    let undecided = Siblings {
+        capture_ids: Vec::new(),
+        undecided: true,
+    };
     let stranger = |seconds_ago, status: &str| capture("c-9", "10", status, seconds_ago);
     // Our first send was a minute ago.
     for (amount, captures, told) in [
@@ -273,7 +310,7 @@ fn a_capture_without_our_reference_is_ours_only_if_it_cannot_be_a_siblings() {
         ),
     ] {
         assert_eq!(
-            read_as(&intent(ID), &answer(200, &order(amount, &captures))),
+            read_beside(&undecided, &intent(ID), &answer(200, &order(amount, &captures))),
             told,
             "{amount} {captures:?}"
         );
@@ -282,7 +319,7 @@ fn a_capture_without_our_reference_is_ours_only_if_it_cannot_be_a_siblings() {
     known.authorized_minor = Some(1999);
     let body = order("100", &[stranger(50, "SUCCESSFUL")]);
     assert_eq!(
-        read_as(&known, &answer(200, &body)),
+        read_beside(&undecided, &known, &answer(200, &body)),
         "captured sole_writer",
         "twice would not fit"
     );
@@ -291,12 +328,12 @@ fn a_capture_without_our_reference_is_ours_only_if_it_cannot_be_a_siblings() {
         "\"amount\":\"19\",\"surcharge\":\"0.99\",\"currency",
     );
     assert_eq!(
-        read_as(&intent(ID), &answer(200, &with_surcharge)),
+        read_beside(&undecided, &intent(ID), &answer(200, &with_surcharge)),
         "captured sole_writer"
     );
     let with_surcharge = with_surcharge.replace("0.99", "1");
     assert_eq!(
-        read_as(&intent(ID), &answer(200, &with_surcharge)),
+        read_beside(&undecided, &intent(ID), &answer(200, &with_surcharge)),
         "contradicts no_reference"
     );
     let intent = intent(ID);

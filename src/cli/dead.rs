@@ -1,0 +1,261 @@
+//! `dead`: dead letters, counted and explained.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use clap::{Subcommand, ValueEnum};
+
+use crate::filter::State;
+use crate::outbox::{DeadGroup, RESOLVED_NOT_CAPTURED};
+
+use super::capture_rows::{self, amount};
+use super::context::Context;
+use super::explanations::{EXPLANATIONS, explanations_of};
+use super::filter::FilterArgs;
+use super::output::{Cell, Column, Error, Exit, Format, say};
+
+/// So many rows without --limit.
+const USUAL: u32 = 200;
+
+/// So many resolved ones may stand before those that are shown.
+const RESOLVED_MOST: u32 = 10_000;
+
+/// Dead letters: captures that a person decides about.
+///
+/// For people first their sums by reason, class and code, then the rows, the newest first. For programs the rows, or with
+/// --group-by the sums.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Option<DeadVerb>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+enum DeadVerb {
+    /// Show them; the same as without a verb
+    List(Box<ListArgs>),
+    /// Say what a class or a dead reason means, where to look and what to type
+    Explain {
+        /// Such as ambiguous or undecided; without it all
+        #[arg(value_name = "CLASS|REASON")]
+        name: Option<String>,
+    },
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct ListArgs {
+    /// Sums instead of rows, by these; alone: reason,class,code
+    #[arg(long, value_enum, value_name = "BY,…", value_delimiter = ',', num_args = 0..=1, default_missing_value = "reason,class,code")]
+    group_by: Option<Vec<By>>,
+    /// Also show those that a person has resolved as not captured
+    #[arg(long)]
+    resolved: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+/// What sums are told apart by, beside the currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// The provider
+    Provider,
+    /// The merchant account
+    Account,
+    /// Why they are dead
+    Reason,
+    /// The class of the last failure
+    Class,
+    /// Its code
+    Code,
+}
+
+/// Runs it.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    match args.verb {
+        None => list(args.list, context).await,
+        Some(DeadVerb::List(args)) => list(*args, context).await,
+        Some(DeadVerb::Explain { name }) => explain(name.as_deref(), context),
+    }
+}
+
+async fn list(args: ListArgs, context: &Context) -> Result<Exit, Error> {
+    let named = args.filter.filter(Utc::now())?;
+    if let Some(other) = named.states.iter().find(|state| **state != State::Dead) {
+        return Err(
+            Error::usage(format!("--state: dead letters are dead, not {other}")).hint("capture list shows the others")
+        );
+    }
+    let outbox = context.outbox().await?;
+    let mut filter = args.filter.filter(outbox.now().await?)?;
+    filter.states = vec![State::Dead];
+    let people = context.output.format == Format::Table;
+    if people || args.group_by.is_some() {
+        let by = args.group_by.as_deref().unwrap_or(&[By::Reason, By::Class, By::Code]);
+        write_sums(&outbox.dead_groups(&filter).await?, by, context)?;
+    }
+    if args.group_by.is_some() {
+        return Ok(Exit::Done);
+    }
+    let wanted = filter.limit.take();
+    let shown = wanted.unwrap_or(USUAL);
+    let mut found = outbox.list(&filter, shown.saturating_add(RESOLVED_MOST)).await?;
+    if !args.resolved {
+        found.retain(|row| row.last_code.as_deref() != Some(RESOLVED_NOT_CAPTURED));
+    }
+    let more = wanted.is_none() && found.len() > shown as usize;
+    found.truncate(shown as usize);
+    if people && !found.is_empty() {
+        writeln_stdout("")?;
+    }
+    let mut rows = context.output.rows(capture_rows::columns(&context.output))?;
+    for row in &found {
+        rows.row(&capture_rows::cells(row, &context.output))?;
+    }
+    if rows.finish()? == 0 && people {
+        say("no dead letters");
+    }
+    if more {
+        say(&format!(
+            "only the newest {shown} are shown; --limit N shows more, --group-by sums all"
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+fn writeln_stdout(line: &str) -> Result<(), Error> {
+    use std::io::Write;
+    writeln!(std::io::stdout().lock(), "{line}")?;
+    Ok(())
+}
+
+/// A sum over groups that differ only in what nobody asked for.
+struct Sum {
+    captures: i64,
+    minor: i64,
+    oldest: DateTime<Utc>,
+}
+
+fn write_sums(groups: &[DeadGroup], by: &[By], context: &Context) -> Result<(), Error> {
+    let mut sums: BTreeMap<(Vec<Option<&str>>, &str), Sum> = BTreeMap::new();
+    for group in groups {
+        let key = by.iter().map(|by| by.of(group)).collect();
+        let sum = sums.entry((key, group.currency.as_str())).or_insert(Sum {
+            captures: 0,
+            minor: 0,
+            oldest: group.oldest,
+        });
+        sum.captures += group.captures;
+        sum.minor = sum.minor.saturating_add(group.amount_minor);
+        sum.oldest = sum.oldest.min(group.oldest);
+    }
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.minor));
+    let mut columns: Vec<Column> = by.iter().map(|by| Column::text(by.name())).collect();
+    columns.extend([
+        Column::number("captures"),
+        Column::money("amount"),
+        Column::text("oldest"),
+    ]);
+    let mut rows = context.output.rows(&columns)?;
+    for ((key, currency), sum) in sums {
+        let mut cells: Vec<Cell> = key.into_iter().map(Cell::from).collect();
+        cells.extend([sum.captures.into(), amount(sum.minor, currency), sum.oldest.into()]);
+        rows.row(&cells)?;
+    }
+    rows.finish().map(drop)
+}
+
+impl By {
+    /// The name of the column: the contract's.
+    fn name(self) -> &'static str {
+        match self {
+            By::Provider => "provider",
+            By::Account => "account",
+            By::Reason => "dead_reason",
+            By::Class => "last_class",
+            By::Code => "last_code",
+        }
+    }
+
+    fn of(self, group: &DeadGroup) -> Option<&str> {
+        match self {
+            By::Provider => Some(&group.provider),
+            By::Account => Some(&group.account),
+            By::Reason => Some(&group.dead_reason),
+            By::Class => group.last_class.as_deref(),
+            By::Code => group.last_code.as_deref(),
+        }
+    }
+}
+
+fn explain(name: Option<&str>, context: &Context) -> Result<Exit, Error> {
+    let meant = match name {
+        None => EXPLANATIONS.iter().collect(),
+        Some(name) => explanations_of(name),
+    };
+    if meant.is_empty() {
+        let mut names: Vec<&str> = EXPLANATIONS.iter().map(|explanation| explanation.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        let given = name.unwrap_or_default();
+        return Err(
+            Error::usage(format!("'{given}' is neither a class nor a dead reason")).hint(format!(
+                "there are {}; a code is the provider's own word",
+                names.join(", ")
+            )),
+        );
+    }
+    if context.output.format == Format::Table {
+        for (place, explanation) in meant.into_iter().enumerate() {
+            if place > 0 {
+                writeln_stdout("")?;
+            }
+            let (name, of) = (explanation.name, explanation.of.name());
+            writeln_stdout(&format!("{name} ({of})"))?;
+            writeln_stdout(&paragraph("means", explanation.means))?;
+            writeln_stdout(&paragraph("look", explanation.look))?;
+            writeln_stdout(&paragraph("do", explanation.act))?;
+        }
+        return Ok(Exit::Done);
+    }
+    let columns = ["of", "name", "means", "look", "do"];
+    let columns = columns.map(|name| {
+        if name == "name" {
+            Column::id(name)
+        } else {
+            Column::text(name)
+        }
+    });
+    let mut rows = context.output.rows(&columns)?;
+    for explanation in meant {
+        rows.row(&[
+            explanation.of.name().into(),
+            explanation.name.into(),
+            explanation.means.into(),
+            explanation.look.into(),
+            explanation.act.into(),
+        ])?;
+    }
+    rows.finish()?;
+    Ok(Exit::Done)
+}
+
+/// Words in lines of at most 100 characters, under their heading.
+fn paragraph(heading: &str, text: &str) -> String {
+    const WIDTH: usize = 100;
+    let mut lines = Vec::new();
+    let mut line = format!("  {heading:5}");
+    for word in text.split_whitespace() {
+        if line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines.push(std::mem::replace(&mut line, " ".repeat(7)));
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines.join("\n")
+}

@@ -1,0 +1,281 @@
+//! The checks themselves.
+
+use crate::cli::context::Context;
+use crate::cli::output::Error;
+use crate::config::{Config, Need, Sources};
+use crate::outbox::{DoctorFacts, Outbox, OutboxError, RoleFacts};
+
+use super::{Finding, Level};
+
+/// The settings as a worker needs them, secrets included.
+pub fn settings(context: &Context) -> Finding {
+    let sources = Sources {
+        need: Need::Everything,
+        ..context.sources.clone()
+    };
+    match Config::load(&sources) {
+        Ok((config, warnings)) if warnings.is_empty() && !config.accounts.is_empty() => Finding::ok(
+            "settings",
+            format!("{} accounts, each with its secret", config.accounts.len()),
+        ),
+        Ok((config, _)) if config.accounts.is_empty() => Finding::new(
+            "settings",
+            Level::Warn,
+            "no account is configured here",
+            "right for a machine that only looks; a worker needs its capture.toml",
+        ),
+        Ok((_, warnings)) => Finding::new(
+            "settings",
+            Level::Warn,
+            match warnings.as_slice() {
+                [only] => only.to_string(),
+                several => format!("{} warnings, such as: {}", several.len(), several[0]),
+            },
+            "capture config check shows them one by one",
+        ),
+        // From a machine that only looks, missing secrets are no fault of the deployment.
+        Err(faults) => Finding::new(
+            "settings",
+            Level::Warn,
+            format!(
+                "{} faults keep a worker from starting here, such as: {}",
+                faults.faults().len(),
+                faults.faults()[0]
+            ),
+            "capture config check shows them one by one",
+        ),
+    }
+}
+
+/// Does each connection keep its session?
+pub async fn pooler(outbox: &Outbox) -> Finding {
+    match outbox.is_pooled_by_transaction().await {
+        Ok(false) => Finding::ok("pooler", "each connection keeps its session"),
+        Ok(true) => Finding::new(
+            "pooler",
+            Level::Fail,
+            "a pooler in transaction mode stands between: a session changes between two statements",
+            "connect workers to PostgreSQL itself (5 connections each), or use the pooler's session mode; through transaction \
+mode workers are never notified and poll instead, and the schema must be set by ALTER ROLE … SET search_path = capture, pg_temp",
+        ),
+        Err(error) => Finding::new(
+            "pooler",
+            Level::Fail,
+            Error::from(error).message,
+            "look at the connection",
+        ),
+    }
+}
+
+/// Is the schema what this version brings?
+pub async fn schema(outbox: &Outbox) -> Finding {
+    match outbox.verify_schema().await {
+        Ok(()) => Finding::ok("schema", format!("\"{}\" is what this version brings", outbox.schema())),
+        Err(OutboxError::Schema(fault)) => Finding::new(
+            "schema",
+            Level::Fail,
+            fault.to_string(),
+            "capture migrate status tells more",
+        ),
+        Err(error) => Finding::new(
+            "schema",
+            Level::Warn,
+            format!("cannot be compared: {}", Error::from(error).message),
+            "look with the role that owns the schema",
+        ),
+    }
+}
+
+/// What may this role do?
+pub fn rights(role: &RoleFacts) -> Finding {
+    let may: Vec<&str> = [
+        (role.may_enqueue, "enqueue"),
+        (role.may_look, "look"),
+        (role.may_work, "work"),
+        (role.may_operate, "operate"),
+    ]
+    .into_iter()
+    .filter_map(|(may, name)| may.then_some(name))
+    .collect();
+    let name = &role.role;
+    if may.is_empty() {
+        return Finding::new(
+            "rights",
+            Level::Fail,
+            format!("role {name} may do nothing here"),
+            "grant it one of capture_worker, capture_operator, capture_readonly, capture_producer",
+        );
+    }
+    let says = format!("role {name} may {}", may.join(", "));
+    match role.superuser {
+        true => Finding::new(
+            "rights",
+            Level::Warn,
+            format!("{says}; it is a superuser"),
+            "give workers a login of their own that is granted capture_worker, and nothing else",
+        ),
+        false => Finding::ok("rights", says),
+    }
+}
+
+/// Is this server fit for money?
+pub fn server(facts: &DoctorFacts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut check = |name, well: bool, level, says: String, fix| {
+        findings.push(match well {
+            true => Finding::ok(name, says),
+            false => Finding::new(name, level, says, fix),
+        });
+    };
+    check(
+        "version",
+        facts.server_version_number >= 150_000,
+        Level::Fail,
+        format!("PostgreSQL {}", facts.server_version),
+        "this is tested with PostgreSQL 15 and later",
+    );
+    check(
+        "primary",
+        !facts.standby,
+        Level::Fail,
+        if facts.standby {
+            "this server is a standby"
+        } else {
+            "this server takes writes"
+        }
+        .to_owned(),
+        "connect to the primary (several hosts in the URL: target_session_attrs=read-write)",
+    );
+    check(
+        "durability",
+        !facts.durability.iter().any(|setting| setting.ends_with("=off")),
+        Level::Fail,
+        facts.durability.join(", "),
+        "turn them on: a commit that is forgotten after it was acknowledged may send a capture twice",
+    );
+    check(
+        "encoding",
+        facts.encoding == "UTF8",
+        Level::Fail,
+        format!("server_encoding {}", facts.encoding),
+        "create the database anew with encoding UTF8: other encodings refuse what providers and shops write",
+    );
+    check(
+        "checksums",
+        facts.data_checksums,
+        Level::Warn,
+        if facts.data_checksums {
+            "data checksums are on"
+        } else {
+            "data checksums are off"
+        }
+        .to_owned(),
+        "pg_checksums --enable, with the server stopped: a rotten page is then noticed and not believed",
+    );
+    let (most, used) = facts.connections;
+    check(
+        "connections",
+        used.saturating_mul(10) < most.saturating_mul(8),
+        Level::Warn,
+        format!("{used} of {most} are used"),
+        "a worker needs up to 6; raise max_connections, or find out who holds the others",
+    );
+    check(
+        "old_snapshots",
+        facts.oldest_snapshot_s < 600,
+        Level::Warn,
+        format!("the oldest transaction is {} s old", facts.oldest_snapshot_s),
+        "find it in pg_stat_activity and end it: it keeps dead rows alive and holds back readers of the event feed",
+    );
+    check(
+        "test_clock",
+        facts.clock_ahead_ms == 0,
+        Level::Fail,
+        format!("the tests' clock is {} ms ahead", facts.clock_ahead_ms),
+        "this is a test's database; if it is not, set the row of table clock back to zero",
+    );
+    check(
+        "clocks",
+        facts.clock_difference_ms.abs() < 5000,
+        Level::Warn,
+        format!(
+            "the server's clock differs from this machine's by {} ms",
+            facts.clock_difference_ms
+        ),
+        "mend time synchronisation on both; only the server's clock decides, but logs will mislead",
+    );
+    check(
+        "misplaced",
+        facts.misplaced == 0,
+        Level::Fail,
+        format!("{} intents are in no place, or in two", facts.misplaced),
+        "somebody wrote to private tables; stop the workers and look before anything else",
+    );
+    check(
+        "lapsed_leases",
+        facts.lapsed_leases == 0,
+        Level::Fail,
+        format!("{} leases lapsed over a minute ago", facts.lapsed_leases),
+        "no worker is running, or none reaches the database: start capture work",
+    );
+    check(
+        "unclaimed_receipts",
+        facts.unclaimed_receipts == 0,
+        Level::Fail,
+        format!(
+            "{} late results say captured of intents that are not",
+            facts.unclaimed_receipts
+        ),
+        "money moved that is not recorded: look at late_results, then capture timeline ID and capture resolve ID",
+    );
+    findings
+}
+
+/// Lanes with rows against the accounts of these settings, and the workers that serve them.
+pub async fn lanes(outbox: &Outbox, config: &Config) -> Result<Vec<Finding>, OutboxError> {
+    let lanes = outbox.lanes().await?;
+    let busy = lanes.iter().filter(|lane| lane.ready + lane.waiting + lane.leased > 0);
+    let unserved: Vec<String> = busy
+        .clone()
+        .filter(|lane| lane.workers == 0)
+        .map(|lane| lane.lane.to_string())
+        .collect();
+    let unknown: Vec<String> = busy
+        .filter(|lane| config.accounts.iter().all(|account| account.lane != lane.lane))
+        .map(|lane| lane.lane.to_string())
+        .collect();
+    let workers = outbox
+        .workers()
+        .await?
+        .iter()
+        .filter(|worker| worker.silent_s < 60)
+        .count();
+    let mut findings = vec![match workers {
+        0 => Finding::new("workers", Level::Warn, "no worker is running", "start capture work"),
+        workers => Finding::ok("workers", format!("{workers} with a fresh heartbeat")),
+    }];
+    findings.push(match unserved.is_empty() {
+        true => Finding::ok("lanes_served", "every lane with captures is served"),
+        false => Finding::new(
+            "lanes_served",
+            Level::Fail,
+            format!("no worker serves {}", unserved.join(", ")),
+            "start a worker whose capture.toml has the account; or the account was misspelt by whoever enqueued",
+        ),
+    });
+    if !config.accounts.is_empty() {
+        findings.push(match unknown.is_empty() {
+            true => Finding::ok(
+                "lanes_configured",
+                "every lane with captures is an account of these settings",
+            ),
+            false => Finding::new(
+                "lanes_configured",
+                Level::Warn,
+                format!("these settings have no account for {}", unknown.join(", ")),
+                "add it, unless other workers have it",
+            ),
+        });
+    }
+    Ok(findings)
+}

@@ -1,0 +1,198 @@
+//! What classes and dead reasons mean, in words: data, so that the command line and documents say the same.
+
+/// What a name is a name of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// The class of a failure: what an answer says about the money.
+    Class,
+    /// Why a capture is dead: what became of it.
+    DeadReason,
+}
+
+impl Of {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Of::Class => "class",
+            Of::DeadReason => "dead_reason",
+        }
+    }
+}
+
+/// One class or dead reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Explanation {
+    /// What it is a name of. `rejected` is both.
+    pub of: Of,
+    /// Its name in SQL, CLI and HTTP.
+    pub name: &'static str,
+    /// What it says about the money, and what the worker does by itself.
+    pub means: &'static str,
+    /// Where to look.
+    pub look: &'static str,
+    /// What to type.
+    pub act: &'static str,
+}
+
+/// All of them: classes first, then dead reasons, each in the order of the contract.
+pub const EXPLANATIONS: [Explanation; 13] = [
+    Explanation {
+        of: Of::Class,
+        name: "transient",
+        means: "Surely not processed: no connection came about, or the provider said that it did not take the request. It may \
+pass later. The worker tries again with growing pauses, retry.attempts times in all.",
+        look: "capture status (is the breaker of the lane open?), the code of the failure (dns, connect_timeout, tls …), the \
+network between the worker and the provider, the provider's status page.",
+        act: "Nothing while it is retried. If it ended dead as exhausted, and the cause is mended: capture replay --class \
+transient --reason '…' -n, then without -n.",
+    },
+    Explanation {
+        of: Of::Class,
+        name: "rate_limited",
+        means: "Surely not processed: the provider asks for a pause. The whole lane waits as long as it was told; no attempt \
+is spent.",
+        look: "capture lane list (limited until when), rate_per_minute of the account in capture.toml, and who else calls the \
+provider with the same credentials.",
+        act: "Nothing. To run into it less often, set rate_per_minute to what the provider allows; all workers share it.",
+    },
+    Explanation {
+        of: Of::Class,
+        name: "in_progress",
+        means: "An earlier send with our key is still running at the provider. The worker asks again with the same key, with \
+growing pauses, for ten minutes; then it reads. No attempt is spent.",
+        look: "capture timeline ID: when the first send was, and how often it was asked since.",
+        act: "Nothing. It ends by the answer of the first send, or by reads.",
+    },
+    Explanation {
+        of: Of::Class,
+        name: "ambiguous",
+        means: "Money may have moved: the request was, or may have been, sent, and no answer came that one could rely on. The \
+worker verifies before anything else: by the same key where the provider knows keys, else by reads. It is never sent anew \
+on a guess.",
+        look: "capture list --state verifying --class ambiguous; capture timeline ID --evidence; the provider's dashboard, \
+where the capture carries the id of the intent as its reference.",
+        act: "Nothing while it is verifying. If it ended dead as undecided, see capture dead explain undecided.",
+    },
+    Explanation {
+        of: Of::Class,
+        name: "maybe_done",
+        means: "Refused in a way that our own earlier success, or somebody else's capture, would explain. Reads decide: ours \
+is there, so it is captured; somebody else's, so it is dead as captured_elsewhere; neither, so it is dead as rejected with \
+the code of the refusal. It is never sent again by itself.",
+        look: "capture timeline ID --evidence: what the refusal said, and what the reads showed.",
+        act: "Nothing while it is verifying.",
+    },
+    Explanation {
+        of: Of::Class,
+        name: "rejected",
+        means: "The provider refuses this capture for good: amount, state of the order, an order that it does not know. The \
+intent is dead at once, unless an earlier attempt is of unknown outcome; then reads come first.",
+        look: "the code: the provider's own word for it, or unclassified if this version does not know it. The payment in the \
+provider's dashboard: amount open, expired, voided, another environment.",
+        act: "See the dead reason rejected.",
+    },
+    Explanation {
+        of: Of::Class,
+        name: "misconfigured",
+        means: "Ours to mend: credentials, their scope, the address, a firewall. Surely not processed; no attempt is spent. \
+The lane pauses, because every other capture of it would fail alike.",
+        look: "capture lane list (who paused it, and why), capture config check, the secret and base_url of the account: \
+sandbox credentials at the production address look just like this.",
+        act: "Mend it, start the workers anew if a setting changed, then capture lane resume PROVIDER/ACCOUNT --reason '…'.",
+    },
+    Explanation {
+        of: Of::DeadReason,
+        name: "rejected",
+        means: "The provider refused the capture for good, and nothing was captured.",
+        look: "capture get ID (last_code), capture timeline ID --evidence, the payment in the provider's dashboard.",
+        act: "If the cause lay with the provider or in a setting and is mended: capture replay ID --reason '…' -n says with \
+which key it would go again. If the intent itself is wrong (amount, payment), it stays dead, because an intent never \
+changes: enqueue the right one under a new capture_ref.",
+    },
+    Explanation {
+        of: Of::DeadReason,
+        name: "exhausted",
+        means: "Every attempt was spent on failures that may pass, and it is known that nothing was captured.",
+        look: "capture dead --group-by provider,class,code: an outage shows as many of one kind. capture status: does the \
+provider answer again?",
+        act: "When it answers again: capture replay --code CODE --since 24h --reason '…' -n, then without -n. A replay reads \
+first.",
+    },
+    Explanation {
+        of: Of::DeadReason,
+        name: "expired",
+        means: "The authorisation is over, or so nearly that a capture could not be told from a late one; it is known that \
+nothing was captured.",
+        look: "capture get ID (authorization_expires_at), capture timeline ID: what kept it so long? A hold, a paused lane, an \
+outage?",
+        act: "A replay ends the same way. Ask the customer for a new payment and enqueue that; then capture resolve ID --as \
+not-captured --evidence REF --reason '…' closes this one.",
+    },
+    Explanation {
+        of: Of::DeadReason,
+        name: "undecided",
+        means: "Nobody can tell from here whether money moved: reads went on for long and did not decide, or contradict each \
+other. The amount stays reserved on the authorisation until a person decides. This is the one to look at first.",
+        look: "the provider's dashboard or support, by the payment, the amount and the time of the attempt; the reference is \
+the id of the intent. capture timeline ID --evidence shows what the worker saw.",
+        act: "capture resolve ID --as captured --evidence REF --reason '…', or --as not-captured. Only then, if it was not \
+captured and still should be, enqueue it under a new capture_ref. A replay reads again, and sends only what reads allow.",
+    },
+    Explanation {
+        of: Of::DeadReason,
+        name: "captured_elsewhere",
+        means: "The payment was captured by somebody else: the dashboard, a shop plugin, another system. Ours was not added.",
+        look: "the provider's dashboard: who captured it, and how much. Why do two systems capture the same payments?",
+        act: "If that capture is the one the order wanted: capture resolve ID --as captured --evidence REF --reason '…'. If it \
+was a mistake, refund it there.",
+    },
+    Explanation {
+        of: Of::DeadReason,
+        name: "poison",
+        means: "Workers died with it twice while it was claimed alone, and it was never sent. It was put aside so that it stops \
+nobody else.",
+        look: "the logs of the workers that died, at the times that capture timeline ID shows; memory limits; the row itself: \
+capture get ID -o json.",
+        act: "Report it with the log. After an upgrade: capture replay ID --reason '…'.",
+    },
+];
+
+/// What is said of that name; `rejected` has two entries.
+pub fn explanations_of(name: &str) -> Vec<&'static Explanation> {
+    EXPLANATIONS
+        .iter()
+        .filter(|explanation| explanation.name == name)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Class;
+    use crate::retry::DeadReason;
+
+    #[test]
+    fn every_class_and_every_dead_reason_is_explained_once_in_the_order_of_the_contract() {
+        let named = |of| EXPLANATIONS.iter().filter(move |e| e.of == of).map(|e| e.name);
+        assert!(named(Of::Class).eq(Class::ALL.map(Class::name)));
+        assert!(named(Of::DeadReason).eq(DeadReason::ALL.map(DeadReason::name)));
+    }
+
+    #[test]
+    fn every_verb_that_an_explanation_names_exists() {
+        let definition = crate::cli::CommandLine::definition();
+        for explanation in EXPLANATIONS {
+            for text in [explanation.means, explanation.look, explanation.act] {
+                for named in text.split("capture ").skip(1) {
+                    let words: Vec<&str> = named.split(|c: char| !c.is_ascii_lowercase()).collect();
+                    let verb = definition.find_subcommand(words[0]);
+                    let is_prose = !matches!(
+                        words[0],
+                        "status" | "dead" | "replay" | "resolve" | "lane" | "list" | "get" | "timeline" | "config"
+                    );
+                    assert!(is_prose || verb.is_some(), "{}: {named}", explanation.name);
+                }
+            }
+        }
+    }
+}

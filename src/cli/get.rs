@@ -1,0 +1,45 @@
+//! `get`: one capture, whole.
+
+use uuid::Uuid;
+
+use crate::outbox::{CaptureRow, Outbox};
+
+use super::capture_rows;
+use super::context::Context;
+use super::intent_id::intent_id;
+use super::output::{Error, Exit, say};
+
+/// Shows one capture, every field.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The intent
+    #[arg(value_name = "ID", value_parser = intent_id)]
+    id: Uuid,
+}
+
+/// Runs it.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    let outbox = context.outbox().await?;
+    let row = existing(&outbox, args.id).await?;
+    context
+        .output
+        .record(capture_rows::whole_columns(), &capture_rows::whole(&row))?;
+    if let (Some(reason), true) = (&row.dead_reason, context.output.terminal) {
+        say(&format!(
+            "capture dead explain {reason} says what to do; capture timeline {} says what happened",
+            row.id
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+/// The capture of that id, or exit code 3.
+pub async fn existing(outbox: &Outbox, id: Uuid) -> Result<CaptureRow, Error> {
+    outbox.capture(id).await?.ok_or_else(|| {
+        Error::not_found(format!(
+            "there is no intent {id} in schema \"{}\" at {}",
+            outbox.schema(),
+            outbox.address()
+        ))
+    })
+}

@@ -1,0 +1,249 @@
+//! `status`: lanes, workers and counts at a glance.
+
+use std::io::{BufWriter, Write};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::filter::State;
+use crate::outbox::{Check, LaneBacklog, LaneRow, Outbox, WorkerRow};
+
+use super::context::Context;
+use super::output::{Cell, Column, Error, Exit, Format, Output};
+
+/// How often --watch draws anew.
+const REDRAW: Duration = Duration::from_secs(2);
+
+/// Moves the cursor home and clears the screen behind it.
+const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
+
+/// Lanes, workers and counts at a glance.
+///
+/// In JSON one object with lanes, workers and states; in the other forms for programs the lanes alone.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Show only what somebody should look at, and end with 7 if there is anything
+    #[arg(long, conflicts_with = "watch")]
+    check: bool,
+    /// Draw anew every 2 s, on a terminal, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+}
+
+/// Runs it.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    if args.watch && !(context.output.terminal && context.output.format == Format::Table) {
+        return Err(Error::usage("--watch needs a terminal and the form table")
+            .hint("for programs, ask again and again, or scrape /metrics of a worker"));
+    }
+    let outbox = context.outbox().await?;
+    if args.check {
+        return check(&outbox, &context.output).await;
+    }
+    if !args.watch {
+        Overview::read(&outbox)
+            .await?
+            .write(&context.output, &mut BufWriter::new(std::io::stdout().lock()))?;
+        return Ok(Exit::Done);
+    }
+    loop {
+        let mut page = Vec::new();
+        match Overview::read(&outbox).await {
+            Ok(overview) => overview.write(&context.output, &mut page)?,
+            // A watch outlives a fail-over; it says so instead of the last numbers.
+            Err(error) if error.exit == Exit::Unreachable => writeln!(page, "{error}")?,
+            Err(error) => return Err(error),
+        }
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(CLEAR.as_bytes())?;
+        stdout.write_all(&page)?;
+        stdout.flush()?;
+        drop(stdout);
+        tokio::time::sleep(REDRAW).await;
+    }
+}
+
+async fn check(outbox: &Outbox, output: &Output) -> Result<Exit, Error> {
+    let checks = outbox.checks().await?;
+    let mut rows = output.rows(&[Column::id("check"), Column::number("intents"), Column::text("says")])?;
+    for Check { name, says, intents } in &checks {
+        rows.row(&[(*name).into(), (*intents).into(), says.as_str().into()])?;
+    }
+    match rows.finish()? {
+        0 => Ok(Exit::Done),
+        _ => Ok(Exit::CheckTripped),
+    }
+}
+
+/// Everything that is shown, read at once.
+struct Overview {
+    lanes: Vec<(LaneBacklog, Option<LaneRow>)>,
+    workers: Vec<WorkerRow>,
+    counts: Vec<(String, i64)>,
+}
+
+impl Overview {
+    async fn read(outbox: &Outbox) -> Result<Overview, Error> {
+        let mut facts = outbox.lanes().await?;
+        let backlog = outbox.backlog().await?.lanes.into_iter();
+        let lanes = backlog.map(|backlog| {
+            let at = facts.iter().position(|fact| fact.id == backlog.id);
+            (backlog, at.map(|at| facts.swap_remove(at)))
+        });
+        Ok(Overview {
+            lanes: lanes.collect(),
+            workers: outbox.workers().await?,
+            counts: outbox.counts().await?,
+        })
+    }
+
+    fn write(&self, output: &Output, to: &mut impl Write) -> Result<(), Error> {
+        match output.format {
+            Format::Table => self.write_page(output, to),
+            Format::Json => {
+                let lanes = objects(&LANES, self.lanes.iter().map(lane_cells))?;
+                let workers = objects(&WORKERS, self.workers.iter().map(worker_cells))?;
+                let states: serde_json::Map<String, Value> = self
+                    .by_state()
+                    .into_iter()
+                    .map(|(name, n)| (name.to_owned(), n.into()))
+                    .collect();
+                writeln!(
+                    to,
+                    "{}",
+                    json!({ "lanes": lanes, "workers": workers, "states": states })
+                )?;
+                to.flush()?;
+                Ok(())
+            }
+            Format::Ndjson | Format::Csv | Format::Id => {
+                let mut rows = output.rows_to(&LANES, to)?;
+                for lane in &self.lanes {
+                    rows.row(&lane_cells(lane))?;
+                }
+                rows.finish().map(drop)
+            }
+        }
+    }
+
+    fn write_page(&self, output: &Output, to: &mut impl Write) -> Result<(), Error> {
+        // The lane's name says provider and account already.
+        let mut columns = LANES.to_vec();
+        columns.drain(PARTS);
+        let mut rows = output.rows_to(&columns, &mut *to)?;
+        for lane in &self.lanes {
+            let mut cells = lane_cells(lane);
+            cells.drain(PARTS);
+            rows.row(&cells)?;
+        }
+        if rows.finish()? == 0 {
+            writeln!(to, "no lanes yet: the first capture, or the first worker, makes them")?;
+        }
+        writeln!(to)?;
+        let mut rows = output.rows_to(&WORKERS, &mut *to)?;
+        for worker in &self.workers {
+            rows.row(&worker_cells(worker))?;
+        }
+        if rows.finish()? == 0 {
+            writeln!(to, "no worker: start capture work")?;
+        }
+        let states: Vec<String> = self.by_state().iter().map(|(name, n)| format!("{name} {n}")).collect();
+        writeln!(to, "\n{}", states.join(" · "))?;
+        to.flush()?;
+        Ok(())
+    }
+
+    /// Every state, also those with none, in the order of an intent's way.
+    fn by_state(&self) -> Vec<(&'static str, i64)> {
+        let count = |state: State| {
+            self.counts
+                .iter()
+                .filter(|(name, _)| name == state.name())
+                .map(|(_, n)| n)
+                .sum()
+        };
+        State::ALL.map(|state| (state.name(), count(state))).to_vec()
+    }
+}
+
+const LANES: [Column; 13] = [
+    Column::id("lane"),
+    Column::text("provider"),
+    Column::text("account"),
+    Column::number("ready"),
+    Column::number("waiting"),
+    Column::number("held"),
+    Column::number("unknown"),
+    Column::number("leased"),
+    Column::number("dead"),
+    Column::span("oldest_ready"),
+    Column::text("breaker"),
+    Column::text("paused"),
+    Column::number("workers"),
+];
+
+/// Where provider and account stand.
+const PARTS: std::ops::Range<usize> = 1..3;
+
+fn lane_cells((backlog, facts): &(LaneBacklog, Option<LaneRow>)) -> Vec<Cell> {
+    let paused = facts.as_ref().and_then(|facts| facts.paused.as_ref());
+    vec![
+        backlog.lane.to_string().into(),
+        backlog.lane.provider.as_str().into(),
+        backlog.lane.account.as_str().into(),
+        backlog.ready.into(),
+        backlog.waiting.into(),
+        backlog.held.into(),
+        backlog.unknown.into(),
+        backlog.leased.into(),
+        backlog.dead.into(),
+        oldest(backlog).into(),
+        if backlog.breaker_open { "open" } else { "closed" }.into(),
+        paused.map(|(_, who, why)| format!("{who}: {why}")).into(),
+        facts.as_ref().map(|facts| facts.workers).into(),
+    ]
+}
+
+fn oldest(backlog: &LaneBacklog) -> Option<Duration> {
+    let seconds = u64::try_from(backlog.oldest_ready_s).ok()?;
+    (backlog.ready > 0).then(|| Duration::from_secs(seconds))
+}
+
+const WORKERS: [Column; 7] = [
+    Column::id("worker"),
+    Column::text("version"),
+    Column::number("pid"),
+    Column::text("listen"),
+    Column::number("lanes"),
+    Column::span("up"),
+    Column::span("silent"),
+];
+
+fn worker_cells(worker: &WorkerRow) -> Vec<Cell> {
+    let span = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    vec![
+        worker.id.to_string().into(),
+        worker.version.as_str().into(),
+        worker.pid.into(),
+        worker.listen.as_deref().into(),
+        worker.lanes.into(),
+        span(worker.up_s).into(),
+        span(worker.silent_s).into(),
+    ]
+}
+
+/// Rows as JSON objects, by the same columns as everywhere.
+fn objects(columns: &[Column], rows: impl Iterator<Item = Vec<Cell>>) -> Result<Value, Error> {
+    let plain = Output {
+        format: Format::Json,
+        terminal: false,
+        colour: false,
+    };
+    let mut bytes = Vec::new();
+    let mut written = plain.rows_to(columns, &mut bytes)?;
+    for row in rows {
+        written.row(&row)?;
+    }
+    written.finish()?;
+    serde_json::from_slice(&bytes).map_err(|error| Error::failed(error.to_string()))
+}

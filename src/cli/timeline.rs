@@ -1,0 +1,85 @@
+//! `timeline`: what happened to one capture, in order.
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::outbox::AttemptRow;
+
+use super::context::Context;
+use super::get::existing;
+use super::intent_id::intent_id;
+use super::output::{Cell, Column, Error, Exit, Format};
+
+/// Shows events, attempts and operators' acts of one capture, in order.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The intent
+    #[arg(value_name = "ID", value_parser = intent_id)]
+    id: Uuid,
+    /// Also show what was seen of each answer, capped and redacted
+    #[arg(long)]
+    evidence: bool,
+}
+
+/// Runs it.
+pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    let outbox = context.outbox().await?;
+    let story = outbox.timeline(args.id).await?;
+    if story.is_empty() {
+        existing(&outbox, args.id).await?;
+    }
+    let mut evidence = match args.evidence {
+        true => outbox.attempts(args.id).await?.into(),
+        false => VecDeque::new(),
+    };
+    let mut columns = vec![Column::text("at"), Column::text("what"), Column::text("data")];
+    if args.evidence {
+        columns.push(Column::text("evidence"));
+    }
+    let mut rows = context.output.rows(&columns)?;
+    for entry in story {
+        let seen = (entry.what == "attempt")
+            .then(|| of_fence(&mut evidence, &entry.data))
+            .flatten();
+        let data: Cell = match context.output.format {
+            Format::Table => in_words(&entry.data).into(),
+            Format::Json | Format::Ndjson | Format::Csv | Format::Id => entry.data.into(),
+        };
+        rows.row(&[entry.at.into(), entry.what.into(), data, seen.into()])?;
+    }
+    rows.finish()?;
+    Ok(Exit::Done)
+}
+
+/// The evidence of the attempt of that fence; both lists are in the order of fences.
+fn of_fence(attempts: &mut VecDeque<AttemptRow>, data: &Value) -> Option<String> {
+    let fence = data.get("fence").and_then(Value::as_i64)?;
+    let at = attempts.iter().position(|attempt| i64::from(attempt.fence) == fence)?;
+    attempts.remove(at).and_then(|attempt| attempt.evidence)
+}
+
+/// `class=ambiguous code=timeout`: fields of an object, as a person reads them.
+pub fn in_words(data: &Value) -> String {
+    let Some(fields) = data.as_object() else {
+        return data.to_string();
+    };
+    let word = |(name, value): (&String, &Value)| match value {
+        Value::String(text) => format!("{name}={text}"),
+        other => format!("{name}={other}"),
+    };
+    fields.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_reads_as_fields() {
+        let data = serde_json::json!({"class": "ambiguous", "fence": 3, "sent": true});
+        assert_eq!(in_words(&data), "class=ambiguous fence=3 sent=true");
+        assert_eq!(in_words(&Value::from("x")), "\"x\"");
+    }
+}

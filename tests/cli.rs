@@ -1,0 +1,23 @@
+//! The command line, as a shell sees it: the built binary, its output and its exit codes.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that meets something unexpected should fail loudly"
+)]
+
+#[path = "cli/place.rs"]
+mod place;
+
+#[path = "cli/acts.rs"]
+mod acts;
+#[path = "cli/help.rs"]
+mod help;
+#[path = "cli/intake.rs"]
+mod intake;
+#[path = "cli/look.rs"]
+mod look;
+#[path = "cli/schema.rs"]
+mod schema;
+#[path = "cli/settings.rs"]
+mod settings;
+#[path = "cli/worker.rs"]
+mod worker;
