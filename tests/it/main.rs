@@ -13,6 +13,7 @@ mod database;
 mod epochs;
 mod faults;
 mod fences;
+mod intake;
 mod kind;
 mod money_path;
 mod plans;
