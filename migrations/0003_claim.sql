@@ -62,7 +62,7 @@ begin
     with asked as materialized (
         select a.lane, a.favour, a.send_calls, a.read_calls, a.sending, a.retrying, a.verifying,
                -- A breaker that was open lets one through to test.
-               case when l.open_until is not null or p_alone then least(a.free, 1) else a.free end as free,
+               case when l.open_until is not null or p_alone then least(a.free, 1) else least(a.free, p_batch) end as free,
                budget.step, budget.step * burst.calls as span,
                -- How many calls the lane's budget still holds; null: no limit.
                case when budget.step is not null then

@@ -155,6 +155,13 @@ fn ctrl_c_stops_everything_and_ends_with_130() {
 }
 
 #[test]
+fn the_books_of_two_runs_are_not_mixed() {
+    let mut demo = Demo::start(&["--keep", "/etc"]);
+    assert_eq!(demo.child.wait().unwrap().code(), Some(2));
+    demo.leaves_nothing();
+}
+
+#[test]
 fn rows_are_not_what_a_demo_has() {
     let mut demo = Demo::start(&["-o", "csv"]);
     assert_eq!(demo.child.wait().unwrap().code(), Some(2));

@@ -64,7 +64,7 @@ pub struct Args {
     /// The same seed gives the same orders and the same troubles; else a new one is drawn, and told
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Keep the database, the ledger, the settings and the logs in this directory
+    /// Keep the database, the ledger, the settings and the logs in this directory, which must be new or empty
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 }
@@ -78,6 +78,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             return Err(Error::usage("the books are one thing, not rows").hint("choose -o table or json"));
         }
     };
+    if let Some(keep) = &args.keep
+        && std::fs::read_dir(keep).is_ok_and(|mut entries| entries.next().is_some())
+    {
+        let wrong = format!("{} is not empty", keep.display());
+        return Err(Error::usage(wrong).hint("name a new directory: the books of two runs do not mix"));
+    }
     let story = Story::begin(place, &context.sources.environment);
     let ended = tokio::select! {
         ended = play(&args, context, &story) => ended,
@@ -174,6 +180,19 @@ async fn play(args: &Args, context: &Context, story: &Story) -> Result<Exit, Err
     };
     report.print(&context.output)?;
     stage.strike().await?;
+    match &args.keep {
+        Some(keep) => {
+            let keep = keep.display();
+            say(&format!(
+                "all of it is kept in {keep}; to look into it: capture dev --dir {keep}"
+            ));
+        }
+        None if !books.agree() => say(&format!(
+            "to look into it: capture demo --seed {seed} --seconds {} --keep NEW_DIRECTORY",
+            args.seconds
+        )),
+        None => {}
+    }
     Ok(match books.agree() {
         true => Exit::Done,
         false => Exit::Failed,

