@@ -77,6 +77,10 @@ pub fn weigh(observation: Observation, before: &Progress, situation: &Situation<
             progress.last_code = Some("pending".to_owned());
             accepted_looks_again(progress, situation, evidence)
         }
+        // A replay after a definite refusal: that refusal is what the read still shows, and a new key is what comes next.
+        Observation::Declined { evidence, .. } if progress.fresh_key && !progress.tainted && !progress.accepted => {
+            nothing_of_ours(false, evidence, progress, situation)
+        }
         Observation::Declined { code, evidence } => {
             progress.saw(Class::Rejected, &code);
             decided(Disposition::Dead(DeadReason::Rejected, evidence), progress)

@@ -437,7 +437,10 @@ fn what_a_read_proves_at_once_needs_no_second_one() {
         for also in everything {
             hold(captured, &[(before, also, &["captured"])]);
             hold(pending, &[(before, also, &["verify"])]);
-            hold(declined, &[(before, also, &["rejected"])]);
+            // But the decline that a replay with a new key comes from is no news; that has a test of its own.
+            if also != Also::FreshKey {
+                hold(declined, &[(before, also, &["rejected"])]);
+            }
             hold(contradicts, &[(before, also, &["undecided"])]);
         }
     }
@@ -837,4 +840,30 @@ fn a_replay_uses_a_new_key_only_after_a_definite_refusal_and_says_so() {
         assert_eq!(plan.next_generation.0, i16::from(fresh_key || over), "{row}");
         assert!(plan.says.contains(says), "{row}");
     }
+}
+
+#[test]
+fn a_replay_after_a_decline_does_not_take_the_old_decline_for_a_new_one() {
+    let policy = Policy::default();
+    let situation = situation(&policy, KEY_23H, 3600);
+    let replayed = Progress {
+        fresh_key: true,
+        read_first: true,
+        first_sent_at: Some(at(0)),
+        unknown_since: Some(at(3600)),
+        ..Progress::default()
+    };
+    let weighed = weigh(declined(), &replayed, &situation);
+    assert_eq!(word(&weighed), "retry 1");
+    assert_eq!(progress_of(&weighed).generation, KeyGeneration(1));
+    // And what that one is answered counts.
+    let weighed = weigh(
+        declined(),
+        &Progress {
+            fresh_key: false,
+            ..replayed
+        },
+        &situation,
+    );
+    assert_eq!(word(&weighed), "rejected");
 }

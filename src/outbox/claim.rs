@@ -152,7 +152,7 @@ pub struct Claim {
     pub committed_minor: i64,
     /// What siblings did at the provider.
     pub siblings: Siblings,
-    /// It was held, nobody released it, and its authorisation is about to end: it is given up, not sent.
+    /// It was held, nobody released it, and its authorisation is about to end: it is given up, never sent.
     pub unreleased: bool,
 }
 

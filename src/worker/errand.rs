@@ -186,7 +186,13 @@ impl Errand {
         Situation {
             now: self.now(claim),
             sent_at,
-            deadline: claim.intent.authorization_expires_at,
+            // Whoever made an unreleased one due saw its end near; this worker's margin may be a shorter one, but nothing is
+            // sent that nobody released.
+            deadline: if claim.unreleased {
+                Some(claim.now)
+            } else {
+                claim.intent.authorization_expires_at
+            },
             cancel_requested: claim.cancel_requested,
             abilities: self.provider.abilities(),
             policy: &self.settings.policy,
@@ -255,10 +261,6 @@ impl Errand {
         // From here on it is known that nothing of this intent was captured.
         if let Some(decision) = retry::before_send(progress, &situation) {
             return Some(decision);
-        }
-        // Whoever made an unreleased one due saw its end near; this worker's margin may be a shorter one.
-        if claim.unreleased {
-            return dead(DeadReason::Expired, Class::Rejected, "deadline", Evidence::default());
         }
         if let Err(failure) = self.provider.check(&claim.intent) {
             return dead(
