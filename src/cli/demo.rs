@@ -58,7 +58,7 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(90);
 /// accounted for, with 1 if the books differ.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How long orders come and troubles happen
+    /// How many seconds orders come and troubles happen: 3 to 3600
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(3..=3600))]
     seconds: u64,
     /// The same seed gives the same orders and the same troubles; else a new one is drawn, and told

@@ -147,9 +147,11 @@ impl Bench {
         page.push_str(&format!(
             "Let the next answer of Afterpay be lost after the money moved:\n\n\
              curl -d '{{\"script\":{{\"provider\":\"afterpay\",\"faults\":[\"reset-after\"]}}}}' {}/faults\n\n\
-             The other verbs, in another shell:\n\nexport DATABASE_URL='{url}'\ncapture list\n\n\
+             The other verbs, in another shell:\n\nexport DATABASE_URL='{url}'\n{program} list\n\n\
              Every event, as it happens; Ctrl-C stops all of it:\n",
-            self.control.url()
+            self.control.url(),
+            // Whoever came by `cargo run` has no `capture` on the PATH.
+            program = std::env::current_exe()?.display()
         ));
         Ok(page)
     }

@@ -70,11 +70,15 @@ impl FilterArgs {
         let states = self.state.iter().map(|text| ("state", text.as_str()));
         Filter::from_pairs(single.chain(states), now).map_err(|faults| {
             let wrong: Vec<String> = faults.iter().map(|fault| format!("--{fault}")).collect();
-            let right: Vec<String> = faults
-                .iter()
-                .map(|fault| format!("--{}: {}", fault.name, fault.right))
-                .collect();
-            Error::usage(wrong.join("\n")).hint(right.join("\n"))
+            let right = match faults.as_slice() {
+                [only] => only.right.clone(),
+                several => several
+                    .iter()
+                    .map(|fault| format!("--{}: {}", fault.name, fault.right))
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+            };
+            Error::usage(wrong.join("\n")).hint(right)
         })
     }
 }
@@ -124,6 +128,10 @@ mod tests {
             "error: --limit: 'many' is no number of rows\n       --state: there is no 'ded'\n\
              hint: --limit: write a whole number from 1 to 1000000\n      --state: did you mean dead? It is one of held, \
              scheduled, ready, leased, verifying, captured, dead, cancelled"
+        );
+        assert_eq!(
+            parsed(&["--limit", "many"]).unwrap_err().to_string(),
+            "error: --limit: 'many' is no number of rows\nhint: write a whole number from 1 to 1000000"
         );
     }
 }

@@ -72,7 +72,9 @@ fn refused(refusal: &Refusal) -> Error {
         ),
         "42P01" | "42883" | "42703" | "3F000" => (
             Exit::StateForbids,
-            Some("the schema is not set up, or older: run capture migrate status"),
+            Some(
+                "the schema is not set up, or older (capture migrate status), or this role has no right to it (capture doctor)",
+            ),
         ),
         "25006" => (
             Exit::Unreachable,

@@ -107,7 +107,7 @@ fn leave_out_resolved(rows: &mut Vec<CaptureRow>) {
     rows.retain(|row| row.last_code.as_deref() != Some(RESOLVED_NOT_CAPTURED));
     if rows.len() < before {
         say(&format!(
-            "{} that a person resolved as not captured are left out; name one by its id to replay it",
+            "left out, because a person resolved them as not captured: {}; name one by its id to replay it",
             before - rows.len()
         ));
     }

@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME[=RATE],…", default_value = "none", value_parser = fault_plan)]
     faults: FaultPlan,
     /// Requests a minute: afterpay=100,optty=none,resolve=100. Not given: what the provider documents
-    #[arg(long, value_name = "NAME=N,…", default_value = "", value_parser = limits)]
+    #[arg(long, value_name = "NAME=N,…", default_value = "", hide_default_value = true, value_parser = limits)]
     limits: Limits,
     /// Authorise, generously, every payment that is asked for and unknown
     #[arg(long)]

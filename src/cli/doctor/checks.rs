@@ -37,11 +37,14 @@ pub fn settings(context: &Context) -> Finding {
         Err(faults) => Finding::new(
             "settings",
             Level::Warn,
-            format!(
-                "{} faults keep a worker from starting here, such as: {}",
-                faults.faults().len(),
-                faults.faults()[0]
-            ),
+            match faults.faults() {
+                [only] => format!("a fault keeps a worker from starting here: {only}"),
+                several => format!(
+                    "{} faults keep a worker from starting here, such as: {}",
+                    several.len(),
+                    several[0]
+                ),
+            },
             "capture config check shows them one by one",
         ),
     }
