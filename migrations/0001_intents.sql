@@ -203,6 +203,10 @@ begin
     if not found or not (abs(amount) < 1000000000000) then
         return 'pass whole minor units: 1234 for 12.34 USD, 1234 for 1234 JPY';
     end if;
+    -- 1998.9999999999998 is what a float makes of 19.99 times 100: minor units already, and no hundredfold of them.
+    if abs(amount) >= 1 and abs(amount - round(amount)) < 0.0001 then
+        return format('pass %s if that is what is meant; reckon in decimals or whole minor units, never in floats', round(amount));
+    end if;
     major := round(amount, money.exponent);
     return format('pass whole minor units: %s for %s %s', trunc(major * 10::numeric ^ money.exponent), major, money.code)
         || case when major <> amount then '; reckon in decimals, never in floats' else '' end;

@@ -375,6 +375,16 @@ create function urgency_of(p_priority smallint, p_expires_at timestamptz, p_now 
     language sql immutable
     as $$ select case when p_expires_at is not null and p_expires_at < p_now + interval '24 hours' then (-32768)::smallint else p_priority end $$;
 
+-- Tells sleeping workers that there is something to look at, if any sleeps: a notification takes a cluster-wide lock at
+-- commit, so a busy system must never send one.
+create function wake_sleepers() returns void
+    language plpgsql volatile set search_path from current as $$
+begin
+    if exists (select from waiters) then
+        perform pg_notify(current_schema() || '.ready', '');
+    end if;
+end $$;
+
 -- Puts inserted intents where they belong, with their first event, in the producer's own transaction. No advisory lock,
 -- and a notification only if a sleeping worker asked for one: NOTIFY takes a cluster-wide lock at commit.
 create function intents_placed() returns trigger
@@ -408,9 +418,7 @@ begin
                     when n.not_before is not null then jsonb_build_object('not_before', n.not_before)
                     else '{}' end
         from inserted n;
-    if exists (select from waiters) then
-        perform pg_notify(current_schema() || '.ready', '');
-    end if;
+    perform wake_sleepers();
     return null;
 end $$;
 create trigger intents_placed after insert on intents

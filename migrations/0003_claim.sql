@@ -308,6 +308,9 @@ begin
         cross join lateral (select i.* from intents i where i.id = o.intent limit 1) i
     )
     select count(*) into v_rescued from put;
+    if v_rescued > 0 then
+        perform wake_sleepers();
+    end if;
     return v_rescued;
 end $$;
 

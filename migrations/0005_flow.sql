@@ -121,6 +121,9 @@ begin
         from intents i where i.id = v_intent;
         v_freed := v_freed + 1;
     end loop;
+    if v_freed > 0 then
+        perform wake_sleepers();
+    end if;
     return v_freed;
 end $$;
 
@@ -177,6 +180,9 @@ begin
         returning 1
     )
     select count(*) into v_told from told;
+    if v_told > 0 then
+        perform wake_sleepers();
+    end if;
     return v_told;
 end $$;
 
@@ -214,8 +220,8 @@ begin
         where r.provider = release.provider and r.account = coalesce(release.account, 'default')
           and coalesce(r.payment_id, '') = coalesce(release.payment_id, '') and coalesce(r.order_id, '') = coalesce(release.order_id, '')
           and coalesce(r.capture_ref, '') = coalesce(release.capture_ref, '') and r.shipment_ref = release.shipment_ref;
-    elsif exists (select from waiters) then
-        perform pg_notify(current_schema() || '.ready', '');
+    else
+        perform wake_sleepers();
     end if;
 end $$;
 comment on function release is 'Frees a held capture, in your transaction: release(provider => ..., payment_id | order_id => ...). May come before the intent; the same shipment_ref again changes nothing.';
@@ -313,6 +319,7 @@ begin
         select 'capture.replayed', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
                jsonb_build_object('by', p_actor, 'reason', p_reason), v_now
         from intents i where i.id = p_intent;
+    perform wake_sleepers();
     return true;
 end $$;
 
@@ -364,8 +371,8 @@ begin
     if v_changed = 1 then
         insert into audit (at, actor, action, reason, lane)
             values (v_now, p_actor, case when p_paused then 'lane pause' else 'lane resume' end, p_reason, p_lane);
-        if not p_paused and exists (select from waiters) then
-            perform pg_notify(current_schema() || '.ready', '');
+        if not p_paused then
+            perform wake_sleepers();
         end if;
     end if;
     return v_changed = 1;

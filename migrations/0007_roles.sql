@@ -1,4 +1,4 @@
--- Roles are created where that is allowed; where not, an administrator creates them and runs `capture role sql` again.
+-- Roles are created where that is allowed; where not, an administrator creates them and runs `select grant_roles()`.
 do $$
 declare
     r text;

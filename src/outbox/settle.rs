@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{LaneId, Outbox, OutboxError, Purpose, Ticket, repeating};
 use crate::intent::{IntentId, KeyGeneration};
-use crate::outcome::{Evidence, Receipt};
+use crate::outcome::{Class, Evidence, Receipt};
 use crate::progress::Progress;
 use crate::retry::{Decision, Disposition, Wait};
 
@@ -187,7 +187,9 @@ impl Settlement {
                 "attempts": self.progress.attempts,
             }})),
             Disposition::Verify(_) => {
-                if !self.was_unknown {
+                // What is ours to fix was surely not processed: it is verified all the same, but nothing is in doubt.
+                let ours = self.progress.last_class.as_deref() == Some(Class::Misconfigured.name());
+                if !self.was_unknown && !ours {
                     events.push(json!({"type": "capture.outcome_unknown", "data": {
                         "fence": self.ticket.fence, "class": self.progress.last_class, "code": self.progress.last_code,
                     }}));

@@ -428,6 +428,9 @@ impl Errand {
         let code = failure.map(|failure| failure.code.as_str()).unwrap_or_default();
         let fence = claim.ticket.fence();
         let purpose = claim.ticket.purpose().name();
+        if let retry::LaneOrder::Pause(code) = &decision.lane {
+            tracing::error!(%intent, provider, account, trace_id, code = code.as_str(), "the lane is paused: ours to fix; then `capture lane resume`");
+        }
         match &decision.disposition {
             Disposition::Captured(receipt) => tracing::info!(
                 %intent, provider, account, trace_id, fence, purpose, duration_ms, amount_minor = receipt.amount.minor,

@@ -6,7 +6,7 @@ use capture::clock::{Boottime, SendGuard};
 use capture::outbox::{AttemptRecord, Claim, ClaimRequest, LaneId, LaneNews, LaneRequest, Outbox, Settled, Settlement};
 use capture::outcome::{Evidence, Outcome, Proof, Receipt};
 use capture::provider::Call;
-use capture::retry::{Decision, Disposition, Wait};
+use capture::retry::{Decision, Disposition};
 use uuid::Uuid;
 
 use crate::kind::Kind;
@@ -178,5 +178,3 @@ pub fn captured(outcome: Outcome) -> Receipt {
         other => panic!("not captured: {other:?}"),
     }
 }
-
-pub const NOW: Wait = Wait::None;

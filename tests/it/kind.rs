@@ -51,11 +51,6 @@ impl Kind {
         }
     }
 
-    /// Does a repeat carry a key that the provider knows?
-    pub fn is_keyed(self) -> bool {
-        matches!(self, Kind::Afterpay | Kind::ResolveOrder)
-    }
-
     /// An account at the simulator.
     pub fn account(self, simulator: &Simulator) -> AccountSettings {
         let (model, base_url, auth_url) = match self {

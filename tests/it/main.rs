@@ -20,5 +20,6 @@ mod money_path;
 mod plans;
 mod poison;
 mod review;
+mod rooms;
 mod running;
 mod world;
