@@ -8,7 +8,8 @@ declare
     v_handled integer;
 begin
     with taken as materialized (
-        select e.seq, e.source, e.event_id, e.company, e.method, e.tracking_number,
+        select e.seq, e.source, e.event_id, nullif(btrim(e.company), '') as company, nullif(btrim(e.method), '') as method,
+               nullif(btrim(e.tracking_number), '') as tracking_number,
                nullif(btrim(e.provider), '') as provider, coalesce(nullif(btrim(e.account), ''), 'default') as account,
                nullif(btrim(e.order_id), '') as order_id, nullif(btrim(e.payment_id), '') as payment_id,
                nullif(btrim(e.capture_ref), '') as capture_ref,
@@ -159,6 +160,10 @@ begin
             using errcode = '23514', constraint = 'releases_name_a_payment_or_an_order', column = 'payment_id', table = 'releases', schema = current_schema(),
                   hint = 'pass payment_id => or order_id => of the held capture';
     end if;
+    -- Empty is not given: a form that was left blank must not end a capture as one with incomplete shipping data.
+    company := nullif(btrim(release.company), '');
+    method := nullif(btrim(release.method), '');
+    tracking_number := nullif(btrim(release.tracking_number), '');
     if (release.company is null) <> (release.method is null) or (release.company is null) <> (release.tracking_number is null) then
         raise exception 'release: company, method and tracking_number go together'
             using errcode = '23514', constraint = 'releases_shipping_all_or_none', column = 'company', table = 'releases', schema = current_schema(),

@@ -19,5 +19,7 @@ mod lanes;
 mod money_path;
 mod plans;
 mod poison;
+mod releases;
 mod running;
+mod shipments;
 mod world;
