@@ -204,6 +204,10 @@ begin
             using errcode = '23514', constraint = 'releases_name_a_payment_or_an_order', column = 'payment_id', table = 'releases', schema = current_schema(),
                   hint = 'pass payment_id => or order_id => of the held capture';
     end if;
+    -- Empty is not given: a form that was left blank must not end a capture as one with incomplete shipping data.
+    company := nullif(btrim(release.company), '');
+    method := nullif(btrim(release.method), '');
+    tracking_number := nullif(btrim(release.tracking_number), '');
     if (release.company is null) <> (release.method is null) or (release.company is null) <> (release.tracking_number is null) then
         raise exception 'release: company, method and tracking_number go together'
             using errcode = '23514', constraint = 'releases_shipping_all_or_none', column = 'company', table = 'releases', schema = current_schema(),

@@ -125,7 +125,11 @@ async fn dead_letters_are_summed_listed_previewed_replayed_and_resolved() {
         ])
         .await
         .ends_with(0);
-    assert!(run.stderr.contains("a person resolved them as not captured: 1"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("a person resolved them as not captured: 1"),
+        "{}",
+        run.stderr
+    );
     assert_eq!(run.json().as_array().unwrap().len(), 2);
 
     // It goes back to reads; the next look says so, and a second replay finds nothing to do.
