@@ -23,6 +23,7 @@ mod plans;
 mod poison;
 mod releases;
 mod replays;
+mod roles;
 mod running;
 mod shipments;
 mod world;
