@@ -282,25 +282,3 @@ async fn a_token_that_is_old_is_told_from_one_that_is_refused_although_it_is_new
     assert_eq!(codes(&world, second).await, ["token_expired"]);
     world.books_agree().await;
 }
-
-#[tokio::test]
-async fn the_role_of_a_worker_is_enough_for_a_worker() {
-    let world = World::new().await;
-    let worker = uuid::Uuid::new_v4();
-    let url = format!("{}&options=-c%20role%3Dcapture_worker", world.url);
-    let outbox = capture::outbox::Outbox::connect(&capture::outbox::ConnectSettings::new(url))
-        .await
-        .unwrap();
-    outbox.heartbeat(worker, None, &[]).await.unwrap();
-    // Twice: the second time it renews its row.
-    outbox.lie_down(worker).await.unwrap();
-    outbox.lie_down(worker).await.unwrap();
-    outbox.get_up(worker).await.unwrap();
-    outbox.move_due(10).await.unwrap();
-    outbox.rescue(10).await.unwrap();
-    outbox.take_shipments(10).await.unwrap();
-    outbox.match_releases(10).await.unwrap();
-    outbox.watch_deadlines(MINUTE, 10).await.unwrap();
-    outbox.sweep_waiters().await.unwrap();
-    outbox.depart(worker).await.unwrap();
-}

@@ -1,0 +1,178 @@
+//! The feed misses nothing and repeats nothing, and what happened stays.
+
+use std::collections::BTreeSet;
+
+use capture::outbox::{Outbox, Page};
+use sqlx::Row;
+use uuid::Uuid;
+
+use crate::database::{Session, connect, migrated_database};
+use crate::kind::Kind;
+use crate::world::{World, enqueue};
+
+/// Reads on until there are so many. (Any transaction of the whole server that is older and still open holds them back.)
+async fn read_on(outbox: &Outbox, cursor: Option<String>, count: usize) -> Page {
+    let mut page = Page {
+        events: Vec::new(),
+        cursor,
+    };
+    while page.events.len() < count {
+        let more = outbox.events_after(page.cursor.as_deref(), 7).await.unwrap();
+        page.events.extend(more.events);
+        page.cursor = more.cursor;
+        tokio::task::yield_now().await;
+    }
+    page
+}
+
+#[tokio::test]
+async fn a_transaction_that_commits_late_is_not_missed() {
+    let url = migrated_database().await;
+    let outbox = connect(&url).await;
+    let (mut slow, mut quick) = (Session::open(&url).await, Session::open(&url).await);
+    // The first capture of a lane makes the lane, and others of that lane wait for it.
+    slow.run(&enqueue(Kind::Afterpay, "1", "first", 100, "")).await;
+    let start = read_on(&outbox, None, 1).await.cursor;
+    slow.run("begin").await;
+    slow.run(&enqueue(Kind::Afterpay, "1", "slow", 100, "")).await;
+    quick.run(&enqueue(Kind::Afterpay, "2", "quick", 100, "")).await;
+    let first = outbox.events_after(start.as_deref(), 100).await.unwrap();
+    assert_eq!(
+        first.events.len(),
+        0,
+        "what came after is held back as long as what came before is open"
+    );
+    slow.run("commit").await;
+    let page = read_on(&outbox, first.cursor, 2).await;
+    let references: Vec<_> = page.events.iter().map(|event| event.capture_ref.as_str()).collect();
+    assert_eq!(references, ["slow", "quick"]);
+    let rest = outbox.events_after(page.cursor.as_deref(), 100).await.unwrap();
+    assert_eq!((rest.events.len(), rest.cursor), (0, page.cursor), "and nothing twice");
+}
+
+/// Many writers whose transactions overlap, some of which roll back, and a reader that keeps its cursor.
+#[tokio::test]
+async fn a_reader_that_keeps_its_cursor_sees_every_event_once_in_one_order() {
+    const WRITERS: usize = 8;
+    const EACH: usize = 30;
+    let url = migrated_database().await;
+    let mut db = Session::open(&url).await;
+    db.run(&enqueue(Kind::Afterpay, "1", "first", 100, "")).await;
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..WRITERS {
+        let mut db = Session::open(&url).await;
+        writers.spawn(async move {
+            for n in 0..EACH {
+                db.run("begin").await;
+                db.run(&enqueue(Kind::Afterpay, &format!("{writer}{n:03}"), "a", 100, ""))
+                    .await;
+                for _ in 0..(writer * 7 + n) % 5 {
+                    db.run("select 1").await;
+                }
+                db.run(&enqueue(Kind::Afterpay, &format!("{writer}{n:03}"), "b", 100, ""))
+                    .await;
+                db.run(if n % 6 == 5 { "rollback" } else { "commit" }).await;
+            }
+        });
+    }
+    let outbox = connect(&url).await;
+    let count = 1 + WRITERS * EACH * 2 * 5 / 6;
+    // It reads while they write, and goes on until all is there.
+    let page = read_on(&outbox, None, count).await;
+    writers.join_all().await;
+    let rest = outbox.events_after(page.cursor.as_deref(), 100).await.unwrap();
+    assert_eq!(rest.events, [], "there is more than was written");
+    let seen: Vec<Uuid> = page.events.into_iter().map(|event| event.id).collect();
+    let all: Vec<Uuid> = db.column("select id from capture.events order by xid, seq").await;
+    assert_eq!(all.len(), count);
+    let different: BTreeSet<_> = seen.iter().collect();
+    assert_eq!(different.len(), seen.len(), "something was told twice");
+    assert_eq!(seen, all, "something was missed, or told out of order");
+}
+
+#[tokio::test]
+async fn a_cursor_that_is_none_is_refused_and_so_is_a_page_without_bounds() {
+    let mut db = Session::open(&migrated_database().await).await;
+    for arguments in [
+        "'yesterday', 10",
+        "'1', 10",
+        "'1-2-3', 10",
+        "'-1-1', 10",
+        "null, 0",
+        "null, 10001",
+        "null, null",
+    ] {
+        let told = db
+            .try_run(&format!("select * from capture.events_after({arguments})"))
+            .await;
+        let refused = told.expect_err(arguments);
+        assert_eq!(refused.sqlstate, "22023", "{arguments}");
+        assert!(!refused.hint.is_empty());
+    }
+    for arguments in ["null, 10", "'', 10", "' ', 10", "null"] {
+        db.run(&format!("select * from capture.events_after({arguments})"))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn the_columns_of_the_feed_are_those_of_the_contract() {
+    let mut world = World::new().await;
+    world.capture(Kind::Afterpay, 1, 1234).await;
+    world.drain().await;
+    read_on(&world.outbox, None, 2).await;
+    let rows = world.db.rows("select * from capture.events_after(null, 10)").await;
+    let columns: Vec<String> = sqlx::Row::columns(&rows[0])
+        .iter()
+        .map(|column| sqlx::Column::name(column).to_owned())
+        .collect();
+    assert_eq!(
+        columns,
+        [
+            "cursor",
+            "seq",
+            "xid",
+            "id",
+            "type",
+            "intent_id",
+            "provider",
+            "account",
+            "order_id",
+            "payment_id",
+            "capture_ref",
+            "amount_minor",
+            "currency",
+            "data",
+            "occurred_at"
+        ]
+    );
+    let types: Vec<String> = rows.iter().map(|row| row.get("type")).collect();
+    assert_eq!(types, ["capture.enqueued", "capture.captured"]);
+}
+
+#[tokio::test]
+async fn what_happened_cannot_be_changed_or_removed_not_even_by_the_owner() {
+    let mut world = World::new().await;
+    world.capture(Kind::Afterpay, 1, 1234).await;
+    world.drain().await;
+    for table in ["events", "audit", "attempts", "intents"] {
+        let column = if table == "audit" { "actor" } else { "code" };
+        let column = if matches!(table, "events" | "intents") {
+            "currency"
+        } else {
+            column
+        };
+        for statement in [
+            format!("update capture.{table} set {column} = 'x'"),
+            format!("delete from capture.{table}"),
+            format!("truncate capture.{table}"),
+            format!("truncate capture.{table} cascade"),
+        ] {
+            let refused = world.db.try_run(&statement).await.expect_err(&statement);
+            assert_eq!(refused.sqlstate, "55000", "{statement}");
+            assert!(!refused.hint.is_empty(), "{statement}");
+        }
+    }
+    let rows: i64 = world.db.scalar("select count(*) from capture.events").await;
+    assert_eq!(rows, 2);
+}
