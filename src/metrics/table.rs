@@ -45,7 +45,7 @@ const fn metric(
 /// All metrics.
 ///
 /// Labels: `provider`, `account` from the settings; `outcome` captured, accepted, failed, not_sent; `class` the seven
-/// classes or `none`; `call` capture, read, mark; `currency` ISO 4217; `state` as in [`BacklogState`]; `reason` as in
+/// classes or `none`; `call` capture, read, mark; `currency` ISO 4217; `state` as in [`super::BacklogState`]; `reason` as in
 /// `dead_reason`; `within` 24h, 48h; `purpose` send, retry, verify; `result` recorded, already_recorded, lease_lost.
 pub const METRICS: [Metric; 24] = [
     metric(
