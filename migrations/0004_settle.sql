@@ -67,11 +67,20 @@ begin
                i.authorization_expires_at, i.lane, i.generation, i.claimed_as, i.request_format, i.worker, i.lease_size, i.bits
         from input i
         left join lateral (
-            select t.evidence,
-                   jsonb_build_object('captured_minor', t.captured_minor, 'provider_capture_id', t.provider_capture_id,
-                                      'captured_at', t.captured_at, 'proof', t.proof) as receipt
-            from late_results t
-            where t.intent = i.intent and t.outcome = 'captured' and i."to" in ('dead', 'cancelled')
+            select t.evidence, t.receipt
+            from (
+                select l.fence, l.evidence,
+                       jsonb_build_object('captured_minor', l.captured_minor, 'provider_capture_id', l.provider_capture_id,
+                                          'captured_at', l.captured_at, 'proof', l.proof) as receipt
+                from late_results l
+                where l.intent = i.intent and l.outcome = 'captured'
+                union all
+                -- A receipt that lost its fence and comes in this very batch is not in the table yet.
+                select s.fence, decode(s.attempt ->> 'evidence', 'hex'), s.receipt
+                from input s
+                where s.intent = i.intent and s.settled = 'lease_lost' and s.receipt is not null
+            ) t
+            where i."to" in ('dead', 'cancelled')
             order by t.fence limit 1
         ) late on true
         where i.settled = 'recorded'
@@ -187,7 +196,14 @@ begin
                                  when o.state in ('dead', 'cancelled') then 'captured_after_' || o.state
                                  when o.provider_capture_id <> i.receipt ->> 'provider_capture_id' then 'second_receipt' end)), v_now
         from input i
-        left join lateral (select o.state, o.provider_capture_id from outcomes o where o.intent = i.intent limit 1) o on true
+        left join lateral (
+            select o.state, o.provider_capture_id from outcomes o where o.intent = i.intent
+            union all
+            -- It ends in this very batch.
+            select h."to", h.receipt ->> 'provider_capture_id' from held h
+            where h.intent = i.intent and h."to" in ('captured', 'dead', 'cancelled')
+            limit 1
+        ) o on true
         where i.settled = 'lease_lost'
     ),
     late_waiting as materialized (

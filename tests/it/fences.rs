@@ -289,3 +289,70 @@ async fn a_late_receipt_and_a_decision_against_it_at_the_same_instant_do_not_mis
         assert!(is_captured != rang, "captured, or an alarm, and not both: {story:?}");
     }
 }
+
+/// One worker may hold both: the call that outlived its lease, and the verification that came after it.
+#[tokio::test]
+async fn a_late_receipt_and_the_end_of_its_verification_in_one_batch_do_not_miss_each_other() {
+    for late_first in [true, false] {
+        let mut world = World::new().await;
+        let intent = world.capture(Kind::Afterpay, 1, 1234).await;
+        let old = world.claim_one(Kind::Afterpay).await;
+        world.lose_lease().await;
+        let verification = world.claim_one(Kind::Afterpay).await;
+        let receipt = receipt(&old);
+        let mut batch = [
+            settlement(old, Disposition::Captured(receipt)),
+            settlement(verification, dead(DeadReason::Undecided)),
+        ];
+        if !late_first {
+            batch.reverse();
+        }
+        let mut settled = world.outbox.settle(&batch, &[]).await.unwrap();
+        if !late_first {
+            settled.reverse();
+        }
+        assert_eq!(settled, [Settled::LeaseLost, Settled::Recorded]);
+        assert_eq!(world.end(intent).await, "captured");
+        let mut story = world.story(intent).await;
+        story.sort();
+        assert_eq!(
+            story,
+            [
+                "attempt_failed by_hand",
+                "captured",
+                "enqueued",
+                "late_result",
+                "outcome_unknown lease_lost"
+            ]
+        );
+        assert_eq!(world.outbox.doctor_facts().await.unwrap().unclaimed_receipts, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_late_receipt_under_another_id_rings_an_alarm_in_one_batch_too() {
+    let mut world = World::new().await;
+    let intent = world.capture(Kind::Afterpay, 1, 1234).await;
+    let old = world.claim_one(Kind::Afterpay).await;
+    world.lose_lease().await;
+    let verification = world.claim_one(Kind::Afterpay).await;
+    let first = receipt(&verification);
+    let late = Receipt {
+        provider_capture_id: "another".to_owned(),
+        ..receipt(&old)
+    };
+    let batch = [
+        settlement(old, Disposition::Captured(late)),
+        settlement(verification, Disposition::Captured(first)),
+    ];
+    world.outbox.settle(&batch, &[]).await.unwrap();
+    assert!(
+        world
+            .story(intent)
+            .await
+            .contains(&"late_result second_receipt".to_owned()),
+        "{:?}",
+        world.story(intent).await
+    );
+    assert_eq!(world.end(intent).await, "captured");
+}
