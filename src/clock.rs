@@ -56,9 +56,14 @@ impl SendGuard {
         }
     }
 
+    /// May a capture still be sent at that moment?
+    pub fn allows(&self, at: Boottime) -> bool {
+        at < self.not_after
+    }
+
     /// May a capture still be sent at this very moment?
     pub fn may_send(&self) -> bool {
-        Boottime::now() < self.not_after
+        self.allows(Boottime::now())
     }
 }
 

@@ -17,4 +17,5 @@ pub mod retry;
 pub mod simulator;
 pub mod telemetry;
 pub mod verify;
+pub mod way;
 pub mod worker;

@@ -1,14 +1,8 @@
-//! An errand: the way of one claimed intent, from the claim to the decision.
+//! An errand: one claimed intent on its way, from the claim to the decision.
 //!
-//! In this order, and each step may end it:
-//! 1. What needs no call: a late receipt, a wish to cancel, too many lost leases, the deadline, what the provider can never
-//!    take, the authorised sum.
-//! 2. A read, if the outcome is unknown and cannot be asked by repeating the key, or if this provider needs one before
-//!    every send.
-//! 3. The guard, then the capture POST: once.
-//! 4. The decision, by `retry` and `verify`.
-//!
-//! A panic in an adapter counts as an unknown outcome: the request may have left.
+//! The steps and their order are those of `way.rs`, which is pure; here are the calls between them, the clock, the metrics
+//! and the log. It holds no connection to the database. A panic in an adapter counts as an unknown outcome: the request may
+//! have left.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -23,16 +17,13 @@ use super::settling::Finished;
 use super::slots::Slot;
 use crate::clock::{Boottime, SendGuard};
 use crate::intent::KeyGeneration;
-use crate::outbox::{AttemptRecord, Claim, Purpose, Settlement, Unreadable};
-use crate::outcome::{Class, Code, Evidence, Failure, Observation, Outcome, Proof};
+use crate::outbox::{AttemptRecord, Claim, Settlement, Unreadable};
+use crate::outcome::{Class, Evidence, Failure, Observation, Outcome};
 use crate::progress::Progress;
-use crate::provider::{Call, Exactness, Provider};
-use crate::retry::{self, DeadReason, Decision, Disposition, Situation, Wait, delta};
+use crate::provider::{Call, Provider};
+use crate::retry::{self, Decision, Disposition, delta};
 use crate::telemetry;
-use crate::verify::{self, Step, Weighed};
-
-/// After so many leases lost in a row the intent is given to a person: it kills workers.
-const LOST_LEASES_MOST: i16 = 5;
+use crate::way::{self, First, Then, Way};
 
 /// What an errand works with.
 pub(super) struct Errand {
@@ -70,25 +61,14 @@ impl Done {
     }
 }
 
-/// A row that makes no sense to this version: dead, and in nobody's way. Never sent: poison; else a person must look.
+/// A row that makes no sense to this version: dead, and in nobody's way.
 pub(super) fn bury(unreadable: Unreadable, slot: Slot) -> Finished {
-    let before = unreadable.progress;
-    let never_sent = unreadable.ticket.fence() == 1 && before == Progress::default();
-    let reason = if never_sent {
-        DeadReason::Poison
-    } else {
-        DeadReason::Undecided
-    };
-    let mut progress = before.clone();
-    progress.saw(Class::Rejected, &unreadable.code);
     tracing::error!(intent = %unreadable.ticket.intent(), code = %unreadable.code, "an intent cannot be read by this version");
-    let done = Done::without_a_call(Decision::of(
-        Disposition::Dead(reason, Evidence::new(unreadable.code.as_str())),
-        progress,
-    ));
+    let decision = way::bury(&unreadable.progress, unreadable.ticket.fence(), &unreadable.code);
+    let done = Done::without_a_call(decision);
     let settlement = Settlement::new(
         unreadable.ticket,
-        &before,
+        &unreadable.progress,
         done.decision,
         AttemptRecord {
             sent: false,
@@ -127,12 +107,12 @@ impl Errand {
             Err(_) => {
                 tracing::error!(intent = %claim.intent.id, trace_id, "an errand panicked: its outcome is unknown");
                 let failure = Failure::new(Class::Ambiguous, "worker_panicked");
-                let progress = self.past(&claim);
-                self.decided(Outcome::Failed(failure), progress, &claim)
+                let way = self.way(&claim);
+                self.decided(Outcome::Failed(failure), &way.past(), &way)
             }
         };
         let took = Boottime::now().since(began);
-        let decision = keep_unknown(done.decision, claim.ticket.purpose());
+        let decision = self.way(&claim).keep_unknown(done.decision);
         self.log(&claim, &decision, done.failure.as_ref(), done.outcome, took, &trace_id);
         let record = AttemptRecord {
             sent: done.sent,
@@ -156,25 +136,12 @@ impl Errand {
         }
     }
 
-    /// What is behind the intent. One that was written in a history that is gone may have been sent in it, at any time
-    /// since it was made, and something of it may still be in flight.
-    fn past(&self, claim: &Claim) -> Progress {
-        let mut progress = claim.progress.clone();
-        if claim.history_changed {
-            // What its key may have been raised to is lost with the rest; a row that had no past is safe by its first key.
-            progress.read_first |= claim.progress != Progress::default();
-            progress.first_sent_at = Some(
-                progress
-                    .first_sent_at
-                    .map_or(claim.intent.created_at, |first| first.min(claim.intent.created_at)),
-            );
-            progress.may_be_in_flight(
-                claim.intent.created_at,
-                retry::later(claim.now, self.settings.policy.longest_call),
-            );
-            progress.becomes_unknown(claim.now);
+    fn way<'a>(&'a self, claim: &'a Claim) -> Way<'a> {
+        Way {
+            claim,
+            abilities: self.provider.abilities(),
+            policy: &self.settings.policy,
         }
-        progress
     }
 
     /// The database's time now, by the claim's and this machine's monotonic clock.
@@ -182,121 +149,30 @@ impl Errand {
         claim.now + delta(Boottime::now().since(self.claimed_from))
     }
 
-    fn situation(&self, claim: &Claim, sent_at: DateTime<Utc>) -> Situation<'_> {
-        Situation {
-            now: self.now(claim),
-            sent_at,
-            // Whoever made an unreleased one due saw its end near; this worker's margin may be a shorter one, but nothing is
-            // sent that nobody released.
-            deadline: if claim.unreleased {
-                Some(claim.now)
-            } else {
-                claim.intent.authorization_expires_at
-            },
-            cancel_requested: claim.cancel_requested,
-            abilities: self.provider.abilities(),
-            policy: &self.settings.policy,
-        }
-    }
-
     async fn work(&self, claim: &Claim) -> Done {
-        let progress = self.past(claim);
-        if let Some(decision) = self.decide_without_a_call(claim, &progress) {
-            return Done::without_a_call(decision);
-        }
-        let situation = self.situation(claim, self.now(claim));
-        let unknown = progress.unknown_since.is_some() || claim.ticket.purpose() == Purpose::Verify;
-        let read_first = if unknown {
-            match verify::step(&progress, &situation) {
-                Step::Resend => false,
-                Step::Read => true,
+        let way = self.way(claim);
+        let progress = match way.begin(self.now(claim), || self.provider.check(&claim.intent)) {
+            First::Decided(decision) => return Done::without_a_call(*decision),
+            First::Read(progress) if self.stopping.is_cancelled() => {
+                return Done::without_a_call(Decision::of(Disposition::Return, *progress));
             }
-        } else {
-            situation.abilities.read_before_send
-        };
-        let progress = if read_first {
-            if self.stopping.is_cancelled() {
-                return Done::without_a_call(Decision::of(Disposition::Return, progress));
-            }
-            match self.read(claim, progress, unknown).await {
-                // A replay goes from its read straight on to its key, past the checks of a retry: what siblings captured
-                // while it was dead counts as well.
-                Ok(mut progress) if unknown && !progress.tainted && over_authorized(claim) => {
-                    progress.saw(Class::Rejected, &Code::new("over_authorized"));
-                    let dead = Disposition::Dead(DeadReason::Rejected, Evidence::default());
-                    return Done::without_a_call(Decision::of(dead, progress));
-                }
+            First::Read(progress) => match self.read(&way, progress).await {
                 Ok(progress) => progress,
                 Err(done) => return *done,
-            }
-        } else {
-            progress
+            },
+            First::Send(progress) => progress,
         };
-        self.send(claim, progress).await
+        self.send(&way, *progress).await
     }
 
-    /// Step 1.
-    fn decide_without_a_call(&self, claim: &Claim, progress: &Progress) -> Option<Decision> {
-        let unknown = progress.unknown_since.is_some() || claim.ticket.purpose() == Purpose::Verify;
-        let situation = self.situation(claim, claim.now);
-        let dead = |reason, class, code: &str, evidence: Evidence| {
-            let mut progress = progress.clone();
-            progress.saw(class, &Code::new(code));
-            Some(Decision::of(Disposition::Dead(reason, evidence), progress))
-        };
-        if let Some(receipt) = &claim.late_receipt {
-            return Some(Decision::of(Disposition::Captured(receipt.clone()), progress.clone()));
-        }
-        if progress.lost_leases >= LOST_LEASES_MOST {
-            return dead(
-                DeadReason::Undecided,
-                Class::Ambiguous,
-                "lost_leases",
-                Evidence::default(),
-            );
-        }
-        if unknown {
-            return None;
-        }
-        // From here on it is known that nothing of this intent was captured.
-        if let Some(decision) = retry::before_send(progress, &situation) {
-            return Some(decision);
-        }
-        if let Err(failure) = self.provider.check(&claim.intent) {
-            return dead(
-                DeadReason::Rejected,
-                failure.class,
-                failure.code.as_str(),
-                failure.evidence,
-            );
-        }
-        if over_authorized(claim) {
-            return dead(
-                DeadReason::Rejected,
-                Class::Rejected,
-                "over_authorized",
-                Evidence::default(),
-            );
-        }
-        // Nobody knows what the sibling did. With a reference on each capture this one can still be told from it.
-        if claim.siblings.undecided && situation.abilities.exactness == Exactness::Inference {
-            return dead(
-                DeadReason::Undecided,
-                Class::Ambiguous,
-                "sibling_unknown",
-                Evidence::default(),
-            );
-        }
-        None
-    }
-
-    /// Step 2. `Ok`: the capture may be sent with this progress.
-    async fn read(&self, claim: &Claim, progress: Progress, unknown: bool) -> Result<Progress, Box<Done>> {
+    /// `Ok`: the capture may be sent with this progress.
+    async fn read(&self, way: &Way<'_>, progress: Box<Progress>) -> Result<Box<Progress>, Box<Done>> {
+        let claim = way.claim;
         let began = self.now(claim);
         let call = self.call(claim, &progress);
         let asked_at = Boottime::now();
         let in_flight = crate::metrics::call_in_flight(&claim.intent.lane);
-        let observation = not_a_siblings(self.provider.read(&call).await, claim);
+        let observation = way.not_a_siblings(self.provider.read(&call).await);
         drop(in_flight);
         let provider = claim.ticket.provider();
         crate::metrics::provider_latency(provider, crate::metrics::Call::Read, Boottime::now().since(asked_at));
@@ -311,15 +187,10 @@ impl Errand {
             | Observation::Foreign { evidence }
             | Observation::Contradicts { evidence, .. } => (None, evidence.clone(), true),
         };
-        let situation = self.situation(claim, began);
-        // Before a first send there is nothing to weigh if nothing is there.
-        if !unknown && matches!(observation, Observation::NotCaptured { .. }) {
-            return Ok(progress);
-        }
         let generation = progress.generation;
-        match verify::weigh(observation, &progress, &situation) {
-            Weighed::Send(progress) => Ok(*progress),
-            Weighed::Decided(decision) => Err(Box::new(Done {
+        match way.after_read(observation, progress, began, self.now(claim)) {
+            Then::Send(progress) => Ok(progress),
+            Then::Decided(decision) => Err(Box::new(Done {
                 decision: *decision,
                 sent: false,
                 outcome: if failure.is_some() { "failed" } else { "observed" },
@@ -331,27 +202,20 @@ impl Errand {
         }
     }
 
-    /// Step 3.
-    async fn send(&self, claim: &Claim, progress: Progress) -> Done {
+    /// The guard, the marker if there is one, the guard again, and the one capture POST.
+    async fn send(&self, way: &Way<'_>, progress: Progress) -> Done {
+        let claim = way.claim;
         if self.stopping.is_cancelled() || !self.guard.may_send() {
             return Done::without_a_call(Decision::of(Disposition::Return, progress));
         }
-        if self.provider.abilities().read_before_send
+        if way.abilities.read_before_send
             && let Err(failure) = self.provider.mark(&self.call(claim, &progress)).await
         {
-            // The marker could not be left, so nothing was sent: as a read that failed.
-            let situation = self.situation(claim, self.now(claim));
             let generation = progress.generation;
             let answered = failure.answered;
             let evidence = failure.evidence.clone();
-            let decision = match verify::weigh(Observation::Failed(failure.clone()), &progress, &situation) {
-                Weighed::Decided(decision) => *decision,
-                Weighed::Send(progress) => {
-                    Decision::of(Disposition::Retry(Wait::Exactly(Duration::from_secs(1))), *progress)
-                }
-            };
             return Done {
-                decision,
+                decision: way.after_failed_mark(failure.clone(), &progress, self.now(claim)),
                 sent: false,
                 outcome: "failed",
                 failure: Some(failure),
@@ -360,7 +224,7 @@ impl Errand {
                 answered: Some(answered),
             };
         }
-        if self.stopping.is_cancelled() || !self.guard.may_send() || self.situation(claim, claim.now).too_late() {
+        if self.stopping.is_cancelled() || !self.guard.may_send() || !way.in_time(self.now(claim)) {
             return Done::without_a_call(Decision::of(Disposition::Return, progress));
         }
         let asked_at = Boottime::now();
@@ -370,13 +234,11 @@ impl Errand {
         let provider = claim.ticket.provider();
         crate::metrics::provider_latency(provider, crate::metrics::Call::Capture, Boottime::now().since(asked_at));
         crate::metrics::attempt(provider, &outcome);
-        self.decided(outcome, progress, claim)
+        self.decided(outcome, &progress, way)
     }
 
-    /// Step 4.
-    fn decided(&self, outcome: Outcome, progress: Progress, claim: &Claim) -> Done {
+    fn decided(&self, outcome: Outcome, progress: &Progress, way: &Way<'_>) -> Done {
         let generation = progress.generation;
-        let sent_at = claim.now;
         let (name, sent, failure, evidence, answered) = match &outcome {
             Outcome::Captured(receipt) => ("captured", true, None, receipt.evidence.clone(), Some(true)),
             Outcome::Accepted { evidence } => ("accepted", true, None, evidence.clone(), Some(true)),
@@ -389,9 +251,8 @@ impl Errand {
             ),
             Outcome::NotSent => ("not_sent", false, None, Evidence::default(), None),
         };
-        let decision = retry::decide(outcome, &progress, &self.situation(claim, sent_at));
         Done {
-            decision,
+            decision: way.after_capture(outcome, progress, self.now(way.claim)),
             sent,
             outcome: name,
             failure,
@@ -453,45 +314,10 @@ impl Errand {
     }
 }
 
-/// Would this capture and its siblings' together take more than was authorised?
-fn over_authorized(claim: &Claim) -> bool {
-    let in_all = claim.committed_minor.saturating_add(claim.intent.amount.minor);
-    claim.authorized_minor.is_some_and(|authorized| in_all > authorized)
-}
-
-/// A capture that a sibling has on record is the sibling's. Where a read knows ours by its reference it would not say
-/// otherwise; where it can only infer, two captures of one amount on one payment look alike, and one movement of money
-/// must not be recorded twice.
-fn not_a_siblings(observation: Observation, claim: &Claim) -> Observation {
-    match observation {
-        Observation::Captured(receipt)
-            if matches!(receipt.proof, Proof::SoleWriter | Proof::Marker)
-                && claim.siblings.capture_ids.contains(&receipt.provider_capture_id) =>
-        {
-            Observation::Foreign {
-                evidence: receipt.evidence,
-            }
-        }
-        other => other,
-    }
-}
-
 /// Was a capture POST on the wire? Surely not if the provider was never reached.
 fn was_sent(failure: &Failure) -> bool {
     match failure.class {
         Class::Transient | Class::Misconfigured | Class::Rejected | Class::RateLimited => failure.http_status.is_some(),
         Class::InProgress | Class::Ambiguous | Class::MaybeDone => true,
     }
-}
-
-/// What is unknown stays a verification, whatever it was claimed as: a row of a lost history that goes back unsent must
-/// not come again as a first send.
-fn keep_unknown(mut decision: Decision, purpose: Purpose) -> Decision {
-    if decision.disposition == Disposition::Return
-        && decision.progress.unknown_since.is_some()
-        && purpose != Purpose::Verify
-    {
-        decision.disposition = Disposition::Verify(Wait::None);
-    }
-    decision
 }

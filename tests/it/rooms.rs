@@ -30,7 +30,7 @@ const RULES: [(&str, &[&str]); 6] = [
     ("std::env::var", &["config/environment", "local_postgres/environment"]),
     (
         "crate::provider",
-        &["provider/", "outbox/", "worker/", "retry", "verify", "cli/"],
+        &["provider/", "outbox/", "worker/", "retry", "verify", "way", "cli/"],
     ),
     ("backoff::", &["retry/schedule"]),
     ("crate::config", &["config/", "cli/"]),
