@@ -14,6 +14,10 @@ pub struct Boottime(Duration);
 impl Boottime {
     /// The present instant.
     pub fn now() -> Boottime {
+        #[cfg(feature = "proof")]
+        if let Some(simulated) = crate::simulated::now() {
+            return simulated;
+        }
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let id = rustix::time::ClockId::Boottime;
         // Elsewhere the monotonic clock is the best there is; macOS stops it in sleep, so production is Linux.
@@ -23,6 +27,12 @@ impl Boottime {
         let seconds = u64::try_from(t.tv_sec).unwrap_or(0);
         let nanos = u32::try_from(t.tv_nsec).unwrap_or(0);
         Boottime(Duration::new(seconds, nanos))
+    }
+
+    /// That long after the clock's origin.
+    #[cfg(feature = "proof")]
+    pub fn at(since_origin: Duration) -> Boottime {
+        Boottime(since_origin)
     }
 
     /// This instant and `span` more, saturating.

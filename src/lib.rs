@@ -14,6 +14,8 @@ pub mod outcome;
 pub mod progress;
 pub mod provider;
 pub mod retry;
+#[cfg(feature = "proof")]
+pub mod simulated;
 pub mod simulator;
 pub mod telemetry;
 pub mod verify;

@@ -22,6 +22,7 @@ mod health;
 mod lanes;
 mod schema;
 mod settle;
+mod store;
 mod upkeep;
 mod workers;
 
@@ -42,6 +43,7 @@ pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown
 pub use lanes::{LaneId, LaneRow};
 pub use schema::{MigrationState, SchemaFault};
 pub use settle::{AttemptRecord, LaneNews, Settled, Settlement};
+pub use store::{Listener, Store};
 pub use upkeep::Moved;
 pub use workers::{Sleep, WorkerRow};
 

@@ -71,6 +71,10 @@ impl Wait {
 
 /// Uniform in [0, ceiling]. The crate draws from `interval ± factor × interval`: half the ceiling, and a factor of one.
 fn full_jitter(ceiling: Duration) -> Duration {
+    #[cfg(feature = "proof")]
+    if let Some(simulated) = crate::simulated::up_to(ceiling) {
+        return simulated;
+    }
     use backoff::backoff::Backoff;
     let half = ceiling / 2;
     let mut schedule = backoff::ExponentialBackoff {

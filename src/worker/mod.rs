@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use crate::clock::{Boottime, SendGuard};
 use crate::intent::Lane;
-use crate::outbox::{ClaimRequest, LaneId, Outbox, OutboxError, Ticket};
+use crate::outbox::{ClaimRequest, LaneId, OutboxError, Store, Ticket};
 use crate::provider::Provider;
 use crate::retry::Policy;
 
@@ -99,7 +99,7 @@ pub struct ServedLane {
 /// A worker.
 pub struct Worker {
     id: Uuid,
-    outbox: Outbox,
+    outbox: Arc<dyn Store>,
     settings: Arc<Settings>,
     lanes: Vec<ServedLane>,
     lane_ids: Vec<LaneId>,
@@ -111,7 +111,11 @@ pub struct Worker {
 
 impl Worker {
     /// Registers the lanes it will serve.
-    pub async fn new(outbox: Outbox, lanes: Vec<ServedLane>, settings: Settings) -> Result<Worker, OutboxError> {
+    pub async fn new(
+        outbox: impl Store + 'static,
+        lanes: Vec<ServedLane>,
+        settings: Settings,
+    ) -> Result<Worker, OutboxError> {
         let mut lane_ids = Vec::with_capacity(lanes.len());
         for lane in &lanes {
             lane_ids.push(outbox.register_lane(&lane.lane, lane.rate_per_minute).await?);
@@ -125,8 +129,8 @@ impl Worker {
         );
         Ok(Worker {
             // Random per boot: a host's name would come back after a crash and pass for the one that died.
-            id: Uuid::new_v4(),
-            outbox,
+            id: new_id(),
+            outbox: Arc::new(outbox),
             settings: Arc::new(settings),
             lanes,
             lane_ids,
@@ -243,6 +247,7 @@ impl Worker {
             };
             // A rest may be cut at any point: it holds nothing but a listener and a row that says "I sleep".
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => {}
                 () = rest.rest(why) => {}
             }
@@ -298,7 +303,7 @@ impl Worker {
         errands: &TaskTracker,
         finished: &mpsc::UnboundedSender<Finished>,
     ) -> Result<usize, LostClaim> {
-        let lease = Uuid::new_v4();
+        let lease = new_id();
         let lanes = self.slots.requests();
         if lanes.is_empty() {
             return Ok(0);
@@ -357,6 +362,15 @@ impl Worker {
             .position(|id| *id == lane)
             .and_then(|place| self.lanes.get(place))
     }
+}
+
+/// A random id. For a lease it is also the token under which a claim whose answer was lost is given back.
+fn new_id() -> Uuid {
+    #[cfg(feature = "proof")]
+    if let Some(simulated) = crate::simulated::uuid() {
+        return simulated;
+    }
+    Uuid::new_v4()
 }
 
 /// A claim that failed; perhaps only its answer was lost.

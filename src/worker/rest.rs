@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::Settings;
-use crate::outbox::{Outbox, Sleep};
+use crate::outbox::{Listener, Store};
 
 /// Why there is a rest.
 #[derive(Debug, Clone, Copy)]
@@ -38,7 +38,7 @@ enum Stage {
 }
 
 pub(super) struct Rest {
-    outbox: Outbox,
+    outbox: Arc<dyn Store>,
     worker: Uuid,
     poll_min: Duration,
     poll_max: Duration,
@@ -46,11 +46,11 @@ pub(super) struct Rest {
     stage: Stage,
     naps: u32,
     troubles: u32,
-    listener: Option<Sleep>,
+    listener: Option<Box<dyn Listener>>,
 }
 
 impl Rest {
-    pub(super) fn new(outbox: Outbox, worker: Uuid, settings: &Settings, poke: Arc<Notify>) -> Rest {
+    pub(super) fn new(outbox: Arc<dyn Store>, worker: Uuid, settings: &Settings, poke: Arc<Notify>) -> Rest {
         Rest {
             outbox,
             worker,
@@ -123,6 +123,7 @@ impl Rest {
                 let heard = match &mut self.listener {
                     Some(listener) => {
                         tokio::select! {
+                            biased;
                             heard = listener.wait(at_most) => heard,
                             () = self.poke.notified() => Ok(true),
                         }
@@ -158,6 +159,7 @@ impl Rest {
 
     async fn nap(&self, at_most: Duration) {
         tokio::select! {
+            biased;
             () = tokio::time::sleep(at_most) => {}
             () = self.poke.notified() => {}
         }

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::Settings;
 use super::slots::Slot;
 use crate::clock::Boottime;
-use crate::outbox::{LaneId, LaneNews, Outbox, OutboxError, Settled, Settlement};
+use crate::outbox::{LaneId, LaneNews, OutboxError, Settled, Settlement, Store};
 use crate::retry::LaneOrder;
 
 /// The most results in one statement.
@@ -32,14 +32,14 @@ pub(super) struct Finished {
 }
 
 pub(super) struct Settler {
-    outbox: Outbox,
+    outbox: Arc<dyn Store>,
     settings: Arc<Settings>,
     poke: Arc<Notify>,
     recorded: watch::Sender<usize>,
 }
 
 impl Settler {
-    pub(super) fn new(outbox: Outbox, settings: Arc<Settings>, poke: Arc<Notify>) -> Settler {
+    pub(super) fn new(outbox: Arc<dyn Store>, settings: Arc<Settings>, poke: Arc<Notify>) -> Settler {
         Settler {
             outbox,
             settings,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Settings;
 use super::slots::Slots;
-use crate::outbox::{LaneId, Outbox, OutboxError};
+use crate::outbox::{LaneId, OutboxError, Store};
 
 /// Between two rounds. Releases and lapsed leases wait at most about this long.
 const ROUND: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub(super) struct Identity {
 }
 
 pub(super) async fn keep_up(
-    outbox: Outbox,
+    outbox: Arc<dyn Store>,
     settings: Arc<Settings>,
     me: Identity,
     slots: Arc<Slots>,
@@ -33,7 +33,7 @@ pub(super) async fn keep_up(
     let mut round = 0u32;
     let mut quiet = true;
     loop {
-        let faults = one_round(&outbox, &settings, &me, &slots, round).await;
+        let faults = one_round(outbox.as_ref(), &settings, &me, &slots, round).await;
         // Said once, not every second.
         if quiet {
             for (step, error) in &faults {
@@ -43,6 +43,7 @@ pub(super) async fn keep_up(
         quiet = faults.is_empty();
         round = round.wrapping_add(1);
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(ROUND) => {}
         }
@@ -52,7 +53,7 @@ pub(super) async fn keep_up(
 /// One round. The steps do not depend on each other: one that fails, for whatever reason and for however long, keeps no
 /// other from being done.
 async fn one_round(
-    outbox: &Outbox,
+    outbox: &dyn Store,
     settings: &Settings,
     me: &Identity,
     slots: &Slots,

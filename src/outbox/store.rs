@@ -1,0 +1,160 @@
+//! What a worker needs of its outbox, as a trait, so that the very same worker can be run over one that is simulated.
+//!
+//! [`Outbox`] is the real one, and the only one that a released program has. Nobody but the worker goes this way: the
+//! command line and the servers talk to [`Outbox`] itself.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::{ClaimRequest, Claimed, LaneId, LaneNews, Moved, Outbox, OutboxError, Settled, Settlement, Sleep};
+use crate::intent::Lane;
+
+/// An outbox, as a worker sees it. Each method is one statement, and may fail with its effect unknown
+/// ([`OutboxError::is_connection_lost`]).
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Where it is, for messages.
+    fn address(&self) -> &str;
+
+    /// See [`Outbox::register_lane`].
+    async fn register_lane(&self, lane: &Lane, rate_per_minute: u32) -> Result<LaneId, OutboxError>;
+
+    /// See [`Outbox::claim`].
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claimed, OutboxError>;
+
+    /// See [`Outbox::give_back`].
+    async fn give_back(&self, lease: Uuid) -> Result<i32, OutboxError>;
+
+    /// See [`Outbox::settle`].
+    async fn settle(&self, settlements: &[Settlement], lanes: &[LaneNews]) -> Result<Vec<Settled>, OutboxError>;
+
+    /// See [`Outbox::move_due`].
+    async fn move_due(&self, limit: i32) -> Result<Moved, OutboxError>;
+
+    /// See [`Outbox::rescue`].
+    async fn rescue(&self, limit: i32) -> Result<i32, OutboxError>;
+
+    /// See [`Outbox::releases_are_open`].
+    async fn releases_are_open(&self) -> Result<bool, OutboxError>;
+
+    /// See [`Outbox::take_shipments`].
+    async fn take_shipments(&self, limit: i32) -> Result<i32, OutboxError>;
+
+    /// See [`Outbox::match_releases`].
+    async fn match_releases(&self, limit: i32) -> Result<i32, OutboxError>;
+
+    /// See [`Outbox::watch_deadlines`].
+    async fn watch_deadlines(&self, margin: Duration, limit: i32) -> Result<i32, OutboxError>;
+
+    /// See [`Outbox::any_alone`].
+    async fn any_alone(&self, lanes: &[LaneId]) -> Result<bool, OutboxError>;
+
+    /// See [`Outbox::heartbeat`].
+    async fn heartbeat(&self, worker: Uuid, listen: Option<&str>, lanes: &[LaneId]) -> Result<(), OutboxError>;
+
+    /// See [`Outbox::depart`].
+    async fn depart(&self, worker: Uuid) -> Result<(), OutboxError>;
+
+    /// See [`Outbox::sweep_waiters`].
+    async fn sweep_waiters(&self) -> Result<(), OutboxError>;
+
+    /// See [`Outbox::listen`].
+    async fn listen(&self) -> Result<Box<dyn Listener>, OutboxError>;
+
+    /// See [`Outbox::lie_down`].
+    async fn lie_down(&self, worker: Uuid) -> Result<(), OutboxError>;
+
+    /// See [`Outbox::get_up`].
+    async fn get_up(&self, worker: Uuid) -> Result<(), OutboxError>;
+}
+
+/// Something to sleep on until an insert notifies.
+#[async_trait]
+pub trait Listener: Send + Sync {
+    /// See [`Sleep::wait`].
+    async fn wait(&mut self, at_most: Duration) -> Result<bool, OutboxError>;
+}
+
+#[async_trait]
+impl Listener for Sleep {
+    async fn wait(&mut self, at_most: Duration) -> Result<bool, OutboxError> {
+        Sleep::wait(self, at_most).await
+    }
+}
+
+#[async_trait]
+impl Store for Outbox {
+    fn address(&self) -> &str {
+        Outbox::address(self)
+    }
+
+    async fn register_lane(&self, lane: &Lane, rate_per_minute: u32) -> Result<LaneId, OutboxError> {
+        Outbox::register_lane(self, lane, rate_per_minute).await
+    }
+
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claimed, OutboxError> {
+        Outbox::claim(self, request).await
+    }
+
+    async fn give_back(&self, lease: Uuid) -> Result<i32, OutboxError> {
+        Outbox::give_back(self, lease).await
+    }
+
+    async fn settle(&self, settlements: &[Settlement], lanes: &[LaneNews]) -> Result<Vec<Settled>, OutboxError> {
+        Outbox::settle(self, settlements, lanes).await
+    }
+
+    async fn move_due(&self, limit: i32) -> Result<Moved, OutboxError> {
+        Outbox::move_due(self, limit).await
+    }
+
+    async fn rescue(&self, limit: i32) -> Result<i32, OutboxError> {
+        Outbox::rescue(self, limit).await
+    }
+
+    async fn releases_are_open(&self) -> Result<bool, OutboxError> {
+        Outbox::releases_are_open(self).await
+    }
+
+    async fn take_shipments(&self, limit: i32) -> Result<i32, OutboxError> {
+        Outbox::take_shipments(self, limit).await
+    }
+
+    async fn match_releases(&self, limit: i32) -> Result<i32, OutboxError> {
+        Outbox::match_releases(self, limit).await
+    }
+
+    async fn watch_deadlines(&self, margin: Duration, limit: i32) -> Result<i32, OutboxError> {
+        Outbox::watch_deadlines(self, margin, limit).await
+    }
+
+    async fn any_alone(&self, lanes: &[LaneId]) -> Result<bool, OutboxError> {
+        Outbox::any_alone(self, lanes).await
+    }
+
+    async fn heartbeat(&self, worker: Uuid, listen: Option<&str>, lanes: &[LaneId]) -> Result<(), OutboxError> {
+        Outbox::heartbeat(self, worker, listen, lanes).await
+    }
+
+    async fn depart(&self, worker: Uuid) -> Result<(), OutboxError> {
+        Outbox::depart(self, worker).await
+    }
+
+    async fn sweep_waiters(&self) -> Result<(), OutboxError> {
+        Outbox::sweep_waiters(self).await
+    }
+
+    async fn listen(&self) -> Result<Box<dyn Listener>, OutboxError> {
+        Ok(Box::new(Outbox::listen(self).await?))
+    }
+
+    async fn lie_down(&self, worker: Uuid) -> Result<(), OutboxError> {
+        Outbox::lie_down(self, worker).await
+    }
+
+    async fn get_up(&self, worker: Uuid) -> Result<(), OutboxError> {
+        Outbox::get_up(self, worker).await
+    }
+}
