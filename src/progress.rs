@@ -3,7 +3,9 @@
 //! Travels with the intent through the outbox (table `progress`, same names) from its first trouble to its end. An intent
 //! that passes at once never has a row.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::intent::KeyGeneration;
@@ -54,6 +56,21 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// For a past that cannot be read: it may have been sent at any time since it was made, and something of it may be in
+    /// flight for `in_flight` more.
+    pub fn unknown(created_at: DateTime<Utc>, now: DateTime<Utc>, in_flight: Duration) -> Progress {
+        let mut progress = Progress {
+            read_first: true,
+            ..Progress::default()
+        };
+        let until = TimeDelta::from_std(in_flight)
+            .ok()
+            .and_then(|span| now.checked_add_signed(span));
+        progress.may_be_in_flight(created_at, until.unwrap_or(DateTime::<Utc>::MAX_UTC));
+        progress.becomes_unknown(now);
+        progress
+    }
+
     /// Notes the failure that was last seen.
     pub fn saw(&mut self, class: Class, code: &Code) {
         self.last_class = Some(class.name().to_owned());

@@ -246,7 +246,10 @@ impl Outbox {
                     } else {
                         "unreadable_currency"
                     };
-                    let progress: Progress = progress.ok().flatten().unwrap_or_default();
+                    // What cannot be read is not nothing: it may have been sent, and the next hands must read first.
+                    let progress = progress
+                        .map(Option::unwrap_or_default)
+                        .unwrap_or_else(|_| Progress::unknown(row.created_at, row.now, request.lease_for));
                     claimed.unreadable.push(Unreadable {
                         ticket,
                         progress,

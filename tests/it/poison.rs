@@ -1,6 +1,6 @@
 //! Rows that nobody can read, and rows that kill workers: they end, and block nobody.
 
-use capture::retry::Disposition;
+use capture::retry::{Disposition, Wait};
 
 use crate::by_hand::{Ask, LEASE, claim, receipt};
 use crate::kind::Kind;
@@ -126,4 +126,27 @@ async fn a_row_whose_lease_was_lost_twice_is_claimed_alone_and_after_five_a_pers
         assert_eq!(world.end(other).await, "captured");
     }
     assert_eq!(world.sends(&Kind::Afterpay.payment(1)), 0, "it is not tried again");
+}
+
+#[tokio::test]
+async fn a_past_that_cannot_be_read_is_not_taken_for_none() {
+    let mut world = World::new().await;
+    let intent = world.capture(Kind::Afterpay, 1, 1234).await;
+    let first = world.claim_one(Kind::Afterpay).await;
+    world.settle(first, Disposition::Retry(Wait::None)).await;
+    world
+        .db
+        .run(
+            "alter table capture.progress alter own_faults type bigint;
+             update capture.progress set own_faults = 4000000000",
+        )
+        .await;
+    world.drain().await;
+    assert_eq!(world.end(intent).await, "dead: undecided (unreadable_progress)");
+    let kept: String = world
+        .db
+        .scalar("select concat_ws(' ', tainted, read_first, unknown_since is not null, quiet_after > capture.clock_now()) from capture.progress")
+        .await;
+    assert_eq!(kept, "t t t t");
+    assert_eq!(world.sends(&Kind::Afterpay.payment(1)), 0);
 }
