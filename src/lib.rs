@@ -1,6 +1,17 @@
 //! `capture`: a durable worker on Postgres that captures authorised payments.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "proof")]
+#[macro_use]
+pub mod planted;
+/// Nothing is planted in a released program.
+#[cfg(not(feature = "proof"))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
 pub mod cli;
 pub mod clock;
 pub mod config;

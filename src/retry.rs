@@ -153,7 +153,7 @@ impl Situation<'_> {
 
     /// Is it too late to send?
     pub fn too_late(&self) -> bool {
-        self.last_send().is_some_and(|last| self.now >= last)
+        self.last_send().is_some_and(|last| self.now >= last) && !planted!(deadline_ignored)
     }
 
     /// Would a repeat with the same key still be recognised? Half open: at the window's end it is not.
@@ -161,7 +161,7 @@ impl Situation<'_> {
         match self.abilities.repeat {
             Repeat::Key { window: None } => true,
             Repeat::Key { window: Some(window) } => match progress.first_sent_at {
-                Some(first) => self.now < later(first, window),
+                Some(first) => self.now < later(first, window) || planted!(key_window_ignored),
                 None => true,
             },
             Repeat::UniqueReference | Repeat::Nothing => false,
@@ -178,11 +178,20 @@ pub fn effective_class(failure: &Failure, progress: &Progress, situation: &Situa
         Repeat::UniqueReference | Repeat::Nothing => false,
     };
     match failure.class {
+        Class::Ambiguous if planted!(ambiguous_taken_for_transient) => Class::Transient,
         // 401, 403, 408, 409 and 429 never come as `rejected`.
-        Class::Rejected if progress.tainted => Class::MaybeDone,
-        Class::Rejected if failure.http_status == Some(404) && !key_answers => Class::MaybeDone,
+        Class::Rejected if progress.tainted && !planted!(taint_forgotten) => Class::MaybeDone,
+        Class::Rejected if failure.http_status == Some(404) && !key_answers && !planted!(a_404_believed_at_once) => {
+            Class::MaybeDone
+        }
         Class::InProgress if !matches!(situation.abilities.repeat, Repeat::Key { .. }) => Class::Ambiguous,
-        Class::Transient if is_fronts(failure) && !situation.inside_key_window(progress) => Class::Ambiguous,
+        Class::Transient
+            if is_fronts(failure)
+                && !planted!(fronts_503_taken_for_harmless)
+                && !situation.inside_key_window(progress) =>
+        {
+            Class::Ambiguous
+        }
         same @ (Class::Transient
         | Class::RateLimited
         | Class::InProgress
@@ -206,7 +215,7 @@ pub fn before_send(before: &Progress, situation: &Situation<'_>) -> Option<Decis
         progress.becomes_unknown(situation.now);
         return Some(Decision::of(Disposition::Verify(Wait::None), progress));
     }
-    if situation.cancel_requested {
+    if situation.cancel_requested && !planted!(cancel_wish_ignored) {
         return Some(Decision::of(Disposition::Cancelled, progress));
     }
     let expired = || Disposition::Dead(DeadReason::Expired, Evidence::default());
@@ -224,7 +233,7 @@ pub fn decide(outcome: Outcome, before: &Progress, situation: &Situation<'_>) ->
         }
         Outcome::Accepted { .. } => {
             spend(&mut progress, situation);
-            progress.accepted = true;
+            progress.accepted = !planted!(accepted_forgotten);
             progress.tainted = true;
             progress.becomes_unknown(situation.now);
             progress.last_class = None;

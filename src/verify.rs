@@ -55,7 +55,7 @@ pub fn step(progress: &Progress, situation: &Situation<'_>) -> Step {
         && !situation.too_late()
         && !situation.cancel_requested
         && !progress.accepted
-        && !progress.read_first
+        && (!progress.read_first || planted!(replay_without_a_read))
         && !progress.fresh_key
         && progress.refusal_code.is_none()
         && progress.attempts < situation.policy.attempts;
@@ -144,14 +144,20 @@ fn nothing_of_ours(closed: bool, evidence: Evidence, mut progress: Progress, sit
     // Inside its window a key that may be on its way can still act: no read proves that it will not. If it may not be
     // repeated either, reading goes on until the window is over.
     let window_ends = matches!(situation.abilities.repeat, Repeat::Key { window: Some(_) });
-    if window_ends && protected_by_key && progress.tainted && !refused && !closed {
+    if window_ends
+        && protected_by_key
+        && progress.tainted
+        && !refused
+        && !closed
+        && !planted!(reads_prove_against_a_live_key)
+    {
         if exhausted && !situation.cancel_requested {
             return dead(DeadReason::Undecided, progress);
         }
         return look_again(progress, situation);
     }
     // Proven: nothing of ours is there, and nothing of ours is on its way.
-    if situation.cancel_requested {
+    if situation.cancel_requested && !planted!(cancel_wish_ignored) {
         progress.proven_not_captured();
         return decided(Disposition::Cancelled, progress);
     }
@@ -185,7 +191,9 @@ fn nothing_of_ours(closed: bool, evidence: Evidence, mut progress: Progress, sit
     let spent_key = progress.fresh_key || (progress.tainted && progress.first_sent_at.is_some());
     progress.proven_not_captured();
     match situation.abilities.repeat {
-        Repeat::Key { .. } if spent_key => progress.generation = progress.generation.next(),
+        Repeat::Key { .. } if spent_key && !planted!(generation_never_rises) => {
+            progress.generation = progress.generation.next()
+        }
         Repeat::Key { .. } | Repeat::UniqueReference | Repeat::Nothing => {}
     }
     progress.fresh_key = false;
@@ -201,7 +209,7 @@ fn count_quiet_read(progress: &mut Progress, situation: &Situation<'_>) -> bool 
     // `sent_at`: when this read was begun, so that it cannot have been answered before something was over.
     let settled_down = progress
         .quiet_after
-        .is_none_or(|quiet_after| situation.sent_at >= quiet_after);
+        .is_none_or(|quiet_after| situation.sent_at >= quiet_after || planted!(quarantine_ignored));
     let far_enough = progress
         .last_quiet_at
         .is_none_or(|last| situation.sent_at >= later(last, apart(situation)));
@@ -209,11 +217,19 @@ fn count_quiet_read(progress: &mut Progress, situation: &Situation<'_>) -> bool 
         progress.quiet_reads = progress.quiet_reads.saturating_add(1);
         progress.last_quiet_at = Some(situation.sent_at);
     }
-    progress.quiet_reads >= QUIET_READS
+    progress.quiet_reads
+        >= if planted!(one_quiet_read_is_enough) {
+            1
+        } else {
+            QUIET_READS
+        }
 }
 
 /// How far apart two reads must be for both to count.
 fn apart(situation: &Situation<'_>) -> Duration {
+    if planted!(read_lag_ignored) {
+        return Duration::ZERO;
+    }
     situation.policy.verify_quiet.max(situation.abilities.read_lag)
 }
 

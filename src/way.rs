@@ -67,7 +67,7 @@ impl Way<'_> {
                 Step::Read => true,
             }
         } else {
-            self.abilities.read_before_send
+            self.abilities.read_before_send && !planted!(no_read_before_a_keyless_send)
         };
         let progress = Box::new(progress);
         if read_first {
@@ -143,7 +143,8 @@ impl Way<'_> {
         match observation {
             Observation::Captured(receipt)
                 if matches!(receipt.proof, Proof::SoleWriter | Proof::Marker)
-                    && self.claim.siblings.capture_ids.contains(&receipt.provider_capture_id) =>
+                    && self.claim.siblings.capture_ids.contains(&receipt.provider_capture_id)
+                    && !planted!(siblings_capture_taken_for_ours) =>
             {
                 Observation::Foreign {
                     evidence: receipt.evidence,
@@ -158,7 +159,7 @@ impl Way<'_> {
     pub fn past(&self) -> Progress {
         let claim = self.claim;
         let mut progress = claim.progress.clone();
-        if claim.history_changed {
+        if claim.history_changed && !planted!(lost_history_ignored) {
             // What its key may have been raised to is lost with the rest; a row that had no past is safe by its first key.
             progress.read_first |= claim.progress != Progress::default();
             progress.first_sent_at = Some(
@@ -208,7 +209,9 @@ impl Way<'_> {
             progress.saw(class, &Code::new(code));
             Some(Decision::of(Disposition::Dead(reason, evidence), progress))
         };
-        if let Some(receipt) = &claim.late_receipt {
+        if let Some(receipt) = &claim.late_receipt
+            && !planted!(late_receipt_ignored)
+        {
             return Some(Decision::of(Disposition::Captured(receipt.clone()), progress.clone()));
         }
         if progress.lost_leases >= LOST_LEASES_MOST {
@@ -220,6 +223,9 @@ impl Way<'_> {
             );
         }
         if self.is_unknown(progress) {
+            if claim.cancel_requested && planted!(cancel_believed_while_unknown) {
+                return Some(Decision::of(Disposition::Cancelled, progress.clone()));
+            }
             return None;
         }
         // From here on it is known that nothing of this intent was captured.
@@ -262,7 +268,7 @@ impl Way<'_> {
             .saturating_add(self.claim.intent.amount.minor);
         self.claim
             .authorized_minor
-            .is_some_and(|authorized| in_all > authorized)
+            .is_some_and(|authorized| in_all > authorized && !planted!(authorised_sum_ignored))
     }
 }
 

@@ -214,7 +214,7 @@ impl Outbox {
             .fetch_all(&self.pool)
         })
         .await?;
-        if super::doubt::warnings() != warnings {
+        if super::doubt::warnings() != warnings && !planted!(doubtful_commit_trusted) {
             return Err(OutboxError::NotDurable);
         }
 

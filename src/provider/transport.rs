@@ -170,7 +170,11 @@ impl Transport {
         let user_agent = HeaderValue::from_str(&settings.user_agent).ok()?;
         let client = Client::builder()
             .user_agent(user_agent)
-            .redirect(redirect::Policy::none())
+            .redirect(if planted!(redirects_followed) {
+                redirect::Policy::limited(5)
+            } else {
+                redirect::Policy::none()
+            })
             .retry(retry::never())
             .no_proxy()
             .referer(false)
@@ -220,6 +224,7 @@ impl Transport {
         let told = self.exchange(&request, Some(body), Some(&gate), deadline).await;
         told.map_err(|break_| match gate.lock() {
             Passed::LeaseLapsed => Outcome::NotSent,
+            Passed::Body(_) if planted!(broken_send_taken_for_unsent) => Outcome::Failed(break_.failure(Sent::Nothing)),
             Passed::NotYet | Passed::Withdrawn => Outcome::Failed(break_.failure(Sent::Nothing)),
             Passed::Body(_) => Outcome::Failed(break_.failure(Sent::Perhaps)),
         })
@@ -245,6 +250,7 @@ impl Transport {
             let patience = deadline.min(Instant::now() + self.read_timeout);
             match timeout_at(patience, response.chunk()).await {
                 Err(_) => return Err(broken(Cause::Timeout)),
+                Ok(Err(_)) if planted!(cut_answer_believed) => break,
                 Ok(Err(_)) => return Err(broken(Cause::Truncated)),
                 Ok(Ok(None)) => break,
                 Ok(Ok(Some(piece))) if body.len() + piece.len() > BODY_LIMIT => return Err(broken(Cause::TooLarge)),

@@ -265,7 +265,11 @@ impl Errand {
     fn call<'a>(&self, claim: &'a Claim, progress: &Progress) -> Call<'a> {
         Call {
             intent: &claim.intent,
-            generation: progress.generation,
+            generation: if planted!(key_from_the_attempt) {
+                KeyGeneration(i16::try_from(claim.ticket.fence()).unwrap_or(0))
+            } else {
+                progress.generation
+            },
             // Sends that were answered, and refused, moved nothing: what is there is somebody else's.
             first_sent_at: progress.first_sent_at.filter(|_| progress.tainted || progress.accepted),
             siblings: &claim.siblings,

@@ -109,7 +109,7 @@ impl Settler {
         loop {
             match self.outbox.settle(settlements, news).await {
                 Err(error)
-                    if error.is_connection_lost()
+                    if (error.is_connection_lost() && !planted!(results_dropped_in_an_outage))
                         || is_passing(&error)
                         || (was_cancelled(&error) && tried < CANCELS) =>
                 {

@@ -44,9 +44,11 @@ async fn create(name: &str, template: &str) -> String {
 pub async fn migrated_database() -> String {
     TEMPLATE
         .get_or_init(|| async {
-            let outbox = connect(&create("migrated", "template0").await).await;
+            let url = create("migrated", "template0").await;
+            let outbox = connect(&url).await;
             outbox.migrate().await.unwrap();
             outbox.close().await;
+            crate::planted::plant(&mut Session::open(&url).await).await;
         })
         .await;
     create(&format!("t{}", Uuid::new_v4().simple()), "migrated").await

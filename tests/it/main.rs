@@ -20,6 +20,7 @@ mod lanes;
 mod money_path;
 mod operators;
 mod plans;
+mod planted;
 mod poison;
 mod releases;
 mod replays;

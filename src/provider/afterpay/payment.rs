@@ -77,6 +77,7 @@ pub(super) fn outcome(call: &Call<'_>, manner: Manner, answer: &Answer) -> Outco
             Ok(event) => Outcome::Captured(event.receipt(call, Proof::Answer, seen())),
             Err(verdict) => failed(verdict),
         },
+        (409, _) if planted!(a_409_taken_for_a_refusal) => failed((Class::Rejected, code_or_status(answer, said))),
         (409, _) => failed((Class::InProgress, code_or_status(answer, said))),
         (402, Some(payment)) if said.is_none() => failed(payment.refused_with_402(call, answer)),
         (status @ 400..=499, _) => match said {
@@ -206,7 +207,7 @@ impl Payment {
             Ours::None if self.status.as_deref() == Some("DECLINED") => Err((Class::Rejected, Code::new("declined"))),
             Ours::None => ambiguous("wrong_reference"),
             Ours::Several => ambiguous("several_captures"),
-            Ours::One(_) if !approved || !captured => ambiguous("contradictory"),
+            Ours::One(_) if (!approved || !captured) && !planted!(declined_201_believed) => ambiguous("contradictory"),
             Ours::One(event) => match event.fit(call) {
                 Fit::Equal => Ok(event),
                 Fit::OtherAmount => ambiguous("wrong_amount"),
@@ -238,7 +239,7 @@ impl Event {
         let ours = call.intent.amount;
         match &self.amount {
             Some(amount) if amount.currency != ours.currency.code() => Fit::OtherCurrency,
-            Some(amount) if amount.money(call) == Some(ours) => Fit::Equal,
+            Some(amount) if amount.money(call) == Some(ours) || planted!(amount_not_compared) => Fit::Equal,
             Some(_) | None => Fit::OtherAmount,
         }
     }

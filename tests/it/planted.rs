@@ -1,0 +1,117 @@
+//! Planted bugs of the SQL functions; those of the program are in `src/planted.rs`. `CAPTURE_BUG` names the one to plant.
+
+use crate::database::Session;
+
+/// Name, function, what is replaced (it must stand there exactly once), and by what.
+const BUGS: [(&str, &str, &str, &str); 15] = [
+    (
+        "settled_twice",
+        "settle",
+        "and get_bit(l.settled, r.slot) = 0 then",
+        "then",
+    ),
+    (
+        "rescue_as_retry",
+        "rescue",
+        "select o.intent, o.lane, 2, urgency_of",
+        "select o.intent, o.lane, 1, urgency_of",
+    ),
+    (
+        "rescue_without_quarantine",
+        "rescue",
+        "greatest(o.until, v_now), v_now, 1,",
+        "o.claimed_at, v_now, 1,",
+    ),
+    (
+        "late_results_dropped",
+        "settle",
+        "decode(i.attempt ->> 'evidence', 'hex'), v_now\n        from input i where i.settled = 'lease_lost'",
+        "decode(i.attempt ->> 'evidence', 'hex'), v_now\n        from input i where false",
+    ),
+    (
+        "late_receipt_missed_by_a_verdict",
+        "settle",
+        "where l.intent = i.intent and l.outcome = 'captured'",
+        "where false",
+    ),
+    (
+        "siblings_at_once",
+        "claim",
+        "(k.purpose < 2 or k.replayed) and (",
+        "false and (",
+    ),
+    ("epoch_not_compared", "claim", "c.epoch <> v_epoch", "false"),
+    (
+        "rate_budget_ignored",
+        "claim",
+        "and (k.calls_left is null or k.calls <= k.calls_left)",
+        "",
+    ),
+    ("paused_lane_claimed", "claim", "and l.paused_at is null", ""),
+    (
+        "unreleased_sent",
+        "claim",
+        "i.hold is not null and rel.id is null",
+        "false",
+    ),
+    (
+        "captured_event_lost",
+        "settle",
+        "jsonb_array_elements(h.events) with ordinality as e(event, place)\n        order by",
+        "jsonb_array_elements(h.events) with ordinality as e(event, place)\n        where e.event ->> 'type' <> 'capture.captured' order by",
+    ),
+    (
+        "worked_lease_given_back",
+        "give_back",
+        "and position('1' in l.settled::text) = 0",
+        "",
+    ),
+    (
+        "replay_straight_to_a_send",
+        "replay",
+        "select o.intent, o.lane, 2, urgency_of",
+        "select o.intent, o.lane, 1, urgency_of",
+    ),
+    (
+        "cancel_of_a_lost_history",
+        "cancel",
+        "w.purpose < 2 and w.epoch = v_epoch",
+        "w.purpose < 2",
+    ),
+    (
+        "feed_reads_what_may_be_overtaken",
+        "events_after",
+        "pg_snapshot_xmin",
+        "pg_snapshot_xmax",
+    ),
+];
+
+/// Plants the bug that the environment names, if it is one of these, in a migrated database.
+pub async fn plant(db: &mut Session) {
+    let Ok(named) = std::env::var("CAPTURE_BUG") else {
+        return;
+    };
+    let Some((_, function, what, by)) = BUGS.into_iter().find(|(name, ..)| *name == named) else {
+        return;
+    };
+    let source: String = db
+        .scalar(&format!(
+            "select pg_get_functiondef(p.oid) from pg_proc p where p.pronamespace = 'capture'::regnamespace and p.proname = '{function}'"
+        ))
+        .await;
+    assert_eq!(source.matches(what).count(), 1, "{what} in {function}");
+    db.run(&source.replace(what, by)).await;
+}
+
+#[tokio::test]
+async fn every_planted_bug_has_its_place_in_the_functions() {
+    let mut db = Session::open(&crate::database::migrated_database().await).await;
+    for (name, function, what, _) in BUGS {
+        let source: String = db
+            .scalar(&format!(
+                "select pg_get_functiondef(p.oid) from pg_proc p where p.pronamespace = 'capture'::regnamespace and p.proname = '{function}'"
+            ))
+            .await;
+        assert_eq!(source.matches(what).count(), 1, "{name}: {what}");
+    }
+}
