@@ -27,5 +27,6 @@ mod review;
 mod roles;
 mod rooms;
 mod running;
+mod schema;
 mod shipments;
 mod world;
