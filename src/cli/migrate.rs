@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use crate::outbox::{MigrationState, Outbox, OutboxError};
+use crate::outbox::{MigrationState, Outbox, OutboxError, SchemaFault};
 
 use super::context::Context;
 use super::output::{Column, Error, Exit, say};
@@ -83,6 +83,7 @@ async fn verify(context: &Context) -> Result<Exit, Error> {
             say(&format!("schema \"{}\" is what this version brings", outbox.schema()));
             Ok(Exit::Done)
         }
+        Err(error @ OutboxError::Schema(SchemaFault::NotGranted { .. })) => Err(error.into()),
         Err(OutboxError::Schema(fault)) => Err(Error::new(Exit::CheckTripped, fault.to_string())),
         Err(error) => Err(error.into()),
     }

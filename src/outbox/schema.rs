@@ -20,6 +20,14 @@ pub enum SchemaFault {
         /// Its name.
         schema: String,
     },
+    /// The role of this connection may not look into the schema.
+    #[error("role \"{role}\" has no right to look into schema \"{schema}\"")]
+    NotGranted {
+        /// Its name.
+        schema: String,
+        /// Who asks.
+        role: String,
+    },
     /// This binary needs migrations that were not applied.
     #[error("schema \"{schema}\" lacks {} that this version needs; run `capture migrate up`", list(.missing))]
     Behind {
@@ -182,13 +190,38 @@ impl Outbox {
         })
     }
 
+    /// Refuses a role that has no right to the schema: to it, all that is there would look as if it were missing.
+    pub async fn check_access(&self) -> Result<(), OutboxError> {
+        let row = sqlx::query(
+            "select current_user::text, coalesce(has_schema_privilege(to_regnamespace(quote_ident($1)), 'usage'), true)",
+        )
+        .bind(&self.schema)
+        .fetch_one(&self.pool)
+        .await?;
+        match row.get(1) {
+            true => Ok(()),
+            false => Err(self.not_granted(row.get(0))),
+        }
+    }
+
+    fn not_granted(&self, role: String) -> OutboxError {
+        let schema = self.schema.clone();
+        SchemaFault::NotGranted { schema, role }.into()
+    }
+
     async fn applied(&self, connection: &mut PgConnection) -> Result<Vec<i64>, OutboxError> {
-        let there: bool = sqlx::query("select to_regclass('_sqlx_migrations') is not null")
-            .fetch_one(&mut *connection)
-            .await?
-            .get(0);
-        if !there {
-            return Ok(Vec::new());
+        // From the catalogue, which tells everybody what is there: a table that one may not see has no name.
+        let record = sqlx::query(
+            "select current_user::text, has_schema_privilege(relnamespace, 'usage') and has_table_privilege(oid, 'select')
+             from pg_class where relnamespace = to_regnamespace(quote_ident($1)) and relname = '_sqlx_migrations'",
+        )
+        .bind(&self.schema)
+        .fetch_optional(&mut *connection)
+        .await?;
+        match record {
+            None => return Ok(Vec::new()),
+            Some(record) if !record.get::<bool, _>(1) => return Err(self.not_granted(record.get(0))),
+            Some(_) => {}
         }
         let rows = sqlx::query("select version from _sqlx_migrations where success order by version")
             .fetch_all(&mut *connection)

@@ -153,6 +153,30 @@ impl Place {
         PgConnection::connect(url).await.unwrap()
     }
 
+    /// Runs all that follows with a new login of these attributes, such as `in role capture_readonly`; gives its name.
+    pub async fn log_in_as(&mut self, attributes: &str) -> String {
+        let login = format!("login_{}", Uuid::new_v4().simple());
+        let mut connection = self.connection().await;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("create role {login} login {attributes}")))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        let database: String = sqlx::query_scalar("select current_database()")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        let mut url = url::Url::parse(&server().await.url(&database)).unwrap();
+        let query: Vec<(String, String)> = url
+            .query_pairs()
+            .filter(|(name, _)| name != "user")
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .chain([("user".to_owned(), login.clone())])
+            .collect();
+        url.query_pairs_mut().clear().extend_pairs(query);
+        self.set("DATABASE_URL", url.as_str());
+        login
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_capture"));
         command

@@ -163,3 +163,44 @@ async fn doctor_sees_the_clock_of_a_test_and_a_lane_that_nobody_serves() {
     assert!(found.contains(r#"{"check":"test_clock","level":"fail""#), "{found}");
     assert!(found.contains("no worker serves afterpay/default"), "{found}");
 }
+
+#[tokio::test]
+async fn a_login_without_any_right_is_told_so_and_which_role_it_needs() {
+    let mut place = Place::with_outbox().await;
+    let login = place.log_in_as("").await;
+    place.set("SECRET", "s");
+    place.write(
+        "capture.toml",
+        "[worker]\nallow_lost_commits = true\n[[account]]\nprovider = \"afterpay\"\nbase_url = \"http://127.0.0.1:1\"\nmerchant_id = \"1\"\nsecret_env = \"SECRET\"\n",
+    );
+    let enqueue = r#"{"provider":"afterpay","order_id":"o","payment_id":"1","capture_ref":"r","amount_minor":1,"currency":"USD"}"#;
+    for verb in [
+        &["work"][..],
+        &["list"],
+        &["status"],
+        &["enqueue", enqueue],
+        &["migrate", "up"],
+        &["migrate", "status"],
+        &["migrate", "verify"],
+    ] {
+        let run = place.run(verb).await.ends_with(4);
+        let said = format!("role \"{login}\" has no right to look into schema \"capture\"");
+        assert!(run.stderr.contains(&said), "{}", run.stderr);
+        let grant = format!("GRANT capture_worker TO \"{login}\"");
+        assert!(run.stderr.contains(&grant), "{}", run.stderr);
+    }
+    // Doctor tells it among the rest.
+    let page = place.run(&["doctor"]).await.ends_with(7).stdout;
+    assert!(page.contains("has no right to look into schema"), "{page}");
+    assert!(page.contains(&format!("role {login} may do nothing here")), "{page}");
+    assert!(!page.contains("is not set up"), "{page}");
+}
+
+#[tokio::test]
+async fn a_producer_that_asks_for_more_than_its_role_may_is_told_which_role_it_needs() {
+    let mut place = Place::with_outbox().await;
+    place.log_in_as("in role capture_producer").await;
+    let run = place.run(&["migrate", "verify"]).await.ends_with(4);
+    assert!(run.stderr.contains("GRANT capture_worker"), "{}", run.stderr);
+    place.enqueue("1001", 500).await;
+}
