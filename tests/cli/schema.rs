@@ -107,6 +107,24 @@ async fn a_worker_does_not_start_without_a_schema_or_on_a_server_that_loses_comm
 }
 
 #[tokio::test]
+async fn a_worker_does_not_start_on_a_schema_that_lacks_a_migration_or_needs_a_newer_worker() {
+    let (place, _simulator) = Place::with_simulator(|_| {}).await;
+    let mut connection = place.connection().await;
+    let mut run = async |sql: &'static str| sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    run("update capture.requirements set least_worker_version = '99.0.0'").await;
+    let told = place.run(&["work"]).await.ends_with(5).stderr;
+    let said = format!(
+        "needs workers of version 99.0.0 or later; this is {}",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert!(told.contains(&said), "{told}");
+    run("delete from capture._sqlx_migrations where version = 4").await;
+    let told = place.run(&["work"]).await.ends_with(5).stderr;
+    assert!(told.contains("lacks migration 0004"), "{told}");
+    assert!(told.contains("capture migrate up"), "{told}");
+}
+
+#[tokio::test]
 async fn doctor_names_what_is_wrong_and_what_to_do() {
     let place = Place::with_bare_database().await;
     let run = place.run(&["doctor", "-o", "json"]).await.ends_with(7);
