@@ -38,7 +38,7 @@ impl From<OutboxError> for Error {
 fn not_granted(fault: &SchemaFault, role: &str) -> Error {
     let role = role.replace('"', "\"\"");
     Error::not_allowed(fault.to_string()).hint(format!(
-        "let the schema's owner run: GRANT capture_worker TO \"{role}\"\nthat is the role of workers; of those who look: \
+        "let an administrator run: GRANT capture_worker TO \"{role}\"\nthat is the role of workers; of those who look: \
          capture_readonly, who act: capture_operator, who enqueue: capture_producer; \
          only the owner migrates"
     ))
