@@ -190,25 +190,6 @@ impl Outbox {
         })
     }
 
-    /// Refuses a role that has no right to the schema: to it, all that is there would look as if it were missing.
-    pub async fn check_access(&self) -> Result<(), OutboxError> {
-        let row = sqlx::query(
-            "select current_user::text, coalesce(has_schema_privilege(to_regnamespace(quote_ident($1)), 'usage'), true)",
-        )
-        .bind(&self.schema)
-        .fetch_one(&self.pool)
-        .await?;
-        match row.get(1) {
-            true => Ok(()),
-            false => Err(self.not_granted(row.get(0))),
-        }
-    }
-
-    fn not_granted(&self, role: String) -> OutboxError {
-        let schema = self.schema.clone();
-        SchemaFault::NotGranted { schema, role }.into()
-    }
-
     async fn applied(&self, connection: &mut PgConnection) -> Result<Vec<i64>, OutboxError> {
         // From the catalogue, which tells everybody what is there: a table that one may not see has no name.
         let record = sqlx::query(

@@ -143,14 +143,14 @@ impl Place {
         std::fs::write(self.directory.join(name), text).unwrap();
     }
 
-    /// A connection of its own, as the database's owner.
+    fn database_url(&self) -> &str {
+        let mut variables = self.environment.iter();
+        &variables.find(|(name, _)| *name == "DATABASE_URL").unwrap().1
+    }
+
+    /// A connection of its own, as whoever the place works as: at first the database's owner.
     pub async fn connection(&self) -> PgConnection {
-        let (_, url) = self
-            .environment
-            .iter()
-            .find(|(name, _)| *name == "DATABASE_URL")
-            .unwrap();
-        PgConnection::connect(url).await.unwrap()
+        PgConnection::connect(self.database_url()).await.unwrap()
     }
 
     /// Runs all that follows with a new login of these attributes, such as `in role capture_readonly`; gives its name.
@@ -161,11 +161,7 @@ impl Place {
             .execute(&mut connection)
             .await
             .unwrap();
-        let database: String = sqlx::query_scalar("select current_database()")
-            .fetch_one(&mut connection)
-            .await
-            .unwrap();
-        let mut url = url::Url::parse(&server().await.url(&database)).unwrap();
+        let mut url = url::Url::parse(self.database_url()).unwrap();
         let query: Vec<(String, String)> = url
             .query_pairs()
             .filter(|(name, _)| name != "user")

@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use capture::local_postgres::{DataDir, Durability, Listen, LocalPostgres, Settings};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::io::AsyncWriteExt;
 
 use super::place::{Place, server};
@@ -221,4 +223,55 @@ async fn a_producer_that_asks_for_more_than_its_role_may_is_told_which_role_it_n
     let run = place.run(&["migrate", "verify"]).await.ends_with(4);
     assert!(run.stderr.contains("GRANT capture_worker"), "{}", run.stderr);
     place.enqueue("1001", 500).await;
+}
+
+/// On a server of its own: roles belong to the server, and on that of the other tests they exist.
+#[tokio::test]
+async fn who_may_not_create_roles_is_told_which_are_missing_and_what_to_run() {
+    let server = LocalPostgres::start(Settings {
+        data: DataDir::Temporary,
+        durability: Durability::ForTests,
+        listen: Listen::SocketOnly,
+        ..Settings::default()
+    })
+    .await
+    .unwrap();
+    let mut admin = PgConnection::connect(&server.url("postgres")).await.unwrap();
+    sqlx::raw_sql("create database shop").execute(&mut admin).await.unwrap();
+    let mut place = Place::empty();
+    place.set("DATABASE_URL", &server.url("shop"));
+    let mut owner = place.connection().await;
+    let deployer = place.log_in_as("").await;
+    sqlx::raw_sql(AssertSqlSafe(format!("grant create on database shop to {deployer}")))
+        .execute(&mut admin)
+        .await
+        .unwrap();
+
+    let told = place.run(&["migrate", "up"]).await.ends_with(0).stderr;
+    assert!(told.contains("these roles do not exist"), "{told}");
+    let said = |told: &str, beginning: &str| {
+        let lines = told.lines().map(str::trim).filter(|line| line.starts_with(beginning));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let creates = said(&told, "create role");
+    assert_eq!(creates.len(), 6, "{told}");
+    let grants = said(&told, "select");
+    assert_eq!(grants, ["select \"capture\".grant_roles();"]);
+
+    // What it says to run is run as it stands.
+    sqlx::raw_sql(AssertSqlSafe(creates.join("\n")))
+        .execute(&mut admin)
+        .await
+        .unwrap();
+    let told = place.run(&["migrate", "up"]).await.ends_with(0).stderr;
+    assert!(told.contains("have no rights in schema"), "{told}");
+    assert_eq!(said(&told, "create role").len(), 0, "{told}");
+    assert_eq!(said(&told, "select"), grants);
+
+    sqlx::raw_sql(AssertSqlSafe(format!("set role {deployer}; {}", grants.join("\n"))))
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    let told = place.run(&["migrate", "up"]).await.ends_with(0).stderr;
+    assert!(!told.contains("role"), "{told}");
 }
