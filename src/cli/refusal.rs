@@ -14,6 +14,7 @@ impl From<OutboxError> for Error {
             OutboxError::Schema(fault) => match fault {
                 SchemaFault::NotGranted { role, .. } => not_granted(fault, role),
                 SchemaFault::Missing { .. }
+                | SchemaFault::Elsewhere { .. }
                 | SchemaFault::Behind { .. }
                 | SchemaFault::WorkerTooOld { .. }
                 | SchemaFault::Altered { .. }

@@ -28,6 +28,16 @@ pub enum SchemaFault {
         /// Who asks.
         role: String,
     },
+    /// The statements of this connection would go to another schema, which may be somebody else's.
+    #[error(
+        "statements of this connection find schema \"{instead}\", not \"{schema}\": if a pooler drops the search_path, connect to PostgreSQL itself, or run ALTER ROLE … SET search_path = {schema}, pg_temp"
+    )]
+    Elsewhere {
+        /// The one that was meant.
+        schema: String,
+        /// The one that is found.
+        instead: String,
+    },
     /// This binary needs migrations that were not applied.
     #[error("schema \"{schema}\" lacks {} that this version needs; run `capture migrate up`", list(.missing))]
     Behind {
@@ -192,17 +202,29 @@ impl Outbox {
 
     async fn applied(&self, connection: &mut PgConnection) -> Result<Vec<i64>, OutboxError> {
         // From the catalogue, which tells everybody what is there: a table that one may not see has no name.
-        let record = sqlx::query(
-            "select current_user::text, has_schema_privilege(relnamespace, 'usage') and has_table_privilege(oid, 'select')
-             from pg_class where relnamespace = to_regnamespace(quote_ident($1)) and relname = '_sqlx_migrations'",
+        let found = sqlx::query(
+            "select current_user::text as role, coalesce(current_schema()::text, 'none') as instead,
+                    has_schema_privilege(n.oid, 'usage') and coalesce(has_table_privilege(c.oid, 'select'), true) as may_look,
+                    c.oid is not null as is_recorded
+             from pg_namespace n left join pg_class c on c.relnamespace = n.oid and c.relname = '_sqlx_migrations'
+             where n.nspname = $1",
         )
         .bind(&self.schema)
         .fetch_optional(&mut *connection)
         .await?;
-        match record {
-            None => return Ok(Vec::new()),
-            Some(record) if !record.get::<bool, _>(1) => return Err(self.not_granted(record.get(0))),
-            Some(_) => {}
+        let Some(found) = found else {
+            return Ok(Vec::new());
+        };
+        if !found.get::<bool, _>("may_look") {
+            return Err(self.not_granted(found.get("role")));
+        }
+        let instead: String = found.get("instead");
+        if instead != self.schema {
+            let schema = self.schema.clone();
+            return Err(SchemaFault::Elsewhere { schema, instead }.into());
+        }
+        if !found.get::<bool, _>("is_recorded") {
+            return Ok(Vec::new());
         }
         let rows = sqlx::query("select version from _sqlx_migrations where success order by version")
             .fetch_all(&mut *connection)

@@ -274,6 +274,28 @@ async fn two_schemas_of_one_database_do_not_see_each_other() {
     assert!(simulator.ledger().doubled().is_empty());
 }
 
+/// As behind a pooler that drops the `search_path`. The settings allow no such name; Postgres folds it.
+#[tokio::test]
+async fn nothing_is_migrated_into_a_schema_that_was_not_meant() {
+    let url = new_database().await;
+    let mut db = Session::open(&url).await;
+    db.run("create schema tenanta").await;
+    let outbox = connect_to(&url, "TenantA").await;
+    let told = fault(outbox.migrate().await.map(|_| ()));
+    assert_eq!(
+        told,
+        SchemaFault::Elsewhere {
+            schema: "TenantA".to_owned(),
+            instead: "tenanta".to_owned()
+        }
+    );
+    assert_eq!(fault(outbox.check_schema().await), told);
+    let touched: i64 = db
+        .scalar("select count(*) from pg_class where relnamespace in ('tenanta'::regnamespace, 'public'::regnamespace)")
+        .await;
+    assert_eq!(touched, 0);
+}
+
 #[tokio::test]
 async fn a_program_refuses_a_schema_that_is_missing_or_behind() {
     let url = new_database().await;
