@@ -1,6 +1,7 @@
 use super::*;
+use crate::intent::Currency;
 use crate::outcome::{Evidence, Failure, Proof, Receipt};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn lane(account: &str) -> Lane {
     Lane {

@@ -9,6 +9,8 @@ mod place;
 
 #[path = "cli/acts.rs"]
 mod acts;
+#[path = "cli/dev.rs"]
+mod dev;
 #[path = "cli/help.rs"]
 mod help;
 #[path = "cli/intake.rs"]

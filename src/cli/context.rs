@@ -67,8 +67,15 @@ impl Context {
         Ok(config)
     }
 
-    /// A way into the outbox.
+    /// A way into the outbox, for a role that may look into it.
     pub async fn outbox(&self) -> Result<Outbox, Error> {
+        let outbox = self.outbox_for_anybody().await?;
+        outbox.check_access().await?;
+        Ok(outbox)
+    }
+
+    /// A way into the outbox, whoever asks.
+    pub async fn outbox_for_anybody(&self) -> Result<Outbox, Error> {
         connect(&self.settings()?, FEW).await
     }
 }

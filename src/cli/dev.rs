@@ -9,7 +9,7 @@ use chrono::Local;
 
 use crate::intent::{Currency, Money};
 use crate::local_postgres::{DataDir, Listen, LocalPostgres, Settings, StartError};
-use crate::outbox::{ConnectSettings, Event, Outbox};
+use crate::outbox::{ConnectSettings, Event, Outbox, OutboxError, SchemaFault};
 
 use super::context::Context;
 use super::demo::control::Control;
@@ -84,7 +84,9 @@ impl Bench {
         std::fs::write(home.join(".gitignore"), "*\n").map_err(unusable)?;
         let url = postgres.url("postgres");
         let outbox = Outbox::connect(&ConnectSettings::new(&url)).await?;
-        outbox.migrate().await?;
+        if let Err(error) = outbox.migrate().await {
+            return Err(not_migrated(error, &home));
+        }
         let (simulator, control) = simulated::start(
             &home,
             ["--auto-authorize", "--limits", "resolve=none"].map(str::to_owned),
@@ -227,6 +229,20 @@ async fn start_postgres(directory: &Path) -> Result<LocalPostgres, Error> {
             _ => failed,
         }
     })
+}
+
+/// A directory that outlived its program: the migrations of a version under development may change.
+fn not_migrated(error: OutboxError, home: &Path) -> Error {
+    let OutboxError::Schema(SchemaFault::Altered { number, .. } | SchemaFault::Dirty { number, .. }) = error else {
+        return error.into();
+    };
+    let home = home.display();
+    Error::state_forbids(format!(
+        "the database in {home} was made by another version of capture: its migration {number} is not the one of this"
+    ))
+    .hint(format!(
+        "it holds nothing but development data: remove it and start again (rm -r '{home}'), or choose another --dir"
+    ))
 }
 
 /// The worker's settings: short waits, because somebody is looking.

@@ -2,10 +2,10 @@
 
 use clap::Subcommand;
 
-use crate::outbox::{MigrationState, Outbox, OutboxError};
+use crate::outbox::{MigrationState, Outbox, OutboxError, SchemaFault, UnusableRoles};
 
 use super::context::Context;
-use super::output::{Column, Error, Exit, say};
+use super::output::{Column, Error, Exit, say, warn};
 
 /// What to do with the schema.
 #[derive(Debug, Subcommand)]
@@ -61,7 +61,35 @@ async fn up(dry_run: bool, context: &Context) -> Result<Exit, Error> {
         (count, true) => say(&format!("schema \"{schema}\": {count} to apply; nothing was changed")),
         (count, false) => say(&format!("schema \"{schema}\": {count} applied")),
     }
+    if !dry_run && let Some(advice) = advice_on_roles(&outbox.unusable_roles().await?, schema) {
+        warn(advice);
+    }
     Ok(Exit::Done)
+}
+
+/// What to run for the roles that a login without CREATEROLE could not make.
+fn advice_on_roles(unusable: &UnusableRoles, schema: &str) -> Option<String> {
+    let grants = format!("select \"{schema}\".grant_roles();");
+    match (unusable.absent.as_slice(), unusable.without_grants.as_slice()) {
+        ([], []) => None,
+        ([], without_grants) => Some(format!(
+            "these roles have no rights in schema \"{schema}\" yet: {}\n\
+             hint: run, as the owner of the schema,\n      {grants}",
+            without_grants.join(", ")
+        )),
+        (absent, _) => {
+            let creates: Vec<String> = absent
+                .iter()
+                .map(|role| format!("      create role {role} nologin;\n"))
+                .collect();
+            Some(format!(
+                "these roles do not exist; a migration creates them only if its login may: {}\n\
+                 hint: let somebody with CREATEROLE run\n{}      and then, as the owner of the schema,\n      {grants}",
+                absent.join(", "),
+                creates.concat()
+            ))
+        }
+    }
 }
 
 async fn status(context: &Context) -> Result<Exit, Error> {
@@ -83,6 +111,7 @@ async fn verify(context: &Context) -> Result<Exit, Error> {
             say(&format!("schema \"{}\" is what this version brings", outbox.schema()));
             Ok(Exit::Done)
         }
+        Err(error @ OutboxError::Schema(SchemaFault::NotGranted { .. })) => Err(error.into()),
         Err(OutboxError::Schema(fault)) => Err(Error::new(Exit::CheckTripped, fault.to_string())),
         Err(error) => Err(error.into()),
     }

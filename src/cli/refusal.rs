@@ -1,6 +1,6 @@
 //! From what the outbox could not do to an exit code, a message and a hint.
 
-use crate::outbox::{OutboxError, Refusal};
+use crate::outbox::{OutboxError, Refusal, SchemaFault};
 
 use super::output::{Error, Exit};
 
@@ -11,7 +11,17 @@ impl From<OutboxError> for Error {
                 Error::usage(error.to_string()).hint("write it like postgres://user@host:5432/database")
             }
             OutboxError::Unreachable { address, source } => unreachable(address, source),
-            OutboxError::Schema(fault) => Error::state_forbids(fault.to_string()),
+            OutboxError::Schema(fault) => match fault {
+                SchemaFault::NotGranted { role, .. } => not_granted(fault, role),
+                SchemaFault::Missing { .. }
+                | SchemaFault::Elsewhere { .. }
+                | SchemaFault::Behind { .. }
+                | SchemaFault::WorkerTooOld { .. }
+                | SchemaFault::Altered { .. }
+                | SchemaFault::Dirty { .. }
+                | SchemaFault::Locked { .. }
+                | SchemaFault::LosesCommits { .. } => Error::state_forbids(fault.to_string()),
+            },
             OutboxError::NotDurable => Error::failed(error.to_string()),
             OutboxError::NotUnderstood { .. } => {
                 Error::failed(error.to_string()).hint("a newer version may have written it; see capture version")
@@ -23,6 +33,16 @@ impl From<OutboxError> for Error {
             },
         }
     }
+}
+
+/// Which role is needed is a matter of who asks, which only they know.
+fn not_granted(fault: &SchemaFault, role: &str) -> Error {
+    let role = role.replace('"', "\"\"");
+    Error::not_allowed(fault.to_string()).hint(format!(
+        "let an administrator run: GRANT capture_worker TO \"{role}\"\nthat is the role of workers; of those who look: \
+         capture_readonly, who act: capture_operator, who enqueue: capture_producer; \
+         only the owner migrates"
+    ))
 }
 
 /// No connection: nobody answers, or whoever answers does not let us in.

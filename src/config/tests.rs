@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
+use crate::telemetry;
+
 use super::*;
 
 const SECRETS: [(&str, &str); 3] = [

@@ -20,6 +20,24 @@ pub enum SchemaFault {
         /// Its name.
         schema: String,
     },
+    /// The role of this connection may not look into the schema.
+    #[error("role \"{role}\" has no right to look into schema \"{schema}\"")]
+    NotGranted {
+        /// Its name.
+        schema: String,
+        /// Who asks.
+        role: String,
+    },
+    /// The statements of this connection would go to another schema, which may be somebody else's.
+    #[error(
+        "statements of this connection find schema \"{instead}\", not \"{schema}\": if a pooler drops the search_path, connect to PostgreSQL itself, or run ALTER ROLE … SET search_path = {schema}, pg_temp"
+    )]
+    Elsewhere {
+        /// The one that was meant.
+        schema: String,
+        /// The one that is found.
+        instead: String,
+    },
     /// This binary needs migrations that were not applied.
     #[error("schema \"{schema}\" lacks {} that this version needs; run `capture migrate up`", list(.missing))]
     Behind {
@@ -102,15 +120,17 @@ const TRIES: u32 = 10;
 impl Outbox {
     /// Creates the schema if needed and applies what is missing, each migration in a transaction, all under a lock, so that
     /// two at once do not meet. Waits at most 2 s for a table's lock and then begins anew: a migration that queues for a
-    /// lock would make every claim behind it wait. Returns the numbers applied; twice in a row the second list is empty.
+    /// lock would make every claim behind it wait. Returns the numbers that this call applied; twice in a row, or two at
+    /// once, the second list is empty.
     pub async fn migrate(&self) -> Result<Vec<i64>, OutboxError> {
+        let mut applied = Vec::new();
         for tried in 1..=TRIES {
-            match self.migrate_once().await {
+            match self.migrate_once(&mut applied).await {
                 Err(OutboxError::Sql(error)) if is_lock_timeout(&error) => {
                     tracing::info!(tried, "a lock was not to be had within 2 s; trying again");
                     tokio::time::sleep(Duration::from_millis(u64::from(tried) * 200)).await;
                 }
-                done => return done,
+                done => return done.map(|()| applied),
             }
         }
         Err(SchemaFault::Locked {
@@ -120,11 +140,15 @@ impl Outbox {
         .into())
     }
 
-    async fn migrate_once(&self) -> Result<Vec<i64>, OutboxError> {
+    /// One try. What it applied is added to `applied`, also if it then fails: the next try begins behind it.
+    async fn migrate_once(&self, applied: &mut Vec<i64>) -> Result<(), OutboxError> {
         let mut connection = self.connect_alone().await?;
         sqlx::raw_sql("set lock_timeout = '2s'")
             .execute(&mut connection)
             .await?;
+        // Before the first look: the schema is created once, and what somebody else applies meanwhile is not taken for
+        // ours. The lock ends with the connection.
+        connection.lock().await.map_err(|error| self.migration_error(error))?;
         let quoted = format!("create schema if not exists \"{}\"", self.schema.replace('"', "\"\""));
         // `if not exists` still asks for the right to create; who only applies migrations need not have it.
         let exists: bool = sqlx::query("select exists (select from pg_namespace where nspname = $1)")
@@ -141,20 +165,21 @@ impl Outbox {
         // A newer version's migrations may be there already: an old worker goes on beside a newer schema.
         let outcome = Migrator {
             ignore_missing: true,
+            locking: false,
             ..embedded()
         }
         .run(&mut connection)
-        .await;
+        .await
+        .map_err(|error| self.migration_error(error));
+        let after = self.applied(&mut connection).await;
         let closed = connection.close().await;
-        if let Err(error) = outcome {
-            return Err(self.migration_error(error));
+        if let Ok(after) = &after {
+            applied.extend(after.iter().filter(|number| !before.contains(number)));
         }
-        closed?;
-        Ok(MIGRATIONS
-            .iter()
-            .map(|migration| migration.version)
-            .filter(|number| !before.contains(number))
-            .collect())
+        // Why it failed comes first: what broke behind it is a consequence.
+        outcome?;
+        after?;
+        Ok(closed?)
     }
 
     fn migration_error(&self, error: MigrateError) -> OutboxError {
@@ -176,11 +201,29 @@ impl Outbox {
     }
 
     async fn applied(&self, connection: &mut PgConnection) -> Result<Vec<i64>, OutboxError> {
-        let there: bool = sqlx::query("select to_regclass('_sqlx_migrations') is not null")
-            .fetch_one(&mut *connection)
-            .await?
-            .get(0);
-        if !there {
+        // From the catalogue, which tells everybody what is there: a table that one may not see has no name.
+        let found = sqlx::query(
+            "select current_user::text as role, coalesce(current_schema()::text, 'none') as instead,
+                    has_schema_privilege(n.oid, 'usage') and coalesce(has_table_privilege(c.oid, 'select'), true) as may_look,
+                    c.oid is not null as is_recorded
+             from pg_namespace n left join pg_class c on c.relnamespace = n.oid and c.relname = '_sqlx_migrations'
+             where n.nspname = $1",
+        )
+        .bind(&self.schema)
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(found) = found else {
+            return Ok(Vec::new());
+        };
+        if !found.get::<bool, _>("may_look") {
+            return Err(self.not_granted(found.get("role")));
+        }
+        let instead: String = found.get("instead");
+        if instead != self.schema {
+            let schema = self.schema.clone();
+            return Err(SchemaFault::Elsewhere { schema, instead }.into());
+        }
+        if !found.get::<bool, _>("is_recorded") {
             return Ok(Vec::new());
         }
         let rows = sqlx::query("select version from _sqlx_migrations where success order by version")

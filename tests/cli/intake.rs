@@ -114,25 +114,7 @@ async fn of_several_documents_the_good_ones_are_taken() {
 async fn a_role_that_may_only_look_is_told_so() {
     let mut place = Place::with_outbox().await;
     place.enqueue("1001", 500).await;
-    let mut connection = place.connection().await;
-    sqlx::raw_sql("do $$ begin if not exists (select from pg_roles where rolname = 'looker') then create role looker login in role capture_readonly; end if; end $$")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    let database: String = sqlx::query_scalar("select current_database()")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-    let url = super::place::server().await.url(&database);
-    let mut url = url::Url::parse(&url).unwrap();
-    let query: Vec<(String, String)> = url
-        .query_pairs()
-        .filter(|(name, _)| name != "user")
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .chain([("user".to_owned(), "looker".to_owned())])
-        .collect();
-    url.query_pairs_mut().clear().extend_pairs(query);
-    place.set("DATABASE_URL", url.as_str());
+    let looker = place.log_in_as("in role capture_readonly").await;
     assert_eq!(
         place
             .run(&["list", "-o", "id"])
@@ -149,5 +131,5 @@ async fn a_role_that_may_only_look_is_told_so() {
         .ends_with(4);
     assert!(run.stderr.contains("capture doctor"), "{}", run.stderr);
     let doctor = place.run(&["doctor", "-o", "ndjson"]).await.stdout;
-    assert!(doctor.contains("role looker may look\""), "{doctor}");
+    assert!(doctor.contains(&format!("role {looker} may look\"")), "{doctor}");
 }

@@ -143,14 +143,34 @@ impl Place {
         std::fs::write(self.directory.join(name), text).unwrap();
     }
 
-    /// A connection of its own, as the database's owner.
+    fn database_url(&self) -> &str {
+        let mut variables = self.environment.iter();
+        &variables.find(|(name, _)| *name == "DATABASE_URL").unwrap().1
+    }
+
+    /// A connection of its own, as whoever the place works as: at first the database's owner.
     pub async fn connection(&self) -> PgConnection {
-        let (_, url) = self
-            .environment
-            .iter()
-            .find(|(name, _)| *name == "DATABASE_URL")
+        PgConnection::connect(self.database_url()).await.unwrap()
+    }
+
+    /// Runs all that follows with a new login of these attributes, such as `in role capture_readonly`; gives its name.
+    pub async fn log_in_as(&mut self, attributes: &str) -> String {
+        let login = format!("login_{}", Uuid::new_v4().simple());
+        let mut connection = self.connection().await;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("create role {login} login {attributes}")))
+            .execute(&mut connection)
+            .await
             .unwrap();
-        PgConnection::connect(url).await.unwrap()
+        let mut url = url::Url::parse(self.database_url()).unwrap();
+        let query: Vec<(String, String)> = url
+            .query_pairs()
+            .filter(|(name, _)| name != "user")
+            .map(|(name, value)| (name.into_owned(), value.into_owned()))
+            .chain([("user".to_owned(), login.clone())])
+            .collect();
+        url.query_pairs_mut().clear().extend_pairs(query);
+        self.set("DATABASE_URL", url.as_str());
+        login
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use capture::local_postgres::{DataDir, Durability, Listen, LocalPostgres, Settings};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::io::AsyncWriteExt;
 
 use super::place::{Place, server};
@@ -107,6 +109,24 @@ async fn a_worker_does_not_start_without_a_schema_or_on_a_server_that_loses_comm
 }
 
 #[tokio::test]
+async fn a_worker_does_not_start_on_a_schema_that_lacks_a_migration_or_needs_a_newer_worker() {
+    let (place, _simulator) = Place::with_simulator(|_| {}).await;
+    let mut connection = place.connection().await;
+    let mut run = async |sql: &'static str| sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    run("update capture.requirements set least_worker_version = '99.0.0'").await;
+    let told = place.run(&["work"]).await.ends_with(5).stderr;
+    let said = format!(
+        "needs workers of version 99.0.0 or later; this is {}",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert!(told.contains(&said), "{told}");
+    run("delete from capture._sqlx_migrations where version = 4").await;
+    let told = place.run(&["work"]).await.ends_with(5).stderr;
+    assert!(told.contains("lacks migration 0004"), "{told}");
+    assert!(told.contains("capture migrate up"), "{told}");
+}
+
+#[tokio::test]
 async fn doctor_names_what_is_wrong_and_what_to_do() {
     let place = Place::with_bare_database().await;
     let run = place.run(&["doctor", "-o", "json"]).await.ends_with(7);
@@ -162,4 +182,96 @@ async fn doctor_sees_the_clock_of_a_test_and_a_lane_that_nobody_serves() {
     let found = place.run(&["doctor", "-o", "ndjson"]).await.ends_with(7).stdout;
     assert!(found.contains(r#"{"check":"test_clock","level":"fail""#), "{found}");
     assert!(found.contains("no worker serves afterpay/default"), "{found}");
+}
+
+#[tokio::test]
+async fn a_login_without_any_right_is_told_so_and_which_role_it_needs() {
+    let mut place = Place::with_outbox().await;
+    let login = place.log_in_as("").await;
+    place.set("SECRET", "s");
+    place.write(
+        "capture.toml",
+        "[worker]\nallow_lost_commits = true\n[[account]]\nprovider = \"afterpay\"\nbase_url = \"http://127.0.0.1:1\"\nmerchant_id = \"1\"\nsecret_env = \"SECRET\"\n",
+    );
+    let enqueue = r#"{"provider":"afterpay","order_id":"o","payment_id":"1","capture_ref":"r","amount_minor":1,"currency":"USD"}"#;
+    for verb in [
+        &["work"][..],
+        &["list"],
+        &["status"],
+        &["enqueue", enqueue],
+        &["migrate", "up"],
+        &["migrate", "status"],
+        &["migrate", "verify"],
+    ] {
+        let run = place.run(verb).await.ends_with(4);
+        let said = format!("role \"{login}\" has no right to look into schema \"capture\"");
+        assert!(run.stderr.contains(&said), "{}", run.stderr);
+        let grant = format!("GRANT capture_worker TO \"{login}\"");
+        assert!(run.stderr.contains(&grant), "{}", run.stderr);
+    }
+    // Doctor tells it among the rest.
+    let page = place.run(&["doctor"]).await.ends_with(7).stdout;
+    assert!(page.contains("has no right to look into schema"), "{page}");
+    assert!(page.contains(&format!("role {login} may do nothing here")), "{page}");
+    assert!(!page.contains("is not set up"), "{page}");
+}
+
+#[tokio::test]
+async fn a_producer_that_asks_for_more_than_its_role_may_is_told_which_role_it_needs() {
+    let mut place = Place::with_outbox().await;
+    place.log_in_as("in role capture_producer").await;
+    let run = place.run(&["migrate", "verify"]).await.ends_with(4);
+    assert!(run.stderr.contains("GRANT capture_worker"), "{}", run.stderr);
+    place.enqueue("1001", 500).await;
+}
+
+/// On a server of its own: roles belong to the server, and on that of the other tests they exist.
+#[tokio::test]
+async fn who_may_not_create_roles_is_told_which_are_missing_and_what_to_run() {
+    let server = LocalPostgres::start(Settings {
+        data: DataDir::Temporary,
+        durability: Durability::ForTests,
+        listen: Listen::SocketOnly,
+        ..Settings::default()
+    })
+    .await
+    .unwrap();
+    let mut admin = PgConnection::connect(&server.url("postgres")).await.unwrap();
+    sqlx::raw_sql("create database shop").execute(&mut admin).await.unwrap();
+    let mut place = Place::empty();
+    place.set("DATABASE_URL", &server.url("shop"));
+    let mut owner = place.connection().await;
+    let deployer = place.log_in_as("").await;
+    sqlx::raw_sql(AssertSqlSafe(format!("grant create on database shop to {deployer}")))
+        .execute(&mut admin)
+        .await
+        .unwrap();
+
+    let told = place.run(&["migrate", "up"]).await.ends_with(0).stderr;
+    assert!(told.contains("these roles do not exist"), "{told}");
+    let said = |told: &str, beginning: &str| {
+        let lines = told.lines().map(str::trim).filter(|line| line.starts_with(beginning));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let creates = said(&told, "create role");
+    assert_eq!(creates.len(), 6, "{told}");
+    let grants = said(&told, "select");
+    assert_eq!(grants, ["select \"capture\".grant_roles();"]);
+
+    // What it says to run is run as it stands.
+    sqlx::raw_sql(AssertSqlSafe(creates.join("\n")))
+        .execute(&mut admin)
+        .await
+        .unwrap();
+    let told = place.run(&["migrate", "up"]).await.ends_with(0).stderr;
+    assert!(told.contains("have no rights in schema"), "{told}");
+    assert_eq!(said(&told, "create role").len(), 0, "{told}");
+    assert_eq!(said(&told, "select"), grants);
+
+    sqlx::raw_sql(AssertSqlSafe(format!("set role {deployer}; {}", grants.join("\n"))))
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    let told = place.run(&["migrate", "up"]).await.ends_with(0).stderr;
+    assert!(!told.contains("role"), "{told}");
 }

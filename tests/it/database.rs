@@ -40,6 +40,11 @@ async fn create(name: &str, template: &str) -> String {
     server.url(name)
 }
 
+/// A new database with nothing in it; returns its URL.
+pub async fn new_database() -> String {
+    create(&format!("t{}", Uuid::new_v4().simple()), "template0").await
+}
+
 /// A new database with the schema `capture` in it; returns its URL.
 pub async fn migrated_database() -> String {
     TEMPLATE

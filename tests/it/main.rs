@@ -28,5 +28,6 @@ mod review;
 mod roles;
 mod rooms;
 mod running;
+mod schema;
 mod shipments;
 mod world;
