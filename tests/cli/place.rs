@@ -72,10 +72,9 @@ impl Place {
     pub fn empty() -> Place {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{}", Uuid::new_v4().simple()));
         std::fs::create_dir_all(&directory).unwrap();
-        Place {
-            directory,
-            environment: vec![("USER", "tess".to_owned())],
-        }
+        let mut environment = vec![("USER", "tess".to_owned())];
+        environment.extend(std::env::var("CAPTURE_BUG").ok().map(|bug| ("CAPTURE_BUG", bug)));
+        Place { directory, environment }
     }
 
     /// With a database that nothing was done to.

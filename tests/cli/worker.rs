@@ -101,3 +101,36 @@ async fn the_simulator_tells_its_addresses_and_ends_when_it_is_told_to() {
     let run = place.run(&["simulate", "--listen", "0.0.0.0:0"]).await.ends_with(1);
     assert!(run.stderr.contains("loopback only"), "{}", run.stderr);
 }
+
+/// A cancelled wait for a synchronous standby answers with success and a warning: after a fail-over the lease may be gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_whose_commit_came_with_a_warning_is_never_sent() {
+    let (place, simulator) = Place::with_simulator(|_| {}).await;
+    let mut connection = place.connection().await;
+    let source: String = sqlx::query_scalar("select pg_get_functiondef('capture.claim'::regproc)")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    let warning = "raise warning 'canceling wait for synchronous replication due to user request';";
+    let doubtful = source.replacen("    return query", &format!("    {warning}\n    return query"), 1);
+    assert_ne!(source, doubtful);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(doubtful))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    place.enqueue("1001", 1000).await;
+    let mut worker = place.start(&["work"]);
+    for _ in 0..3 {
+        worker.logged("cannot claim").await;
+    }
+    assert_eq!(simulator.counts().captures_ours, 0);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(source))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    place.wait_for_events("captured", 1).await;
+    let requests = simulator.requests();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    worker.signal(Signal::TERM);
+    assert_eq!(worker.ended().await, Some(0));
+}

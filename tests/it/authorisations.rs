@@ -306,3 +306,27 @@ async fn two_replayed_captures_of_one_payment_take_their_turns() {
         world.books_agree().await;
     }
 }
+
+/// Where reads can only infer, a sibling's capture of the same amount looks like our own.
+#[tokio::test]
+async fn a_siblings_capture_is_never_recorded_a_second_time_as_ours() {
+    let mut world = World::new().await;
+    let payment = Kind::ResolveCharge.payment(1);
+    world.authorize(Kind::ResolveCharge, &payment, 5000);
+    let doubted = world.insert(Kind::ResolveCharge, &payment, "a", 3000, "").await;
+    // Sent at some time, with an unknown outcome; then a person said that it captured nothing.
+    let claim = world.claim_one(Kind::ResolveCharge).await;
+    world.settle(claim, Disposition::Verify(Wait::None)).await;
+    let claim = world.claim_one(Kind::ResolveCharge).await;
+    world.settle(claim, undecided()).await;
+    let said = world.outbox.resolve(doubted, false, "the dashboard", &stamp()).await;
+    assert_eq!(said.unwrap(), Resolved::Resolved);
+
+    let sibling = world.insert(Kind::ResolveCharge, &payment, "b", 3000, "").await;
+    world.drain().await;
+    assert_eq!(world.end(sibling).await, "captured");
+    assert_eq!(world.replay(Kind::ResolveCharge, doubted).await, Replayed::Replayed);
+    let end = world.until_ended(doubted, MINUTE).await;
+    assert!(end.starts_with("dead: captured_elsewhere"), "{end}");
+    world.books_agree().await;
+}

@@ -8,7 +8,7 @@ use capture::outcome::{Evidence, Receipt};
 use capture::retry::{DeadReason, Disposition, Wait};
 use uuid::Uuid;
 
-use crate::by_hand::{Ask, captured, claim, receipt, settlement};
+use crate::by_hand::{Ask, LEASE, captured, claim, receipt, settlement};
 use crate::kind::Kind;
 use crate::world::World;
 
@@ -185,11 +185,17 @@ async fn half_a_lease_may_be_settled_and_the_other_half_lost() {
     let lost = claims.split_off(5);
     for claim in claims {
         let receipt = receipt(&claim);
+        let one = [settlement(claim, Disposition::Captured(receipt))];
+        assert_eq!(world.outbox.settle(&one, &[]).await.unwrap(), [Settled::Recorded]);
+        // Its answer was lost: the same again, while the lease is still there for the others.
         assert_eq!(
-            world.settle(claim, Disposition::Captured(receipt)).await,
-            Settled::Recorded
+            world.outbox.settle(&one, &[]).await.unwrap(),
+            [Settled::AlreadyRecorded]
         );
     }
+    // The lease has settled captures: it was worked on, and cannot be given back.
+    let lease: Uuid = world.db.scalar("select id from capture.leases").await;
+    assert_eq!(world.outbox.give_back(lease).await.unwrap(), 0);
     assert_eq!(world.lose_lease().await, 5);
     let states: Vec<String> = world
         .db
@@ -355,4 +361,24 @@ async fn a_late_receipt_under_another_id_rings_an_alarm_in_one_batch_too() {
         world.story(intent).await
     );
     assert_eq!(world.end(intent).await, "captured");
+}
+
+#[tokio::test]
+async fn what_a_lost_worker_sent_may_act_until_its_lease_would_have_ended() {
+    let mut world = World::new().await;
+    let intent = world.capture(Kind::Afterpay, 1, 1234).await;
+    let claim = world.claim_one(Kind::Afterpay).await;
+    world.lose_lease().await;
+    let quiet_until_the_end: bool = world
+        .db
+        .scalar(&format!(
+            "select quiet_after >= '{}'::timestamptz + interval '{} seconds' from capture.progress where intent = '{intent}'",
+            claim.now.to_rfc3339(),
+            LEASE.as_secs()
+        ))
+        .await;
+    assert!(
+        quiet_until_the_end,
+        "no read before that proves that nothing was captured"
+    );
 }

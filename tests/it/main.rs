@@ -19,6 +19,7 @@ mod kind;
 mod lanes;
 mod money_path;
 mod operators;
+mod outages;
 mod plans;
 mod planted;
 mod poison;

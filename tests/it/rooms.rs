@@ -27,7 +27,10 @@ const RULES: [(&str, &[&str]); 6] = [
             "cli/health",
         ],
     ),
-    ("std::env::var", &["config/environment", "local_postgres/environment", "planted"]),
+    (
+        "std::env::var",
+        &["config/environment", "local_postgres/environment", "planted"],
+    ),
     (
         "crate::provider",
         &["provider/", "outbox/", "worker/", "retry", "verify", "way", "cli/"],

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use capture::simulator::{Fault, Moment, ProviderName, Target};
+use capture::worker::Worker;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -15,8 +16,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 impl World {
     /// Lets the worker run while something is done, and stops it.
     async fn while_running<T>(&mut self, act: impl AsyncFnOnce(&mut World) -> T) -> T {
-        let shutdown = CancellationToken::new();
         let runner = self.another_worker().await;
+        self.while_this_runs(runner, act).await
+    }
+
+    /// As `while_running`, with a worker of one's own.
+    pub async fn while_this_runs<T>(&mut self, runner: Worker, act: impl AsyncFnOnce(&mut World) -> T) -> T {
+        let shutdown = CancellationToken::new();
         let until = shutdown.clone();
         let running = tokio::spawn(async move { runner.run(until).await });
         let done = timeout(PATIENCE, act(self)).await.expect("it took too long");
@@ -25,7 +31,7 @@ impl World {
         done
     }
 
-    async fn until_sql(&mut self, is_so: &str) {
+    pub async fn until_sql(&mut self, is_so: &str) {
         while !self.db.scalar::<bool>(is_so).await {
             tokio::task::yield_now().await;
         }
