@@ -1,5 +1,10 @@
+use std::time::Duration;
+
+use serde_json::Value;
+
 use super::*;
-use crate::intent::Currency;
+use crate::filter::State;
+use crate::intent::{Currency, Money};
 
 const COLUMNS: [Column; 6] = [
     Column::id("id"),
