@@ -154,16 +154,20 @@ fn write_sums(groups: &[DeadGroup], by: &[By], context: &Context) -> Result<(), 
     }
     let mut sums: Vec<_> = sums.into_iter().collect();
     sums.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.minor));
-    let mut columns: Vec<Column> = by.iter().map(|by| Column::text(by.name())).collect();
+    let mut columns: Vec<Column> = by.iter().map(|by| Column::text(by.name()).shortens(2, 12)).collect();
     columns.extend([
         Column::number("captures"),
         Column::money("amount"),
-        Column::text("oldest"),
+        Column::text("oldest").leaves(1),
     ]);
     let mut rows = context.output.rows(&columns)?;
     for ((key, currency), sum) in sums {
         let mut cells: Vec<Cell> = key.into_iter().map(Cell::from).collect();
-        cells.extend([sum.captures.into(), amount(sum.minor, currency), sum.oldest.into()]);
+        cells.extend([
+            sum.captures.into(),
+            amount(sum.minor, currency),
+            capture_rows::time(sum.oldest, &context.output),
+        ]);
         rows.row(&cells)?;
     }
     rows.finish().map(drop)

@@ -6,16 +6,17 @@
 
 mod cell;
 mod fields;
+mod table;
 
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 
 use clap::{Args, ValueEnum};
-use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Width};
 
 use crate::config::Environment;
 
 use cell::Kind;
 use fields::{fields, for_csv, object};
+use table::Table;
 
 pub use super::exit::{Error, Exit, say, warn};
 pub use cell::{Cell, Column};
@@ -23,6 +24,16 @@ pub use cell::{Cell, Column};
 /// May this stream be coloured? On a terminal that can, unless `NO_COLOR` is set to anything.
 pub fn may_colour(stream: &impl IsTerminal, environment: &Environment) -> bool {
     stream.is_terminal() && environment.get("NO_COLOR").is_none() && environment.get("TERM") != Some("dumb")
+}
+
+/// How wide the terminal is that stdout is: COLUMNS if it is set, as other programs do, else what it says itself.
+fn terminal_width(environment: &Environment) -> Option<u16> {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    let told = environment.get("COLUMNS").and_then(|text| text.trim().parse().ok());
+    let width = told.or_else(|| comfy_table::Table::new().width());
+    width.filter(|width| *width > 0)
 }
 
 /// The form of the data on stdout.
@@ -56,19 +67,15 @@ pub struct OutputArgs {
     pub format: Format,
 }
 
-/// A terminal of fewer columns gets no fitted tables.
-const LEAST_WIDTH: u16 = 60;
-
-/// No text column is made narrower.
-const LEAST_TEXT: u16 = 10;
-
 /// Where and how data goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
     /// The form.
     pub format: Format,
-    /// Is stdout a terminal? Then tables are fitted to its width; else nothing is ever wrapped.
+    /// Is stdout a terminal?
     pub terminal: bool,
+    /// Its width, to which tables are fitted; elsewhere nothing is ever cut or wrapped.
+    pub width: Option<u16>,
     /// Is stdout coloured?
     pub colour: bool,
 }
@@ -80,6 +87,7 @@ impl Output {
         Output {
             format: args.format,
             terminal: stdout.is_terminal(),
+            width: terminal_width(environment),
             colour: may_colour(&stdout, environment),
         }
     }
@@ -93,7 +101,7 @@ impl Output {
     pub fn rows_to<W: Write>(&self, columns: &[Column], mut writer: W) -> Result<Rows<W>, Error> {
         let columns = columns.to_vec();
         let sink = match self.format {
-            Format::Table => Sink::Table(self.table(&columns), writer),
+            Format::Table => Sink::Table(Table::new(&columns, self.colour, self.width), writer),
             Format::Json => {
                 writer.write_all(b"[")?;
                 Sink::Json(writer)
@@ -114,7 +122,6 @@ impl Output {
         };
         Ok(Rows {
             columns,
-            colour: self.colour,
             written: 0,
             sink,
         })
@@ -148,45 +155,17 @@ impl Output {
         }
         Ok(())
     }
-
-    fn table(&self, columns: &[Column]) -> comfy_table::Table {
-        let mut table = comfy_table::Table::new();
-        table.load_preset(comfy_table::presets::NOTHING);
-        // On a narrower one lines that the terminal breaks read better than words in columns of two letters.
-        if self.terminal && table.width().is_some_and(|width| width >= LEAST_WIDTH) {
-            table.set_content_arrangement(ContentArrangement::Dynamic);
-        } else {
-            table.force_no_tty();
-            table.set_content_arrangement(ContentArrangement::Disabled);
-        }
-        table.set_header(columns.iter().map(|column| column.name.to_uppercase()));
-        for (index, column) in columns.iter().enumerate() {
-            if let Some(made) = table.column_mut(index) {
-                made.set_padding((0, 2));
-                if matches!(column.kind, Kind::Number | Kind::Money | Kind::Span) {
-                    made.set_cell_alignment(CellAlignment::Right);
-                }
-                // Only text gives way: an id, a number or an amount that is broken in two is copied wrong.
-                made.set_constraint(match column.kind {
-                    Kind::Plain => ColumnConstraint::LowerBoundary(Width::Fixed(LEAST_TEXT)),
-                    Kind::Id | Kind::Number | Kind::Money | Kind::Span => ColumnConstraint::ContentWidth,
-                });
-            }
-        }
-        table
-    }
 }
 
 /// Rows on their way out. Tables wait for the last row, because only then the widths are known; all others stream.
 pub struct Rows<W: Write> {
     columns: Vec<Column>,
-    colour: bool,
     written: usize,
     sink: Sink<W>,
 }
 
 enum Sink<W: Write> {
-    Table(comfy_table::Table, W),
+    Table(Table, W),
     Json(W),
     Ndjson(W),
     Csv(csv::Writer<W>),
@@ -197,17 +176,7 @@ impl<W: Write> Rows<W> {
     /// Adds a row: a cell a column, in their order. Missing cells are blank.
     pub fn row(&mut self, cells: &[Cell]) -> Result<(), Error> {
         match &mut self.sink {
-            Sink::Table(table, _) => {
-                let shown = (0..self.columns.len()).map(|index| {
-                    let cell = cells.get(index).unwrap_or(&Cell::Nothing);
-                    let shown = comfy_table::Cell::new(cell.for_people());
-                    match cell.colour() {
-                        Some(colour) if self.colour => shown.fg(colour),
-                        _ => shown,
-                    }
-                });
-                table.add_row(shown);
-            }
+            Sink::Table(table, _) => table.row(cells),
             Sink::Json(writer) => {
                 let before = if self.written == 0 { "\n" } else { ",\n" };
                 write!(writer, "{before}{}", object(&self.columns, cells))?;
@@ -239,14 +208,17 @@ impl<W: Write> Rows<W> {
 
     /// Ends the rows and tells how many there were.
     pub fn finish(mut self) -> Result<usize, Error> {
+        let mut ids_cut = false;
         match &mut self.sink {
-            Sink::Table(table, writer) if self.written > 0 => writeln!(writer, "{}", table.trim_fmt())?,
-            Sink::Table(..) => {}
+            Sink::Table(table, writer) => ids_cut = table.write(writer)?,
             Sink::Json(writer) if self.written > 0 => writer.write_all(b"\n]\n")?,
             Sink::Json(writer) => writer.write_all(b"]\n")?,
             Sink::Ndjson(_) | Sink::Csv(_) | Sink::Id(_) => {}
         }
         self.flush()?;
+        if ids_cut {
+            say("only the ends of ids are shown, to fit this terminal; -o id, or a pipe, shows them whole");
+        }
         Ok(self.written)
     }
 }

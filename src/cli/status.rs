@@ -172,14 +172,15 @@ const LANES: [Column; 13] = [
     Column::text("account"),
     Column::number("ready"),
     Column::number("waiting"),
-    Column::number("held"),
+    Column::number("held").leaves(3),
     Column::number("unknown"),
     Column::number("leased"),
     Column::number("dead"),
-    Column::span("oldest_ready"),
+    Column::span("oldest_ready").leaves(4),
     Column::text("breaker"),
-    Column::text("paused"),
-    Column::number("workers"),
+    Column::text("paused").shortens(2, 14),
+    // The workers themselves stand below.
+    Column::number("workers").leaves(1),
 ];
 
 /// Where provider and account stand.
@@ -211,8 +212,8 @@ fn oldest(backlog: &LaneBacklog) -> Option<Duration> {
 
 const WORKERS: [Column; 7] = [
     Column::id("worker"),
-    Column::text("version"),
-    Column::number("pid"),
+    Column::text("version").leaves(1),
+    Column::number("pid").leaves(2),
     Column::text("listen"),
     Column::number("lanes"),
     Column::span("up"),
@@ -237,6 +238,7 @@ fn objects(columns: &[Column], rows: impl Iterator<Item = Vec<Cell>>) -> Result<
     let plain = Output {
         format: Format::Json,
         terminal: false,
+        width: None,
         colour: false,
     };
     let mut bytes = Vec::new();

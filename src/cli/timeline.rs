@@ -34,8 +34,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         true => outbox.attempts(args.id).await?.into(),
         false => VecDeque::new(),
     };
-    let mut columns = vec![Column::text("at"), Column::text("what"), Column::text("data")];
-    if args.evidence {
+    let people = context.output.format == Format::Table;
+    let mut columns = vec![
+        Column::text("at"),
+        Column::text("what"),
+        Column::text("data").wraps(1, 30),
+    ];
+    if args.evidence && !people {
         columns.push(Column::text("evidence"));
     }
     let mut rows = context.output.rows(&columns)?;
@@ -43,11 +48,15 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         let seen = (entry.what == "attempt")
             .then(|| of_fence(&mut evidence, &entry.data))
             .flatten();
-        let data: Cell = match context.output.format {
-            Format::Table => in_words(&entry.data).into(),
-            Format::Json | Format::Ndjson | Format::Csv | Format::Id => entry.data.into(),
+        let data: Cell = match people {
+            true => in_words(&entry.data).into(),
+            false => entry.data.into(),
         };
-        rows.row(&[entry.at.into(), entry.what.into(), data, seen.into()])?;
+        rows.row(&[entry.at.into(), entry.what.into(), data, seen.as_deref().into()])?;
+        // Beside the data neither could be read on a terminal; so people find it below.
+        if let (Some(seen), true) = (seen, people) {
+            rows.row(&[Cell::Nothing, "evidence".into(), seen.into()])?;
+        }
     }
     rows.finish()?;
     Ok(Exit::Done)

@@ -19,47 +19,77 @@ pub(super) enum Kind {
     Span,
 }
 
+/// How a column gives way on a terminal that is too narrow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// It is left out.
+    Leaves,
+    /// Its texts are cut, to this many characters at least, and end (an id: begin) with `…`.
+    Shortens(u16),
+    /// Its texts are broken into lines, of at least so many characters.
+    Wraps(u16),
+}
+
 /// A column: its name and what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Column {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
+    /// The lower the number, the earlier its turn to give way.
+    pub(super) way: Option<(u8, Way)>,
 }
 
 impl Column {
+    const fn new(name: &'static str, kind: Kind) -> Column {
+        Column { name, kind, way: None }
+    }
+
     /// Text, a state, a time, a flag or JSON.
     pub const fn text(name: &'static str) -> Column {
-        Column {
-            name,
-            kind: Kind::Plain,
-        }
+        Column::new(name, Kind::Plain)
     }
 
     /// The id that `-o id` prints.
     pub const fn id(name: &'static str) -> Column {
-        Column { name, kind: Kind::Id }
+        Column::new(name, Kind::Id)
     }
 
     /// A number, aligned to the right.
     pub const fn number(name: &'static str) -> Column {
-        Column {
-            name,
-            kind: Kind::Number,
-        }
+        Column::new(name, Kind::Number)
     }
 
     /// An amount. For people `10.00 USD`; for programs two fields, `<name>_minor` and `currency`. Several amounts of one
     /// row are of one currency, which is written once.
     pub const fn money(name: &'static str) -> Column {
-        Column {
-            name,
-            kind: Kind::Money,
-        }
+        Column::new(name, Kind::Money)
     }
 
     /// A span of time. For people `2h 5m`; for programs `<name>_seconds`, whole.
     pub const fn span(name: &'static str) -> Column {
-        Column { name, kind: Kind::Span }
+        Column::new(name, Kind::Span)
+    }
+
+    /// On a narrow terminal it is left out, at this turn: the lowest first.
+    pub const fn leaves(self, turn: u8) -> Column {
+        self.gives_way(turn, Way::Leaves)
+    }
+
+    /// On a narrow terminal it is cut at this turn, to no fewer characters than these. Never for numbers and amounts.
+    pub const fn shortens(self, turn: u8, least: u16) -> Column {
+        self.gives_way(turn, Way::Shortens(least))
+    }
+
+    /// On a narrow terminal it is broken into lines at this turn, of no fewer characters than these.
+    pub const fn wraps(self, turn: u8, least: u16) -> Column {
+        self.gives_way(turn, Way::Wraps(least))
+    }
+
+    const fn gives_way(self, turn: u8, way: Way) -> Column {
+        Column {
+            way: Some((turn, way)),
+            ..self
+        }
     }
 }
 
