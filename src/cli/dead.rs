@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use clap::{Subcommand, ValueEnum};
 
 use crate::filter::State;
-use crate::outbox::{DeadGroup, RESOLVED_NOT_CAPTURED};
+use crate::outbox::{CaptureRow, DeadGroup, RESOLVED_NOT_CAPTURED};
 
 use super::capture_rows::{self, amount};
 use super::context::Context;
@@ -51,8 +51,8 @@ struct ListArgs {
     /// Sums instead of rows, by these; alone: reason,class,code
     #[arg(long, value_enum, value_name = "BY,…", value_delimiter = ',', num_args = 0..=1, default_missing_value = "reason,class,code")]
     group_by: Option<Vec<By>>,
-    /// Also show those that a person has resolved as not captured
-    #[arg(long)]
+    /// Also show those that a person has resolved as not captured; no sum counts them
+    #[arg(long, conflicts_with = "group_by")]
     resolved: bool,
     #[command(flatten)]
     filter: FilterArgs,
@@ -103,8 +103,10 @@ async fn list(args: ListArgs, context: &Context) -> Result<Exit, Error> {
     let wanted = filter.limit.take();
     let shown = wanted.unwrap_or(USUAL);
     let mut found = outbox.list(&filter, shown.saturating_add(RESOLVED_MOST)).await?;
+    let is_resolved = |row: &CaptureRow| row.last_code.as_deref() == Some(RESOLVED_NOT_CAPTURED);
+    let resolved = found.iter().filter(|row| is_resolved(row)).count();
     if !args.resolved {
-        found.retain(|row| row.last_code.as_deref() != Some(RESOLVED_NOT_CAPTURED));
+        found.retain(|row| !is_resolved(row));
     }
     let more = wanted.is_none() && found.len() > shown as usize;
     found.truncate(shown as usize);
@@ -117,6 +119,14 @@ async fn list(args: ListArgs, context: &Context) -> Result<Exit, Error> {
     }
     if rows.finish()? == 0 && people {
         say("no dead letters");
+    }
+    if people && resolved > 0 {
+        say(&match args.resolved {
+            true => format!("resolved as not captured: {resolved}; the sums do not count them"),
+            false => {
+                format!("left out, because a person resolved them as not captured: {resolved}; --resolved shows them")
+            }
+        });
     }
     if more {
         say(&format!(

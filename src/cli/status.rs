@@ -19,7 +19,8 @@ const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
 /// Lanes, workers and counts at a glance.
 ///
-/// In JSON one object with lanes, workers and states; in the other forms for programs the lanes alone.
+/// Dead letters that a person resolved as not captured are closed: they are counted as resolved, not as dead. In JSON one
+/// object with lanes, workers and states; in the other forms for programs the lanes alone.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show only what somebody should look at, and end with 7 if there is anything
@@ -106,6 +107,7 @@ impl Overview {
                 let states: serde_json::Map<String, Value> = self
                     .by_state()
                     .into_iter()
+                    .chain([("resolved", self.resolved())])
                     .map(|(name, n)| (name.to_owned(), n.into()))
                     .collect();
                 writeln!(
@@ -147,22 +149,34 @@ impl Overview {
         if rows.finish()? == 0 {
             writeln!(to, "no worker: start capture work")?;
         }
-        let states: Vec<String> = self.by_state().iter().map(|(name, n)| format!("{name} {n}")).collect();
+        let mut states: Vec<String> = self.by_state().iter().map(|(name, n)| format!("{name} {n}")).collect();
+        if self.resolved() > 0 {
+            states.push(format!("resolved as not captured {}", self.resolved()));
+        }
         writeln!(to, "\n{}", states.join(" · "))?;
         to.flush()?;
         Ok(())
     }
 
-    /// Every state, also those with none, in the order of an intent's way.
+    /// Every state, also those with none, in the order of an intent's way. Dead are those that wait for a person, as in
+    /// `dead list` and in the lanes.
     fn by_state(&self) -> Vec<(&'static str, i64)> {
-        let count = |state: State| {
-            self.counts
-                .iter()
-                .filter(|(name, _)| name == state.name())
-                .map(|(_, n)| n)
-                .sum()
-        };
-        State::ALL.map(|state| (state.name(), count(state))).to_vec()
+        State::ALL
+            .map(|state| (state.name(), self.count(state.name())))
+            .to_vec()
+    }
+
+    /// Dead letters that a person closed.
+    fn resolved(&self) -> i64 {
+        self.count("resolved")
+    }
+
+    fn count(&self, wanted: &str) -> i64 {
+        self.counts
+            .iter()
+            .filter(|(name, _)| name == wanted)
+            .map(|(_, n)| n)
+            .sum()
     }
 }
 
