@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use crate::config::{Config, Fault, Need, Sources, Warning};
 
+use super::accounts;
 use super::output::{Cell, Column, Error, Exit, Output, say, warn};
 
 /// What to do with the settings.
@@ -11,7 +12,7 @@ use super::output::{Cell, Column, Error, Exit, Output, say, warn};
 pub enum ConfigVerb {
     /// Show every setting, its value and where it was given; secrets as ***
     Show,
-    /// Check all settings, secrets included, and tell every fault; exit code 7 if there is one
+    /// Check all settings as a worker needs them, secrets included, and tell every fault; exit code 7 if there is one
     Check,
 }
 
@@ -45,6 +46,7 @@ fn check(sources: &Sources, output: &Output) -> Result<Exit, Error> {
         ..sources.clone()
     };
     let (faults, warnings, accounts) = match Config::load(&sources) {
+        Ok((config, warnings)) if config.accounts.is_empty() => (vec![accounts::none_configured()], warnings, 0),
         Ok((config, warnings)) => (Vec::new(), warnings, config.accounts.len()),
         Err(found) => (found.faults().to_vec(), found.warnings().to_vec(), 0),
     };
@@ -62,12 +64,7 @@ fn check(sources: &Sources, output: &Output) -> Result<Exit, Error> {
     }
     rows.finish()?;
     if faults.is_empty() {
-        let accounts = if accounts == 1 {
-            "1 account".to_owned()
-        } else {
-            format!("{accounts} accounts")
-        };
-        say(&format!("the settings are in order ({accounts})"));
+        say(&format!("the settings are in order ({})", accounts::in_words(accounts)));
         Ok(Exit::Done)
     } else {
         Ok(Exit::CheckTripped)
