@@ -34,8 +34,8 @@ impl ActArgs {
                 .ok()
                 .and_then(|entries| name_of(user, &String::from_utf8_lossy(&entries))),
         ];
-        let named = named.into_iter().flatten().map(|name| name.trim().to_owned());
-        let named = named.filter(|name| !name.is_empty()).next();
+        let mut named = named.into_iter().flatten().map(|name| name.trim().to_owned());
+        let named = named.find(|name| !name.is_empty());
         let reason = self.reason.as_deref().unwrap_or_default().trim();
         if !self.dry_run && reason.is_empty() {
             return Err(Error::usage("--reason is empty").hint("say in a few words why; it is kept with the act"));
