@@ -111,7 +111,7 @@ impl Output {
                 let mut csv = csv::Writer::from_writer(writer);
                 csv.write_record(fields(&columns).map(|field| field.name()))
                     .map_err(io::Error::from)?;
-                Sink::Csv(csv)
+                Sink::Csv(Box::new(csv))
             }
             Format::Id => {
                 if !columns.iter().any(|column| column.kind == Kind::Id) {
@@ -168,7 +168,7 @@ enum Sink<W: Write> {
     Table(Table, W),
     Json(W),
     Ndjson(W),
-    Csv(csv::Writer<W>),
+    Csv(Box<csv::Writer<W>>),
     Id(W),
 }
 

@@ -216,7 +216,7 @@ async fn the_last_events_of_a_type_are_found_however_many_others_follow() {
     );
     assert_eq!(
         ids(&["--type", "capture.cancelled", "--last", "1"]).await,
-        [second.clone()]
+        std::slice::from_ref(&second)
     );
     assert_eq!(ids(&["--type", "cancelled,held", "--after", "0-0"]).await.len(), 2);
     assert_eq!(ids(&[]).await.len(), 10);
