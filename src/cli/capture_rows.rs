@@ -4,7 +4,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 
 use crate::filter::State;
 use crate::intent::{Currency, Money};
-use crate::outbox::CaptureRow;
+use crate::outbox::{CaptureRow, RESOLVED_NOT_CAPTURED};
 
 use super::output::{Cell, Column, Format, Output};
 
@@ -122,6 +122,10 @@ fn state(row: &CaptureRow) -> Cell {
 
 /// Why it is where it is: the reason of a death, then the last failure.
 fn last(row: &CaptureRow) -> String {
+    if row.last_code.as_deref() == Some(RESOLVED_NOT_CAPTURED) {
+        // The provider's refusal or doubt before that is history.
+        return RESOLVED_NOT_CAPTURED.to_owned();
+    }
     let failure = match (&row.last_class, &row.last_code) {
         // A letter that was rejected as rejected: once is enough.
         (Some(class), Some(code)) if row.dead_reason.as_ref() == Some(class) => Some(code.clone()),
@@ -213,5 +217,7 @@ mod tests {
         assert_eq!(last(&row), "undecided: rejected declined");
         (row.last_class, row.last_code) = (None, None);
         assert_eq!(last(&row), "undecided");
+        row.last_code = Some(RESOLVED_NOT_CAPTURED.to_owned());
+        assert_eq!(last(&row), "resolved_not_captured");
     }
 }

@@ -17,6 +17,9 @@ use super::output::{Cell, Column, Error, Exit, Format, say};
 /// So many rows without --limit.
 const USUAL: u32 = 200;
 
+/// No line of an explanation is longer, however wide the terminal: longer ones are hard to read.
+const WIDEST: usize = 100;
+
 /// So many resolved ones may stand before those that are shown.
 const RESOLVED_MOST: u32 = 10_000;
 
@@ -224,15 +227,16 @@ fn explain(name: Option<&str>, context: &Context) -> Result<Exit, Error> {
         );
     }
     if context.output.format == Format::Table {
+        let width = context.output.width.map_or(WIDEST, usize::from).min(WIDEST);
         for (place, explanation) in meant.into_iter().enumerate() {
             if place > 0 {
                 writeln_stdout("")?;
             }
             let (name, of) = (explanation.name, explanation.of.name());
             writeln_stdout(&format!("{name} ({of})"))?;
-            writeln_stdout(&paragraph("means", explanation.means))?;
-            writeln_stdout(&paragraph("look", explanation.look))?;
-            writeln_stdout(&paragraph("do", explanation.act))?;
+            writeln_stdout(&paragraph("means", explanation.means, width))?;
+            writeln_stdout(&paragraph("look", explanation.look, width))?;
+            writeln_stdout(&paragraph("do", explanation.act, width))?;
         }
         return Ok(Exit::Done);
     }
@@ -258,13 +262,12 @@ fn explain(name: Option<&str>, context: &Context) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// Words in lines of at most 100 characters, under their heading.
-fn paragraph(heading: &str, text: &str) -> String {
-    const WIDTH: usize = 100;
+/// Words in lines of at most so many characters, under their heading.
+fn paragraph(heading: &str, text: &str, width: usize) -> String {
     let mut lines = Vec::new();
     let mut line = format!("  {heading:5}");
     for word in text.split_whitespace() {
-        if line.chars().count() + 1 + word.chars().count() > WIDTH {
+        if line.chars().count() + 1 + word.chars().count() > width {
             lines.push(std::mem::replace(&mut line, " ".repeat(7)));
         }
         line.push(' ');

@@ -76,6 +76,22 @@ async fn check(outbox: &Outbox, output: &Output) -> Result<Exit, Error> {
     }
 }
 
+/// Counts beside each other; on a terminal that is too narrow, in lines that end between two of them.
+fn joined(counts: &[String], width: Option<u16>) -> String {
+    let width = width.map_or(usize::MAX, usize::from);
+    let mut lines: Vec<String> = Vec::new();
+    for count in counts {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 3 + count.chars().count() <= width => {
+                line.push_str(" · ");
+                line.push_str(count);
+            }
+            _ => lines.push(count.clone()),
+        }
+    }
+    lines.join("\n")
+}
+
 /// Everything that is shown, read at once.
 struct Overview {
     lanes: Vec<(LaneBacklog, Option<LaneRow>)>,
@@ -153,7 +169,7 @@ impl Overview {
         if self.resolved() > 0 {
             states.push(format!("resolved as not captured {}", self.resolved()));
         }
-        writeln!(to, "\n{}", states.join(" · "))?;
+        writeln!(to, "\n{}", joined(&states, output.width))?;
         to.flush()?;
         Ok(())
     }

@@ -43,7 +43,9 @@ async fn faults_of_the_settings_are_told_all_at_once() {
     let run = place.run(&["work"]).await.ends_with(2);
     assert!(run.stderr.contains("capture.toml:2: worker.lease"), "{}", run.stderr);
     assert!(run.stderr.contains("capture.toml:3: worker.colour"), "{}", run.stderr);
-    place.run(&["config", "check"]).await.ends_with(7);
+    let page = place.run(&["config", "check"]).await.ends_with(7).stdout;
+    assert!(page.contains("fault    capture.toml:2: worker.lease: "), "{page}");
+    assert!(page.contains("\n         → "), "{page}");
     place.run(&["list", "--config", "elsewhere.toml"]).await.ends_with(2);
 }
 
