@@ -79,6 +79,33 @@ impl fmt::Display for State {
     }
 }
 
+/// The types of events that this version writes, without their prefix `capture.`.
+pub const EVENT_TYPES: [&str; 13] = [
+    "enqueued",
+    "held",
+    "released",
+    "attempt_failed",
+    "retry_scheduled",
+    "outcome_unknown",
+    "captured",
+    "dead_lettered",
+    "cancelled",
+    "replayed",
+    "resolved",
+    "late_result",
+    "auth_expiring",
+];
+
+/// An event's type as the feed writes it, from its name with or without the prefix; else what is wrong and what would be
+/// right.
+pub fn event_type(name: &str) -> Result<String, (String, String)> {
+    let short = name.trim().trim_start_matches("capture.");
+    match EVENT_TYPES.contains(&short) {
+        true => Ok(format!("capture.{short}")),
+        false => Err(unknown(short, EVENT_TYPES)),
+    }
+}
+
 /// How an amount is compared with the filter's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
@@ -261,7 +288,9 @@ fn once<T>(place: &mut Option<T>, value: T) -> Result<(), (String, String)> {
 fn unknown<const N: usize>(text: &str, names: [&'static str; N]) -> (String, String) {
     let wrong = format!("there is no '{}'", shortened(text));
     let distance = |name: &&&str| strsim::damerau_levenshtein(name, text);
-    let near = names.iter().min_by_key(distance).filter(|name| distance(name) <= 2);
+    // A slip or two, in a long name one more.
+    let slips = (text.chars().count() / 3).max(2);
+    let near = names.iter().min_by_key(distance).filter(|name| distance(name) <= slips);
     let right = match near {
         Some(near) => format!("did you mean {near}? It is one of {}", names.join(", ")),
         None => format!("it is one of {}", names.join(", ")),

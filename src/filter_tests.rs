@@ -115,3 +115,21 @@ proptest! {
         prop_assert_eq!(State::from_name(state.name()), Some(state));
     }
 }
+
+#[test]
+fn event_types_are_those_of_the_contract_with_or_without_their_prefix() {
+    assert_eq!(event_type("capture.held").as_deref(), Ok("capture.held"));
+    assert_eq!(event_type(" late_result").as_deref(), Ok("capture.late_result"));
+    let (wrong, right) = event_type("capture.dead_leter").unwrap_err();
+    assert_eq!(wrong, "there is no 'dead_leter'");
+    assert!(right.starts_with("did you mean dead_lettered?"), "{right}");
+    // What the document promises to readers of the feed, neither more nor less.
+    let readme = include_str!("../README.md");
+    let (_, told) = readme.split_once("The feed's types are `capture.` and").unwrap();
+    let (told, _) = told.split_once(".\n").unwrap();
+    let mut told: Vec<&str> = told.split('`').skip(1).step_by(2).collect();
+    let mut known = EVENT_TYPES.to_vec();
+    told.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(told, known);
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use url::Url;
 
-use crate::config::{AccountConfig, Config, ProviderConfig, WorkerConfig};
+use crate::config::{AccountConfig, Config, Fault, Place, ProviderConfig, WorkerConfig};
 use crate::intent::Lane;
 use crate::provider::{self, Abilities, AccountSettings, Model, Provider};
 
@@ -14,6 +14,24 @@ use super::output::Error;
 
 /// An account and its adapter.
 pub type Adapter = (Lane, Arc<dyn Provider>);
+
+/// Settings without an account are in order for who only looks, and not for a worker.
+pub fn none_configured() -> Fault {
+    Fault {
+        place: Place::Default,
+        key: "account".to_owned(),
+        wrong: "no account is configured, so there is nothing to work for".to_owned(),
+        fix: "add an [[account]] to capture.toml; capture config show tells what is read".to_owned(),
+    }
+}
+
+/// `1 account`, `2 accounts`.
+pub fn in_words(accounts: usize) -> String {
+    match accounts {
+        1 => "1 account".to_owned(),
+        several => format!("{several} accounts"),
+    }
+}
 
 /// The adapter of every account, in the order of the file. What is wrong is told of all accounts at once.
 pub fn adapters(config: &Config) -> Result<Vec<Adapter>, Error> {

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use clap::{Subcommand, ValueEnum};
 
 use crate::filter::State;
-use crate::outbox::{DeadGroup, RESOLVED_NOT_CAPTURED};
+use crate::outbox::{CaptureRow, DeadGroup, RESOLVED_NOT_CAPTURED};
 
 use super::capture_rows::{self, amount};
 use super::context::Context;
@@ -16,6 +16,9 @@ use super::output::{Cell, Column, Error, Exit, Format, say};
 
 /// So many rows without --limit.
 const USUAL: u32 = 200;
+
+/// No line of an explanation is longer, however wide the terminal: longer ones are hard to read.
+const WIDEST: usize = 100;
 
 /// So many resolved ones may stand before those that are shown.
 const RESOLVED_MOST: u32 = 10_000;
@@ -51,8 +54,8 @@ struct ListArgs {
     /// Sums instead of rows, by these; alone: reason,class,code
     #[arg(long, value_enum, value_name = "BY,…", value_delimiter = ',', num_args = 0..=1, default_missing_value = "reason,class,code")]
     group_by: Option<Vec<By>>,
-    /// Also show those that a person has resolved as not captured
-    #[arg(long)]
+    /// Also show those that a person has resolved as not captured; no sum counts them
+    #[arg(long, conflicts_with = "group_by")]
     resolved: bool,
     #[command(flatten)]
     filter: FilterArgs,
@@ -103,8 +106,10 @@ async fn list(args: ListArgs, context: &Context) -> Result<Exit, Error> {
     let wanted = filter.limit.take();
     let shown = wanted.unwrap_or(USUAL);
     let mut found = outbox.list(&filter, shown.saturating_add(RESOLVED_MOST)).await?;
+    let is_resolved = |row: &CaptureRow| row.last_code.as_deref() == Some(RESOLVED_NOT_CAPTURED);
+    let resolved = found.iter().filter(|row| is_resolved(row)).count();
     if !args.resolved {
-        found.retain(|row| row.last_code.as_deref() != Some(RESOLVED_NOT_CAPTURED));
+        found.retain(|row| !is_resolved(row));
     }
     let more = wanted.is_none() && found.len() > shown as usize;
     found.truncate(shown as usize);
@@ -117,6 +122,14 @@ async fn list(args: ListArgs, context: &Context) -> Result<Exit, Error> {
     }
     if rows.finish()? == 0 && people {
         say("no dead letters");
+    }
+    if people && resolved > 0 {
+        say(&match args.resolved {
+            true => format!("resolved as not captured: {resolved}; the sums do not count them"),
+            false => {
+                format!("left out, because a person resolved them as not captured: {resolved}; --resolved shows them")
+            }
+        });
     }
     if more {
         say(&format!(
@@ -154,16 +167,20 @@ fn write_sums(groups: &[DeadGroup], by: &[By], context: &Context) -> Result<(), 
     }
     let mut sums: Vec<_> = sums.into_iter().collect();
     sums.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.minor));
-    let mut columns: Vec<Column> = by.iter().map(|by| Column::text(by.name())).collect();
+    let mut columns: Vec<Column> = by.iter().map(|by| Column::text(by.name()).shortens(2, 12)).collect();
     columns.extend([
         Column::number("captures"),
         Column::money("amount"),
-        Column::text("oldest"),
+        Column::text("oldest").leaves(1),
     ]);
     let mut rows = context.output.rows(&columns)?;
     for ((key, currency), sum) in sums {
         let mut cells: Vec<Cell> = key.into_iter().map(Cell::from).collect();
-        cells.extend([sum.captures.into(), amount(sum.minor, currency), sum.oldest.into()]);
+        cells.extend([
+            sum.captures.into(),
+            amount(sum.minor, currency),
+            capture_rows::time(sum.oldest, &context.output),
+        ]);
         rows.row(&cells)?;
     }
     rows.finish().map(drop)
@@ -210,15 +227,16 @@ fn explain(name: Option<&str>, context: &Context) -> Result<Exit, Error> {
         );
     }
     if context.output.format == Format::Table {
+        let width = context.output.width.map_or(WIDEST, usize::from).min(WIDEST);
         for (place, explanation) in meant.into_iter().enumerate() {
             if place > 0 {
                 writeln_stdout("")?;
             }
             let (name, of) = (explanation.name, explanation.of.name());
             writeln_stdout(&format!("{name} ({of})"))?;
-            writeln_stdout(&paragraph("means", explanation.means))?;
-            writeln_stdout(&paragraph("look", explanation.look))?;
-            writeln_stdout(&paragraph("do", explanation.act))?;
+            writeln_stdout(&paragraph("means", explanation.means, width))?;
+            writeln_stdout(&paragraph("look", explanation.look, width))?;
+            writeln_stdout(&paragraph("do", explanation.act, width))?;
         }
         return Ok(Exit::Done);
     }
@@ -244,13 +262,12 @@ fn explain(name: Option<&str>, context: &Context) -> Result<Exit, Error> {
     Ok(Exit::Done)
 }
 
-/// Words in lines of at most 100 characters, under their heading.
-fn paragraph(heading: &str, text: &str) -> String {
-    const WIDTH: usize = 100;
+/// Words in lines of at most so many characters, under their heading.
+fn paragraph(heading: &str, text: &str, width: usize) -> String {
     let mut lines = Vec::new();
     let mut line = format!("  {heading:5}");
     for word in text.split_whitespace() {
-        if line.chars().count() + 1 + word.chars().count() > WIDTH {
+        if line.chars().count() + 1 + word.chars().count() > width {
             lines.push(std::mem::replace(&mut line, " ".repeat(7)));
         }
         line.push(' ');

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use crate::filter::event_type;
 use crate::outbox::{Event, Outbox, Page};
 
 use super::capture_rows::amount;
@@ -21,7 +22,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// What to do with events.
 #[derive(Debug, Subcommand)]
 pub enum EventsVerb {
-    /// The last events, or all after a cursor
+    // Not a doc comment, which would take the place of what `--help` says beyond this line.
+    #[command(about = "The last events, or all after a cursor")]
     Tail(Tail),
 }
 
@@ -39,7 +41,7 @@ pub struct Tail {
     /// Begin with so many of the last events
     #[arg(long, value_name = "N", default_value_t = 10, conflicts_with = "after")]
     last: u32,
-    /// Only of these types, such as captured or dead_lettered
+    /// Only of these types, such as captured or dead_lettered; --last then counts these
     #[arg(long = "type", value_name = "TYPE,…", value_delimiter = ',')]
     types: Vec<String>,
 }
@@ -47,18 +49,25 @@ pub struct Tail {
 /// Runs it.
 pub async fn run(verb: EventsVerb, context: &Context) -> Result<Exit, Error> {
     let EventsVerb::Tail(args) = verb;
+    let types = event_types(&args.types)?;
     let outbox = context.outbox().await?;
+    let wanted = |event: &Event| types.is_empty() || types.contains(&event.kind);
+    let mut lines = Lines::begin(&context.output)?;
     let mut cursor = match args.after {
         Some(cursor) => cursor,
-        None => outbox.events_before_end(args.last).await?,
+        None => {
+            let page = outbox.last_events(args.last, &types).await?;
+            for event in &page.events {
+                lines.write(event)?;
+            }
+            lines.flush()?;
+            if !args.follow {
+                lines.finish()?;
+                return Ok(Exit::Done);
+            }
+            page.cursor.unwrap_or_default()
+        }
     };
-    let types: Vec<&str> = args
-        .types
-        .iter()
-        .map(|name| name.trim_start_matches("capture."))
-        .collect();
-    let wanted = |event: &Event| types.is_empty() || types.contains(&short_type(event));
-    let mut lines = Lines::begin(&context.output)?;
     let mut away = false;
     loop {
         let page = tokio::select! {
@@ -99,6 +108,25 @@ pub async fn run(verb: EventsVerb, context: &Context) -> Result<Exit, Error> {
     lines.finish()?;
     say(&format!("go on with --after {cursor}"));
     Ok(Exit::Interrupted)
+}
+
+/// The types as the feed writes them; every one that there is not is told.
+fn event_types(names: &[String]) -> Result<Vec<String>, Error> {
+    let mut types = Vec::new();
+    let (mut wrong, mut right) = (Vec::new(), Vec::new());
+    for name in names {
+        match event_type(name) {
+            Ok(name) => types.push(name),
+            Err((what, instead)) => {
+                wrong.push(format!("--type: {what}"));
+                right.push(instead);
+            }
+        }
+    }
+    match wrong.is_empty() {
+        true => Ok(types),
+        false => Err(Error::usage(wrong.join("\n")).hint(right.join("\n"))),
+    }
 }
 
 async fn next(outbox: &Outbox, cursor: &str) -> Result<Page, Error> {

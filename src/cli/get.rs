@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::outbox::{CaptureRow, Outbox};
+use crate::outbox::{CaptureRow, Outbox, RESOLVED_NOT_CAPTURED};
 
 use super::capture_rows;
 use super::context::Context;
@@ -25,6 +25,13 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         .output
         .record(capture_rows::whole_columns(), &capture_rows::whole(&row))?;
     if let (Some(reason), true) = (&row.dead_reason, context.output.terminal) {
+        if row.last_code.as_deref() == Some(RESOLVED_NOT_CAPTURED) {
+            say(&format!(
+                "a person resolved it as not captured: capture timeline {} says who and why",
+                row.id
+            ));
+            return Ok(Exit::Done);
+        }
         say(&format!(
             "capture dead explain {reason} says what to do; capture timeline {} says what happened",
             row.id

@@ -60,14 +60,14 @@ async fn list(context: &Context) -> Result<Exit, Error> {
 
 const SHORT: [Column; 9] = [
     Column::id("lane"),
-    Column::text("paused"),
-    Column::number("per_minute"),
+    Column::text("paused").wraps(3, 20),
+    Column::number("per_minute").leaves(2),
     Column::text("limited_until"),
     Column::text("breaker"),
     Column::number("ready"),
     Column::number("waiting"),
     Column::number("leased"),
-    Column::number("workers"),
+    Column::number("workers").leaves(1),
 ];
 
 fn short(lane: &LaneRow, breaker: &str) -> Vec<Cell> {

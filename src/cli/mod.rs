@@ -61,43 +61,45 @@ pub struct CommandLine {
     verb: Verb,
 }
 
+// `about` and not a doc comment where the verb has arguments of its own: a doc comment here would take the place of
+// theirs, and with it of what `--help` says beyond this line.
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// A minute of captures with everything going wrong, and then the books
+    #[command(about = "A minute of captures with everything going wrong, and then the books")]
     Demo(demo::Args),
-    /// A private Postgres, the three providers and a worker, to develop against
+    #[command(about = "A private Postgres, the three providers and a worker, to develop against")]
     Dev(dev::Args),
-    /// Claim intents and capture them, until it is told to stop; then drain
+    #[command(about = "Claim intents and capture them, until it is told to stop; then drain")]
     Work(work::Args),
-    /// Play the three providers over HTTP, with faults and a ledger of what was truly captured
+    #[command(about = "Play the three providers over HTTP, with faults and a ledger of what was truly captured")]
     Simulate(simulate::Args),
     /// The schema of the outbox: apply it, look at it, check it
     #[command(subcommand)]
     Migrate(migrate::MigrateVerb),
     /// Is this server, schema, role and configuration fit for money? Exit code 7 if not
     Doctor,
-    /// Lanes, workers and counts at a glance
+    #[command(about = "Lanes, workers and counts at a glance")]
     Status(status::Args),
-    /// Captures, the newest first
+    #[command(about = "Captures, the newest first")]
     List(Box<list::Args>),
-    /// One capture, whole
+    #[command(about = "One capture, whole")]
     Get(get::Args),
-    /// What happened to one capture, in order
+    #[command(about = "What happened to one capture, in order")]
     Timeline(timeline::Args),
-    /// Dead letters: counted, listed, explained
+    #[command(about = "Dead letters: counted, listed, explained")]
     Dead(Box<dead::Args>),
     /// The feed of events
     #[command(subcommand)]
     Events(events::EventsVerb),
-    /// Ask for a capture
+    #[command(about = "Ask for a capture")]
     Enqueue(Box<enqueue::Args>),
-    /// Let a held capture go
+    #[command(about = "Let a held capture go")]
     Release(release::Args),
-    /// Take back what was not sent
+    #[command(about = "Take back what was not sent")]
     Cancel(Box<cancel::Args>),
-    /// Send dead letters back to work, reads first
+    #[command(about = "Send dead letters back to work, reads first")]
     Replay(Box<replay::Args>),
-    /// Settle a dead letter by evidence from outside
+    #[command(about = "Settle a dead letter by evidence from outside")]
     Resolve(resolve::Args),
     /// Lanes: look at them, pause and resume them
     #[command(subcommand)]

@@ -28,11 +28,15 @@ const READ_AT_ONCE: usize = 4;
 
 /// Sends dead letters back to work: to reads first, and only then, if they show nothing of ours, to the provider.
 ///
-/// With -n it says of each whether that is safe, and under which key it would be sent, and changes nothing.
+/// With -n it says of each whether that is safe, and under which key it would be sent, and changes nothing. What a person
+/// has resolved is closed: a filter passes it over, and by its id it says who resolved it and is not replayed.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
     selection: SelectionArgs,
+    /// Also replay what a person resolved as not captured: named by its id, and looked up at the provider once more
+    #[arg(long, requires = "ids")]
+    resolved: bool,
     #[command(flatten)]
     act: ActArgs,
 }
@@ -46,7 +50,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     }
     let abilities = accounts::abilities(&context.settings()?)?;
     let prospects: Vec<Prospect> = stream::iter(selected.rows.clone())
-        .map(|row| prospect::prospect(&outbox, row, &abilities))
+        .map(|row| prospect::prospect(&outbox, row, &abilities, args.resolved))
         .buffered(READ_AT_ONCE)
         .try_collect()
         .await?;
@@ -107,7 +111,8 @@ fn leave_out_resolved(rows: &mut Vec<CaptureRow>) {
     rows.retain(|row| row.last_code.as_deref() != Some(RESOLVED_NOT_CAPTURED));
     if rows.len() < before {
         say(&format!(
-            "left out, because a person resolved them as not captured: {}; name one by its id to replay it",
+            "left out, because a person resolved them as not captured: {}; capture dead --resolved shows them, and by its \
+             id each says who did",
             before - rows.len()
         ));
     }

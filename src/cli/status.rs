@@ -19,7 +19,8 @@ const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 
 /// Lanes, workers and counts at a glance.
 ///
-/// In JSON one object with lanes, workers and states; in the other forms for programs the lanes alone.
+/// Dead letters that a person resolved as not captured are closed: they are counted as resolved, not as dead. In JSON one
+/// object with lanes, workers and states; in the other forms for programs the lanes alone.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show only what somebody should look at, and end with 7 if there is anything
@@ -75,6 +76,22 @@ async fn check(outbox: &Outbox, output: &Output) -> Result<Exit, Error> {
     }
 }
 
+/// Counts beside each other; on a terminal that is too narrow, in lines that end between two of them.
+fn joined(counts: &[String], width: Option<u16>) -> String {
+    let width = width.map_or(usize::MAX, usize::from);
+    let mut lines: Vec<String> = Vec::new();
+    for count in counts {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 3 + count.chars().count() <= width => {
+                line.push_str(" · ");
+                line.push_str(count);
+            }
+            _ => lines.push(count.clone()),
+        }
+    }
+    lines.join("\n")
+}
+
 /// Everything that is shown, read at once.
 struct Overview {
     lanes: Vec<(LaneBacklog, Option<LaneRow>)>,
@@ -106,6 +123,7 @@ impl Overview {
                 let states: serde_json::Map<String, Value> = self
                     .by_state()
                     .into_iter()
+                    .chain([("resolved", self.resolved())])
                     .map(|(name, n)| (name.to_owned(), n.into()))
                     .collect();
                 writeln!(
@@ -147,22 +165,34 @@ impl Overview {
         if rows.finish()? == 0 {
             writeln!(to, "no worker: start capture work")?;
         }
-        let states: Vec<String> = self.by_state().iter().map(|(name, n)| format!("{name} {n}")).collect();
-        writeln!(to, "\n{}", states.join(" · "))?;
+        let mut states: Vec<String> = self.by_state().iter().map(|(name, n)| format!("{name} {n}")).collect();
+        if self.resolved() > 0 {
+            states.push(format!("resolved as not captured {}", self.resolved()));
+        }
+        writeln!(to, "\n{}", joined(&states, output.width))?;
         to.flush()?;
         Ok(())
     }
 
-    /// Every state, also those with none, in the order of an intent's way.
+    /// Every state, also those with none, in the order of an intent's way. Dead are those that wait for a person, as in
+    /// `dead list` and in the lanes.
     fn by_state(&self) -> Vec<(&'static str, i64)> {
-        let count = |state: State| {
-            self.counts
-                .iter()
-                .filter(|(name, _)| name == state.name())
-                .map(|(_, n)| n)
-                .sum()
-        };
-        State::ALL.map(|state| (state.name(), count(state))).to_vec()
+        State::ALL
+            .map(|state| (state.name(), self.count(state.name())))
+            .to_vec()
+    }
+
+    /// Dead letters that a person closed.
+    fn resolved(&self) -> i64 {
+        self.count("resolved")
+    }
+
+    fn count(&self, wanted: &str) -> i64 {
+        self.counts
+            .iter()
+            .filter(|(name, _)| name == wanted)
+            .map(|(_, n)| n)
+            .sum()
     }
 }
 
@@ -172,14 +202,15 @@ const LANES: [Column; 13] = [
     Column::text("account"),
     Column::number("ready"),
     Column::number("waiting"),
-    Column::number("held"),
+    Column::number("held").leaves(3),
     Column::number("unknown"),
     Column::number("leased"),
     Column::number("dead"),
-    Column::span("oldest_ready"),
+    Column::span("oldest_ready").leaves(4),
     Column::text("breaker"),
-    Column::text("paused"),
-    Column::number("workers"),
+    Column::text("paused").shortens(2, 14),
+    // The workers themselves stand below.
+    Column::number("workers").leaves(1),
 ];
 
 /// Where provider and account stand.
@@ -211,8 +242,8 @@ fn oldest(backlog: &LaneBacklog) -> Option<Duration> {
 
 const WORKERS: [Column; 7] = [
     Column::id("worker"),
-    Column::text("version"),
-    Column::number("pid"),
+    Column::text("version").leaves(1),
+    Column::number("pid").leaves(2),
     Column::text("listen"),
     Column::number("lanes"),
     Column::span("up"),
@@ -237,6 +268,7 @@ fn objects(columns: &[Column], rows: impl Iterator<Item = Vec<Cell>>) -> Result<
     let plain = Output {
         format: Format::Json,
         terminal: false,
+        width: None,
         colour: false,
     };
     let mut bytes = Vec::new();

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::outbox::AttemptRow;
+use crate::outbox::{AttemptRow, TimelineEntry};
 
 use super::context::Context;
 use super::get::existing;
@@ -34,23 +34,54 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         true => outbox.attempts(args.id).await?.into(),
         false => VecDeque::new(),
     };
-    let mut columns = vec![Column::text("at"), Column::text("what"), Column::text("data")];
-    if args.evidence {
+    let people = context.output.format == Format::Table;
+    let mut columns = vec![
+        Column::text("at"),
+        Column::text("what"),
+        Column::text("data").wraps(1, 30),
+    ];
+    if args.evidence && !people {
         columns.push(Column::text("evidence"));
     }
     let mut rows = context.output.rows(&columns)?;
+    let story = match people {
+        true => told_once(story),
+        false => story,
+    };
     for entry in story {
         let seen = (entry.what == "attempt")
             .then(|| of_fence(&mut evidence, &entry.data))
             .flatten();
-        let data: Cell = match context.output.format {
-            Format::Table => in_words(&entry.data).into(),
-            Format::Json | Format::Ndjson | Format::Csv | Format::Id => entry.data.into(),
+        let data: Cell = match people {
+            true => in_words(&entry.data).into(),
+            false => entry.data.into(),
         };
-        rows.row(&[entry.at.into(), entry.what.into(), data, seen.into()])?;
+        rows.row(&[entry.at.into(), entry.what.into(), data, seen.as_deref().into()])?;
+        // Beside the data neither could be read on a terminal; so people find it below.
+        if let (Some(seen), true) = (seen, people) {
+            rows.row(&[Cell::Nothing, "evidence".into(), seen.into()])?;
+        }
     }
     rows.finish()?;
     Ok(Exit::Done)
+}
+
+/// An operator's act leaves an event, for others, and a line of the audit trail. The event says all that the line says, so
+/// people read the act once; programs get both, as they are kept.
+fn told_once(story: Vec<TimelineEntry>) -> Vec<TimelineEntry> {
+    let acts: Vec<_> = story
+        .iter()
+        .filter_map(|entry| match entry.what.as_str() {
+            "replayed" => Some(("replay", entry.at)),
+            "resolved" => Some(("resolve", entry.at)),
+            _ => None,
+        })
+        .collect();
+    let is_told = |entry: &TimelineEntry| {
+        let action = entry.data.get("action").and_then(Value::as_str);
+        entry.what == "audit" && action.is_some_and(|action| acts.contains(&(action, entry.at)))
+    };
+    story.into_iter().filter(|entry| !is_told(entry)).collect()
 }
 
 /// The evidence of the attempt of that fence; both lists are in the order of fences.

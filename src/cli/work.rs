@@ -60,10 +60,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     }
     let adapters = accounts::adapters(&config)?;
     if adapters.is_empty() {
-        return Err(
-            Error::usage("no account is configured, so there is nothing to work for")
-                .hint("add an [[account]] to capture.toml; capture config show tells what is read"),
-        );
+        return Err(accounts::none_configured().into());
     }
     let metrics = Metrics::install().map_err(|error| Error::failed(error.to_string()))?;
     let shutdown = signals::shutdown()?;

@@ -73,17 +73,38 @@ impl Outbox {
 
     /// A cursor behind everything that is there now, for who wants only what comes.
     pub async fn events_end(&self) -> Result<String, OutboxError> {
-        self.events_before_end(0).await
-    }
-
-    /// A cursor after which the last `last` events follow, as far as there are so many.
-    pub async fn events_before_end(&self, last: u32) -> Result<String, OutboxError> {
         Ok(sqlx::query_scalar!(
             r#"select coalesce((select e.xid::text || '-' || e.seq from events e where e.xid < pg_snapshot_xmin(pg_current_snapshot())
-                                order by e.xid desc, e.seq desc offset $1 limit 1), '0-0') as "cursor!""#,
-            i64::from(last)
+                                order by e.xid desc, e.seq desc limit 1), '0-0') as "cursor!""#
         )
         .fetch_one(&self.pool)
         .await?)
+    }
+
+    /// The last `last` events of these types (empty: of any), in feed order, and a cursor behind everything that was looked
+    /// at: who goes on from there misses nothing and is told nothing twice.
+    pub async fn last_events(&self, last: u32, types: &[String]) -> Result<Page, OutboxError> {
+        // What is before the end now stays as it is, so the second statement need not see the first one's snapshot.
+        let end = self.events_end().await?;
+        let mut events = sqlx::query_as!(
+            Event,
+            r#"select e.xid::text || '-' || e.seq as "cursor!", e.seq, e.id, e.type as "kind", e.intent_id, e.provider, e.account,
+                      e.order_id, e.payment_id, e.capture_ref, e.amount_minor::bigint as "amount_minor!", e.currency, e.data, e.occurred_at
+               from events e
+               where (e.xid, e.seq) <= (split_part($1, '-', 1)::xid8, split_part($1, '-', 2)::bigint)
+                 and (cardinality($2::text[]) = 0 or e.type = any ($2))
+               order by e.xid desc, e.seq desc
+               limit $3"#,
+            end,
+            types,
+            i64::from(last)
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        events.reverse();
+        Ok(Page {
+            events,
+            cursor: Some(end),
+        })
     }
 }

@@ -310,7 +310,7 @@ impl Outbox {
         Ok(checks)
     }
 
-    /// Counts by state.
+    /// Counts by state. Dead letters that a person resolved as not captured are closed: they count apart, as `resolved`.
     pub async fn counts(&self) -> Result<Vec<(String, i64)>, OutboxError> {
         let rows = sqlx::query!(
             r#"select state as "state!", count(*) as "n!" from (
@@ -320,7 +320,7 @@ impl Outbox {
                    union all
                    select 'leased' from leases x, unnest(x.intents) with ordinality as s(intent, place) where get_bit(x.settled, s.place::integer - 1) = 0
                    union all
-                   select state from outcomes
+                   select case when state = 'dead' and last_code = 'resolved_not_captured' then 'resolved' else state end from outcomes
                ) everywhere group by state"#
         )
         .fetch_all(&self.pool)

@@ -5,7 +5,7 @@ use capture::simulator::{Fault, FaultPlan, FaultRule, Operation, Simulator};
 use super::place::Place;
 
 /// Three dead letters: the provider declines everything.
-async fn with_dead_letters() -> (Place, Simulator, Vec<String>) {
+pub async fn with_dead_letters() -> (Place, Simulator, Vec<String>) {
     let (place, simulator) = Place::with_simulator(|settings| {
         settings.faults = FaultPlan {
             rules: vec![FaultRule {

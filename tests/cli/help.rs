@@ -77,6 +77,11 @@ async fn a_wrong_command_line_ends_with_2_and_says_what_would_be_right() {
         (vec!["list", "-o", "yaml"], "ndjson"),
         (vec!["dead", "explain", "fatal"], "there are ambiguous"),
         (vec!["dead", "--state", "held"], "capture list"),
+        (vec!["events", "tail", "--type", "captred"], "did you mean captured?"),
+        (
+            vec!["events", "tail", "--type", "captured,settled"],
+            "it is one of enqueued",
+        ),
         (vec!["replay", "--reason", "x"], "--state dead means all"),
         (
             vec!["replay", "--state", "captured", "--reason", "x"],
@@ -109,13 +114,52 @@ async fn a_wrong_command_line_ends_with_2_and_says_what_would_be_right() {
 }
 
 #[tokio::test]
-async fn nobody_acts_without_a_name() {
-    let mut place = Place::empty();
+async fn help_tells_all_that_a_verb_says_of_itself() {
+    let place = Place::empty();
+    for (verb, told) in [
+        (vec!["demo"], "Nothing is left behind"),
+        (vec!["dev"], "nothing moves money"),
+        (vec!["work"], "SIGTERM or SIGINT drains"),
+        (vec!["simulate"], "Nothing here moves money"),
+        (vec!["status"], "as resolved, not as dead"),
+        (vec!["list"], "Without --limit at most 200"),
+        (vec!["dead"], "For people first their sums"),
+        (vec!["enqueue"], "naming the rule"),
+        (vec!["release"], "may come before the capture"),
+        (vec!["cancel"], "Each is told as cancelled (0)"),
+        (vec!["replay"], "under which key"),
+        (vec!["resolve"], "Nothing is sent"),
+        (vec!["events", "tail"], "Every event carries its cursor"),
+    ] {
+        let mut arguments = verb.clone();
+        arguments.push("--help");
+        let page = place.run(&arguments).await.ends_with(0).stdout;
+        // However the lines are broken.
+        let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(page.contains(told), "{verb:?}: {page}");
+    }
+}
+
+#[tokio::test]
+async fn who_names_nobody_acts_as_the_user_of_the_process() {
+    let mut place = Place::with_outbox().await;
     place.unset("USER");
-    let run = place
-        .run(&["cancel", "01900000-0000-7000-8000-000000000000", "--reason", "x"])
-        .await;
-    assert!(run.ends_with(2).stderr.contains("--actor NAME"));
+    place.enqueue("1001", 500).await;
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let entries = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = entries
+        .lines()
+        .find(|line| line.split(':').nth(2) == Some(uid.as_str()))
+        .and_then(|line| line.split(':').next());
+    let pause = ["lane", "pause", "afterpay", "--reason", "x"];
+    let Some(name) = name else {
+        let run = place.run(&pause).await.ends_with(2);
+        assert!(run.stderr.contains("--actor NAME"), "{}", run.stderr);
+        return;
+    };
+    place.run(&pause).await.ends_with(0);
+    let lanes = place.run(&["lane", "list", "-o", "json"]).await.ends_with(0).json();
+    assert_eq!(lanes[0]["paused_by"], name);
 }
 
 #[tokio::test]

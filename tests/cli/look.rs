@@ -189,6 +189,80 @@ async fn events_are_read_on_behind_a_cursor_and_followed() {
 }
 
 #[tokio::test]
+async fn the_last_events_of_a_type_are_found_however_many_others_follow() {
+    let place = Place::with_outbox().await;
+    let first = place.enqueue("1001", 500).await;
+    let second = place.enqueue("1002", 500).await;
+    place
+        .run(&["cancel", &first, &second, "--reason", "x"])
+        .await
+        .ends_with(0);
+    for payment in 1003..1015 {
+        place.enqueue(&payment.to_string(), 500).await;
+    }
+    let ids = async |arguments: &[&str]| -> Vec<String> {
+        let mut all = vec!["events", "tail", "-o", "json"];
+        all.extend(arguments);
+        let events = place.run(&all).await.ends_with(0).json();
+        let events = events.as_array().unwrap().iter();
+        events
+            .map(|event| event["intent_id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(
+        ids(&["--type", "cancelled"]).await,
+        [first.clone(), second.clone()],
+        "in feed order"
+    );
+    assert_eq!(
+        ids(&["--type", "capture.cancelled", "--last", "1"]).await,
+        std::slice::from_ref(&second)
+    );
+    assert_eq!(ids(&["--type", "cancelled,held", "--after", "0-0"]).await.len(), 2);
+    assert_eq!(ids(&[]).await.len(), 10);
+    assert_eq!(ids(&["--last", "0"]).await.len(), 0);
+
+    // Followed, it goes on with what comes, and tells nothing twice.
+    let mut follow = place.start(&[
+        "events",
+        "tail",
+        "-f",
+        "--type",
+        "cancelled",
+        "--last",
+        "1",
+        "-o",
+        "ndjson",
+    ]);
+    let mut next = async || {
+        let line = follow.stdout.next_line().await.unwrap().unwrap();
+        let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+        event["intent_id"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(next().await, second);
+    let third = place.enqueue("1015", 500).await;
+    place.run(&["cancel", &third, "--reason", "x"]).await.ends_with(0);
+    assert_eq!(next().await, third);
+    follow.signal(Signal::INT);
+    assert_eq!(follow.ended().await, Some(130));
+}
+
+#[tokio::test]
+async fn a_table_in_a_pipe_is_whole_however_narrow_the_terminal_behind_it() {
+    let mut place = Place::with_outbox().await;
+    let id = place.enqueue("1001", 500).await;
+    place.set("COLUMNS", "40");
+    let page = place.run(&["list"]).await.ends_with(0).stdout;
+    let lines: Vec<&str> = page.lines().collect();
+    assert_eq!(lines.len(), 2, "{page}");
+    assert_eq!(
+        lines[0].split_whitespace().collect::<Vec<_>>(),
+        ["ID", "LANE", "ORDER", "AMOUNT", "STATE", "ATTEMPTS", "LAST", "CREATED"]
+    );
+    assert!(lines[1].starts_with(&id), "{page}");
+}
+
+#[tokio::test]
 async fn a_release_may_come_before_and_is_told_once() {
     let place = Place::with_outbox().await;
     let release = [

@@ -43,7 +43,9 @@ async fn faults_of_the_settings_are_told_all_at_once() {
     let run = place.run(&["work"]).await.ends_with(2);
     assert!(run.stderr.contains("capture.toml:2: worker.lease"), "{}", run.stderr);
     assert!(run.stderr.contains("capture.toml:3: worker.colour"), "{}", run.stderr);
-    place.run(&["config", "check"]).await.ends_with(7);
+    let page = place.run(&["config", "check"]).await.ends_with(7).stdout;
+    assert!(page.contains("fault    capture.toml:2: worker.lease: "), "{page}");
+    assert!(page.contains("\n         → "), "{page}");
     place.run(&["list", "--config", "elsewhere.toml"]).await.ends_with(2);
 }
 
@@ -62,6 +64,24 @@ async fn without_a_database_or_an_account_it_says_how_to_name_one() {
         "{}",
         run.stderr
     );
+}
+
+#[tokio::test]
+async fn settings_that_no_worker_could_start_with_are_not_in_order() {
+    let mut place = Place::empty();
+    place.set("DATABASE_URL", "postgres://u@127.0.0.1:1/d");
+    let run = place.run(&["config", "check", "-o", "json"]).await.ends_with(7);
+    assert!(!run.stderr.contains("in order"), "{}", run.stderr);
+    let faults = run.json();
+    assert_eq!(faults[0]["level"], "fault");
+    assert!(faults[0]["wrong"].as_str().unwrap().contains("no account"), "{faults}");
+    place.set("SECRET", "s");
+    place.write(
+        "capture.toml",
+        "[[account]]\nprovider = \"afterpay\"\nbase_url = \"http://127.0.0.1:1\"\nmerchant_id = \"1\"\nsecret_env = \"SECRET\"\n",
+    );
+    let run = place.run(&["config", "check"]).await.ends_with(0);
+    assert!(run.stderr.contains("in order (1 account)"), "{}", run.stderr);
 }
 
 #[tokio::test]

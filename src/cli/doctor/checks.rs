@@ -1,5 +1,6 @@
 //! The checks themselves.
 
+use crate::cli::accounts;
 use crate::cli::context::Context;
 use crate::cli::output::Error;
 use crate::config::{Config, Need, Sources};
@@ -16,7 +17,7 @@ pub fn settings(context: &Context) -> Finding {
     match Config::load(&sources) {
         Ok((config, warnings)) if warnings.is_empty() && !config.accounts.is_empty() => Finding::ok(
             "settings",
-            format!("{} accounts, each with its secret", config.accounts.len()),
+            format!("{}, each with its secret", accounts::in_words(config.accounts.len())),
         ),
         Ok((config, _)) if config.accounts.is_empty() => Finding::new(
             "settings",

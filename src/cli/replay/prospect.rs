@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
+use uuid::Uuid;
 
 use crate::cli::output::{Error, say};
 use crate::cli::selection::sums;
+use crate::filter::State;
 use crate::intent::{IntentId, Lane};
-use crate::outbox::{CaptureRow, DeadLetter, Outbox};
+use crate::outbox::{CaptureRow, DeadLetter, Outbox, RESOLVED_NOT_CAPTURED, TimelineEntry};
 use crate::provider::{Abilities, Repeat};
 use crate::retry::DeadReason;
 use crate::verify::{ReplayPlan, plan_replay};
@@ -37,11 +40,36 @@ pub async fn prospect(
     outbox: &Outbox,
     row: CaptureRow,
     abilities: &BTreeMap<Lane, Abilities>,
+    also_resolved: bool,
 ) -> Result<Prospect, Error> {
     let Some(letter) = outbox.dead_letter(row.id).await? else {
-        let why = format!("it is {}, not dead", row.state);
+        let mut why = format!("it is {}, not dead", row.state);
+        // If a person said so, their word can be asked after; it is not undone here: the money may have moved.
+        if row.state == State::Captured.name()
+            && let Some(person) = resolution(outbox, row.id).await?
+        {
+            why = format!(
+                "{why}: {person}; capture refunds nothing and sends nothing again, settle it with the provider"
+            );
+        }
         return Ok(Prospect::Not(Box::new(row), why));
     };
+    let resolution = match row.last_code.as_deref() {
+        Some(RESOLVED_NOT_CAPTURED) => Some(
+            resolution(outbox, row.id)
+                .await?
+                .unwrap_or_else(|| "a person resolved it as not-captured".to_owned()),
+        ),
+        _ => None,
+    };
+    if let (Some(person), false) = (&resolution, also_resolved) {
+        // They may have taken the money in another way since, on the strength of this.
+        let why = format!(
+            "{person}; if it is to be sent all the same, ask them whether the money was taken in another way, look at the \
+             provider once more, then replay it by its id with --resolved"
+        );
+        return Ok(Prospect::Not(Box::new(row), why));
+    }
     let Some(abilities) = abilities.get(&letter.lane) else {
         // Without its account nobody knows whether a key protects it.
         let why = format!(
@@ -54,6 +82,9 @@ pub async fn prospect(
     if let Some(caution) = caution(&letter) {
         plan.says = format!("{}; {caution}", plan.says);
     }
+    if let Some(person) = resolution {
+        plan.says = format!("{}; but {person}", plan.says);
+    }
     let id = IntentId(row.id);
     let key = match abilities.repeat {
         Repeat::Key { .. } => Some(id.key(plan.next_generation).to_string()),
@@ -61,6 +92,28 @@ pub async fn prospect(
         Repeat::Nothing => None,
     };
     Ok(Prospect::Planned(Box::new(Planned { row, letter, plan, key })))
+}
+
+/// `tess resolved it as not-captured at 2026-03-10T12:00:00Z (evidence: dashboard 7; reason: customer left)`; `None` if
+/// nobody did. The last word counts.
+async fn resolution(outbox: &Outbox, id: Uuid) -> Result<Option<String>, Error> {
+    let story = outbox.timeline(id).await?;
+    Ok(story
+        .iter()
+        .rfind(|entry| entry.what == "resolved")
+        .map(resolution_in_words))
+}
+
+fn resolution_in_words(entry: &TimelineEntry) -> String {
+    let text = |name: &str| entry.data.get(name).and_then(Value::as_str).unwrap_or("?");
+    format!(
+        "{} resolved it as {} at {} (evidence: {}; reason: {})",
+        text("by"),
+        text("as"),
+        entry.at.format("%Y-%m-%dT%H:%M:%SZ"),
+        text("evidence"),
+        text("reason")
+    )
 }
 
 /// What a person should know although it is safe.

@@ -27,12 +27,12 @@ const WHOLE: [Column; 11] = [
 
 /// For people: what is said of them stands above already.
 const SHORT: [Column; 6] = [
-    Column::id("id"),
-    Column::text("lane"),
-    Column::text("order"),
+    Column::id("id").shortens(4, 13),
+    Column::text("lane").leaves(2),
+    Column::text("order").shortens(5, 10),
     Column::money("amount"),
-    Column::text("key"),
-    Column::text("result"),
+    Column::text("key").leaves(3),
+    Column::text("result").wraps(1, 30),
 ];
 
 /// From so many on, people see only those that were not replayed.

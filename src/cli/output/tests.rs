@@ -1,5 +1,10 @@
+use std::time::Duration;
+
+use serde_json::Value;
+
 use super::*;
-use crate::intent::Currency;
+use crate::filter::State;
+use crate::intent::{Currency, Money};
 
 const COLUMNS: [Column; 6] = [
     Column::id("id"),
@@ -38,6 +43,7 @@ fn written(format: Format, rows: &[Vec<Cell>]) -> String {
     let output = Output {
         format,
         terminal: false,
+        width: None,
         colour: false,
     };
     let mut bytes = Vec::new();
@@ -94,6 +100,7 @@ fn ids_stand_alone_and_rows_without_an_id_say_so() {
     let output = Output {
         format: Format::Id,
         terminal: false,
+        width: None,
         colour: false,
     };
     let error = output.rows_to(&[Column::text("class")], Vec::new()).err().unwrap();
@@ -106,6 +113,7 @@ fn one_thing_is_a_field_a_line_or_an_object() {
         let output = Output {
             format,
             terminal: false,
+            width: None,
             colour: false,
         };
         let mut bytes = Vec::new();
@@ -133,6 +141,7 @@ fn a_reader_that_goes_away_is_no_failure_and_any_other_is() {
         let output = Output {
             format,
             terminal: false,
+            width: None,
             colour: false,
         };
         let mut rows = output.rows_to(&[Column::id("id")], Gone(kind))?;
@@ -169,4 +178,88 @@ fn the_exit_codes_are_those_that_scripts_build_on() {
         Exit::Interrupted,
     ];
     assert_eq!(codes.map(Exit::code), [0, 1, 2, 3, 4, 5, 6, 7, 8, 130]);
+}
+
+const YIELDING: [Column; 5] = [
+    Column::id("id").shortens(2, 13),
+    Column::text("order").shortens(3, 10),
+    Column::money("amount"),
+    Column::text("paused"),
+    Column::text("created").leaves(1),
+];
+
+fn at_width(width: u16, columns: &[Column], rows: &[Vec<Cell>]) -> String {
+    let output = Output {
+        format: Format::Table,
+        terminal: true,
+        width: Some(width),
+        colour: false,
+    };
+    let mut bytes = Vec::new();
+    let mut out = output.rows_to(columns, &mut bytes).unwrap();
+    for row in rows {
+        out.row(row).unwrap();
+    }
+    out.finish().unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn yielding_row() -> Vec<Cell> {
+    vec![
+        "01a200d1-706e-75eb-a49e-2aeca746bf70".into(),
+        "order-2026-11-00003".into(),
+        usd(123_456).into(),
+        Cell::Nothing,
+        "2026-11-22T01:14:15Z".into(),
+    ]
+}
+
+#[test]
+fn columns_give_way_in_the_order_that_is_declared() {
+    let header = |width| {
+        let page = at_width(width, &YIELDING, &[yielding_row()]);
+        let lines: Vec<String> = page.lines().map(str::to_owned).collect();
+        assert_eq!(lines.len(), 2, "{page}");
+        assert!(
+            lines.iter().all(|line| line.chars().count() <= usize::from(width)),
+            "{page}"
+        );
+        lines
+    };
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    // What is blank goes first, then by turns.
+    assert_eq!(words(&header(140)[0]), ["ID", "ORDER", "AMOUNT", "PAUSED", "CREATED"]);
+    assert_eq!(words(&header(95)[0]), ["ID", "ORDER", "AMOUNT", "CREATED"]);
+    assert_eq!(words(&header(80)[0]), ["ID", "ORDER", "AMOUNT"]);
+    assert_eq!(
+        header(60)[1],
+        "…2aeca746bf70  order-2026-11-00003  1234.56 USD",
+        "the end of an id, where ids of one minute differ"
+    );
+    // Cut only as far as it must be, and no further than was said.
+    assert_eq!(header(45)[1], "…2aeca746bf70  order-2026-11-00…  1234.56 USD");
+    assert_eq!(header(38)[1], "…2aeca746bf70  order-202…  1234.56 USD");
+}
+
+#[test]
+fn what_wraps_leaves_the_other_columns_whole() {
+    let columns = [
+        Column::text("at"),
+        Column::text("what"),
+        Column::text("data").wraps(1, 30),
+    ];
+    let data = ["word"; 20].join(" ");
+    let row = vec![
+        "2026-11-22T01:14:15.447Z".into(),
+        "outcome_unknown".into(),
+        data.as_str().into(),
+    ];
+    let page = at_width(80, &columns, &[row]);
+    let first = page.lines().nth(1).unwrap();
+    assert!(
+        first.starts_with("2026-11-22T01:14:15.447Z  outcome_unknown  word word"),
+        "{page}"
+    );
+    assert!(page.lines().all(|line| line.chars().count() <= 80), "{page}");
+    assert_eq!(page.matches("word").count(), 20);
 }
