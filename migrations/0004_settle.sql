@@ -22,11 +22,13 @@ begin
     order by l.id
     for update;
     -- A receipt that comes late, and a decision that nothing was captured, must not miss each other: both hold the intent.
+    -- Nor must two tries of one result whose lease is gone (the first one's answer was lost while it still ran) both take it
+    -- for new: there is no lease row any more to hold one of them off.
     perform from intents i
     where i.id in (
         select (x ->> 'intent')::uuid from jsonb_array_elements(p_results) x
         where x ->> 'to' in ('dead', 'cancelled')
-           or (x ->> 'to' = 'captured' and not exists (select from leases l where l.id = (x ->> 'lease')::uuid)))
+           or not exists (select from leases l where l.id = (x ->> 'lease')::uuid))
     order by i.id
     for no key update;
     v_now := clock_now();
