@@ -315,6 +315,8 @@ begin
             attempts = 0, looks = 0, own_faults = 0, lost_leases = 0, quiet_reads = 0, last_quiet_at = null, in_progress_since = null,
             refusal_class = null, refusal_code = null, fresh_key = excluded.fresh_key, read_first = true, replayed = true,
             unknown_since = v_now, quiet_after = greatest(p.quiet_after, v_now);
+    -- A wish to cancel that was written while the result that ended the intent was: its author asked before this replay.
+    delete from cancel_requests c where c.intent = p_intent;
     insert into deadlines (intent, expires_at) select i.id, i.authorization_expires_at from intents i
         where i.id = p_intent and i.authorization_expires_at is not null on conflict do nothing;
     insert into audit (at, actor, action, reason, intent, lane, detail)
