@@ -75,12 +75,12 @@ begin
                        jsonb_build_object('captured_minor', l.captured_minor, 'provider_capture_id', l.provider_capture_id,
                                           'captured_at', l.captured_at, 'proof', l.proof) as receipt
                 from late_results l
-                where l.intent = i.intent and l.outcome = 'captured'
+                where l.intent = i.intent and l.proof in ('answer', 'reference')
                 union all
                 -- A receipt that lost its fence and comes in this very batch is not in the table yet.
                 select s.fence, decode(s.attempt ->> 'evidence', 'hex'), s.receipt
                 from input s
-                where s.intent = i.intent and s.settled = 'lease_lost' and s.receipt is not null
+                where s.intent = i.intent and s.settled = 'lease_lost' and s.receipt ->> 'proof' in ('answer', 'reference')
             ) t
             where i."to" in ('dead', 'cancelled')
             order by t.fence limit 1

@@ -275,7 +275,7 @@ begin
             -- A receipt that comes late, and this decision that nothing was captured, must not miss each other: both hold
             -- the intent. One that is there already ends it as captured at its next claim.
             perform from intents i where i.id = intent_id for no key update;
-            exit when exists (select from late_results t where t.intent = intent_id and t.outcome = 'captured');
+            exit when exists (select from late_results t where t.intent = intent_id and t.proof in ('answer', 'reference'));
             delete from waiting w where w.intent = intent_id returning w.lane, w.fence into v_lane, v_fence;
             if v_lane is null then
                 delete from ready r where r.intent = intent_id returning r.lane, r.fence into v_lane, v_fence;
