@@ -196,7 +196,10 @@ async fn a_wish_to_cancel_that_crossed_the_dead_letter_does_not_cancel_its_repla
         .db
         .run(&format!("begin; select capture.cancel('{intent}', 'changed my mind')"))
         .await;
-    assert_eq!(world.settle(claim, dead(DeadReason::Exhausted)).await, Settled::Recorded);
+    assert_eq!(
+        world.settle(claim, dead(DeadReason::Exhausted)).await,
+        Settled::Recorded
+    );
     world.db.run("commit").await;
     assert_eq!(world.replay(Kind::Afterpay, intent).await, Replayed::Replayed);
     let again = world.claim_one(Kind::Afterpay).await;
