@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::provider::Siblings;
 
 /// What an intent is claimed for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Purpose {
     /// The first send.
     Send,
@@ -89,8 +89,10 @@ pub struct ClaimRequest<'a> {
     pub lanes: &'a [LaneRequest],
 }
 
-/// The right to settle one claimed intent: lease, slot and fence. Not `Clone`, and consumed by settling.
+/// The right to settle one claimed intent: lease, slot and fence. Not `Clone`, and consumed by settling. (The proofs keep
+/// whole worlds as values, and may copy it.)
 #[derive(Debug)]
+#[cfg_attr(feature = "proof", derive(Clone, PartialEq, Eq, Hash))]
 pub struct Ticket {
     pub(super) lease: Uuid,
     pub(super) worker: Uuid,
@@ -131,6 +133,7 @@ impl Ticket {
 
 /// One claimed intent, with all that its way needs.
 #[derive(Debug)]
+#[cfg_attr(feature = "proof", derive(Clone, PartialEq, Eq, Hash))]
 pub struct Claim {
     /// The right to settle it.
     pub ticket: Ticket,
@@ -158,6 +161,7 @@ pub struct Claim {
 
 /// A row that this version cannot make sense of. It is settled as dead, and blocks nobody.
 #[derive(Debug)]
+#[cfg_attr(feature = "proof", derive(Clone, PartialEq, Eq, Hash))]
 pub struct Unreadable {
     /// The right to settle it.
     pub ticket: Ticket,
@@ -169,6 +173,7 @@ pub struct Unreadable {
 
 /// What a claim gave.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "proof", derive(Clone, PartialEq, Eq, Hash))]
 pub struct Claimed {
     /// To be worked on.
     pub claims: Vec<Claim>,
@@ -181,6 +186,7 @@ struct LateReceipt {
     provider_capture_id: String,
     captured_minor: i64,
     captured_at: Option<DateTime<Utc>>,
+    proof: String,
 }
 
 impl Outbox {
@@ -273,7 +279,12 @@ impl Outbox {
                     provider_capture_id: late.provider_capture_id,
                     amount: Money::new(late.captured_minor, currency),
                     captured_at: late.captured_at,
-                    proof: Proof::Answer,
+                    // These two are all that a claim is given.
+                    proof: if late.proof == Proof::Reference.name() {
+                        Proof::Reference
+                    } else {
+                        Proof::Answer
+                    },
                     evidence: Evidence::new(b"{\"late_result\":true}".to_vec()),
                 });
             claimed.claims.push(Claim {

@@ -340,7 +340,7 @@ impl Outbox {
                       coalesce((select extract(epoch from max(now() - xact_start))::bigint from pg_stat_activity where backend_xmin is not null and pid <> pg_backend_pid()), 0) as "oldest_snapshot_s!",
                       (select (extract(epoch from ahead) * 1000)::bigint from clock) as "clock_ahead_ms!", clock_timestamp() as "clock!",
                       (select count(*) from leases where until < clock_now() - interval '1 minute') as "lapsed_leases!",
-                      (select count(*) from late_results t left join outcomes o on o.intent = t.intent where t.outcome = 'captured' and coalesce(o.state, '') <> 'captured') as "unclaimed_receipts!",
+                      (select count(*) from late_results t left join outcomes o on o.intent = t.intent where t.proof in ('answer', 'reference') and coalesce(o.state, '') <> 'captured') as "unclaimed_receipts!",
                       (select count(*) from intents i
                        where (select count(*) from ready r where r.intent = i.id) + (select count(*) from waiting w where w.intent = i.id)
                            + (select count(*) from outcomes o where o.intent = i.id)
