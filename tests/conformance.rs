@@ -11,6 +11,8 @@
 
 #[path = "it/database.rs"]
 mod database;
+#[path = "it/planted.rs"]
+mod planted;
 
 #[path = "conformance/draw.rs"]
 mod draw;
