@@ -10,6 +10,7 @@
 )]
 
 #[path = "it/database.rs"]
+#[allow(dead_code, reason = "the stories use more of it")]
 mod database;
 #[path = "it/planted.rs"]
 mod planted;
