@@ -1,0 +1,28 @@
+//! What an enemy would try: rights that nobody granted, names that stand in for ours, secrets that come out, answers that
+//! are bombs, redirects and certificates that lead elsewhere.
+//!
+//! The processes are the real ones, the wire is a raw one, and what the database allows is asked of its catalogue.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that meets something unexpected should fail loudly"
+)]
+
+#[expect(dead_code, reason = "shared with the integration tests, which use all of it")]
+#[path = "it/database.rs"]
+mod database;
+#[expect(dead_code, reason = "shared with the tests of the adapters, which use all of it")]
+#[path = "provider/models.rs"]
+mod models;
+#[expect(dead_code, reason = "shared with the tests of the adapters, which use all of it")]
+#[path = "provider/wire.rs"]
+mod wire;
+
+#[path = "security/ground.rs"]
+mod ground;
+
+#[path = "security/hijack.rs"]
+mod hijack;
+#[path = "security/matrix.rs"]
+mod matrix;
