@@ -21,8 +21,17 @@ mod wire;
 
 #[path = "security/ground.rs"]
 mod ground;
+#[path = "security/merchant.rs"]
+mod merchant;
+
+#[path = "security/bombs.rs"]
+mod bombs;
 
 #[path = "security/hijack.rs"]
 mod hijack;
 #[path = "security/matrix.rs"]
 mod matrix;
+#[path = "security/once.rs"]
+mod once;
+#[path = "security/redirects.rs"]
+mod redirects;
