@@ -35,3 +35,5 @@ mod matrix;
 mod once;
 #[path = "security/redirects.rs"]
 mod redirects;
+#[path = "security/tls.rs"]
+mod tls;
