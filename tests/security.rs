@@ -26,7 +26,8 @@ mod merchant;
 
 #[path = "security/bombs.rs"]
 mod bombs;
-
+#[path = "security/canaries.rs"]
+mod canaries;
 #[path = "security/hijack.rs"]
 mod hijack;
 #[path = "security/matrix.rs"]
