@@ -2,7 +2,6 @@
 //! the same properties for `cargo fuzz`, which looks further.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     reason = "a test that meets something unexpected should fail loudly"
 )]

@@ -4,12 +4,10 @@
 //! The processes are the real ones, the wire is a raw one, and what the database allows is asked of its catalogue.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     reason = "a test that meets something unexpected should fail loudly"
 )]
 
-#[expect(dead_code, reason = "shared with the integration tests, which use all of it")]
 #[path = "it/database.rs"]
 mod database;
 #[expect(dead_code, reason = "shared with the tests of the adapters, which use all of it")]
