@@ -341,9 +341,17 @@ enum Manner {
     Cancels,
     /// Ends the connection after the whole request.
     Closes,
+    /// Begins an answer whose headers never end.
+    EndlessHeaders,
+    /// Says "continue" without an end.
+    EndlessContinue,
+    /// Begins an answer whose body never ends, as fast as it may.
+    EndlessBody,
+    /// Asks "are you there?" and changes its settings without an end.
+    EndlessPings,
 }
 
-const MANNERS: [Manner; 7] = [
+const MANNERS: [Manner; 11] = [
     Manner::Answers,
     Manner::RefusesStream,
     Manner::GoesAwayAtOnce,
@@ -351,6 +359,10 @@ const MANNERS: [Manner; 7] = [
     Manner::GoesAwayAfterUs,
     Manner::Cancels,
     Manner::Closes,
+    Manner::EndlessHeaders,
+    Manner::EndlessContinue,
+    Manner::EndlessBody,
+    Manner::EndlessPings,
 ];
 
 /// What came over one server's connections.
@@ -424,9 +436,38 @@ async fn speak(mut stream: TlsStream<TcpStream>, manner: Manner, streams: Arc<Mu
             }
             Manner::Cancels => stream.write_all(&frame(3, 0, id, &8u32.to_be_bytes())).await?,
             Manner::Closes => return stream.shutdown().await,
+            Manner::EndlessHeaders | Manner::EndlessContinue | Manner::EndlessBody | Manner::EndlessPings => {
+                return flood(stream, manner, id).await;
+            }
             Manner::RefusesStream | Manner::GoesAwayAtOnce | Manner::GoesAwayBelowUs => {}
         }
     }
+}
+
+/// Frames without an end, until the other side goes; what it says meanwhile is read and thrown away.
+async fn flood(stream: TlsStream<TcpStream>, manner: Manner, id: u32) -> std::io::Result<()> {
+    let (mut reading, mut writing) = tokio::io::split(stream);
+    let reader = tokio::spawn(async move { tokio::io::copy(&mut reading, &mut tokio::io::sink()).await });
+    // A literal header that no table keeps: a name and a value of a few letters.
+    let header = [&[0x00, 8][..], b"x-header", &[100], &[b'a'; 100]].concat();
+    let (first, again) = match manner {
+        Manner::EndlessHeaders => (frame(1, 0, id, &[0x88]), frame(9, 0, id, &header.repeat(100))),
+        // `:status` with a value of its own: 100.
+        Manner::EndlessContinue => (vec![], frame(1, 4, id, &[0x08, 3, b'1', b'0', b'0'])),
+        Manner::EndlessBody => (frame(1, 4, id, &[0x88]), frame(0, 0, id, &[b' '; 16_000])),
+        _ => (
+            vec![],
+            [frame(6, 0, 0, &[0; 8]), frame(4, 0, 0, &[0, 4, 0, 1, 0, 0])].concat(),
+        ),
+    };
+    writing.write_all(&first).await?;
+    while !reader.is_finished() {
+        writing.write_all(&again).await?;
+        writing.flush().await?;
+        // Paced, for the same reason as over HTTP/1.
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -460,10 +501,11 @@ async fn over_http_2_what_was_refused_or_cut_is_never_sure_and_never_sent_twice(
     }
     ground.write("capture.toml", &settings);
     let worker = ground.work().await;
+    let before = worker.memory_peak_kib();
     for name in servers.keys() {
         enqueue(&mut ground, "afterpay", name).await;
     }
-    ground.until_sql("select count(*) = 7 from capture.attempts").await;
+    ground.until_sql("select count(*) = 11 from capture.attempts").await;
     let rows = ground
         .db
         .rows(
@@ -488,9 +530,13 @@ async fn over_http_2_what_was_refused_or_cut_is_never_sure_and_never_sent_twice(
         assert!(streams.begun <= 1, "{manner:?}: {streams:?}");
         let honest = match manner {
             Manner::Answers => told == "captured" && sent && whole == 1,
-            Manner::GoesAwayAfterUs | Manner::Cancels | Manner::Closes => {
-                told == "failed ambiguous" && sent && whole == 1
-            }
+            Manner::GoesAwayAfterUs
+            | Manner::Cancels
+            | Manner::Closes
+            | Manner::EndlessHeaders
+            | Manner::EndlessContinue
+            | Manner::EndlessBody
+            | Manner::EndlessPings => told == "failed ambiguous" && sent && whole == 1,
             // The server says that it did nothing; to doubt that is slow, to be sure without reason would be wrong.
             Manner::RefusesStream | Manner::GoesAwayAtOnce | Manner::GoesAwayBelowUs => match told.as_str() {
                 "failed ambiguous" => sent,
@@ -500,6 +546,13 @@ async fn over_http_2_what_was_refused_or_cut_is_never_sure_and_never_sent_twice(
         };
         assert!(honest, "{manner:?}: {told} {code}, sent {sent}: {streams:?}");
     }
+    let grown = worker.memory_peak_kib() - before;
+    assert!(grown < 64 * 1024, "the worker grew by {grown} KiB");
+    let slow: i64 = ground
+        .db
+        .scalar("select count(*) from capture.attempts where duration_ms > 20000")
+        .await;
+    assert_eq!(slow, 0, "a call lasts ten seconds at most");
     let (_, code) = worker.stop().await;
     assert_eq!(code, Some(0));
 }
