@@ -19,6 +19,8 @@ mod wire;
 
 #[path = "security/ground.rs"]
 mod ground;
+#[path = "security/leaks.rs"]
+mod leaks;
 #[path = "security/merchant.rs"]
 mod merchant;
 
@@ -28,6 +30,8 @@ mod bombs;
 mod canaries;
 #[path = "security/hijack.rs"]
 mod hijack;
+#[path = "security/http2.rs"]
+mod http2;
 #[path = "security/matrix.rs"]
 mod matrix;
 #[path = "security/once.rs"]
