@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use capture::config::{Config, ConfigFile, Environment, Need, Sources};
 use capture::filter::Filter;
-use capture::intent::{Currency, Details, Money};
+use capture::intent::{Currency, Details, IntentId, Lane, Money};
 use capture::progress::Progress;
 use chrono::DateTime;
 
@@ -67,7 +67,7 @@ pub fn filter(data: &[u8]) {
     assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
 }
 
-/// Details, progress and amounts, as a database may hand them back, are read or refused; what is read can be written and
+/// Details, progress, lanes, ids and amounts, as a database may hand them back, are read or refused; what is read can be written and
 /// read again and is the same.
 pub fn stored(data: &[u8]) {
     if let Ok(details) = serde_json::from_slice::<Details>(data) {
@@ -78,7 +78,15 @@ pub fn stored(data: &[u8]) {
         let again = serde_json::to_vec(&progress).unwrap();
         assert_eq!(serde_json::from_slice::<Progress>(&again).unwrap(), progress);
     }
+    if let Ok(lane) = serde_json::from_slice::<Lane>(data) {
+        let again = serde_json::to_vec(&lane).unwrap();
+        assert_eq!(serde_json::from_slice::<Lane>(&again).unwrap(), lane);
+    }
     let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(id) = text.parse::<IntentId>() {
+        assert_eq!(id.reference().parse::<IntentId>(), Ok(id));
+        assert_eq!(id.reference().len(), 36);
+    }
     for code in ["USD", "JPY", "KWD"] {
         let currency = Currency::from_code(code).unwrap();
         if let Ok(money) = Money::from_decimal(text, currency) {
