@@ -161,12 +161,17 @@ pub(super) fn text(raw: &Raw) -> Result<String, Refusal> {
 pub(super) fn provider_url(raw: &Raw) -> Result<Url, Refusal> {
     let text = text(raw)?;
     let no_address = |why: String| Refusal::new(why, "write it like \"https://host/path\"");
-    let url = Url::parse(&text).map_err(|error| no_address(format!("{} is no address: {error}", raw.quoted())))?;
+    // Where a password or a key may stand, the text is not repeated.
+    let shown = match text.contains(['@', '?', '#']) {
+        true => "this".to_owned(),
+        false => raw.quoted(),
+    };
+    let url = Url::parse(&text).map_err(|error| no_address(format!("{shown} is no address: {error}")))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(no_address("holds a user or a password".to_owned()));
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(no_address(format!("{} has a query or a fragment", raw.quoted())));
+        return Err(no_address("holds a query or a fragment".to_owned()));
     }
     let loopback = match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),

@@ -10,7 +10,7 @@
 //! in every read. `merchantReference` would overwrite the order's reference for ever (documentation): it is sent only if
 //! the intent says so.
 
-mod payment;
+pub(super) mod payment;
 
 use std::time::Duration;
 

@@ -60,9 +60,10 @@ pub const TOKEN_EXPIRED: &str = "token_expired";
 pub const TOKEN_NOT_TAKEN: &str = "token_not_taken";
 
 impl Answer {
-    /// The body as JSON of that shape.
+    /// The body as JSON of that shape. The whole of it has to be text: the parser itself would pass over broken bytes in
+    /// members that nobody asks for, and where bytes were broken on the way, those that are read are not trusted either.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Option<T> {
-        serde_json::from_slice(&self.body).ok()
+        serde_json::from_str(std::str::from_utf8(&self.body).ok()?).ok()
     }
 
     /// Is this a page for people, as a proxy or a firewall shows it?
@@ -213,7 +214,7 @@ pub(super) fn time(text: &str) -> Option<DateTime<Utc>> {
 
 /// The code of a body that is not what the provider documents for its status: not JSON, or JSON of another shape.
 pub(super) fn unreadable(answer: &Answer) -> Code {
-    let json = serde_json::from_slice::<serde::de::IgnoredAny>(&answer.body).is_ok();
+    let json = answer.read::<serde::de::IgnoredAny>().is_some();
     Code::new(if json { "unexpected_shape" } else { "not_json" })
 }
 
@@ -247,6 +248,25 @@ mod tests {
             "yesterday",
         ] {
             assert_eq!(time(unset), None, "{unset}");
+        }
+    }
+
+    #[test]
+    fn an_answer_with_a_broken_byte_anywhere_is_not_json() {
+        #[derive(serde::Deserialize)]
+        struct Asked {
+            #[serde(rename = "asked")]
+            _asked: String,
+        }
+        let good = br#"{"asked":"yes","not asked":"no"}"#;
+        let mut told = answer(200, "");
+        told.body = good.to_vec();
+        assert!(told.read::<Asked>().is_some());
+        for at in 0..good.len() {
+            told.body = good.to_vec();
+            told.body[at] = 0xa4;
+            assert!(told.read::<Asked>().is_none(), "{at}");
+            assert_eq!(unreadable(&told).as_str(), "not_json", "{at}");
         }
     }
 

@@ -9,6 +9,8 @@
 mod account;
 mod afterpay;
 mod answer;
+#[doc(hidden)]
+pub mod bare;
 mod breakage;
 mod channel;
 mod gate;

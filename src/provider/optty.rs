@@ -7,7 +7,7 @@
 //!
 //! Captures are listed only by `POST /orders/{orderReference}/details` (documentation; a read in spite of its verb).
 
-mod order;
+pub(super) mod order;
 mod seen;
 
 use std::time::Duration;

@@ -14,7 +14,7 @@
 //! Dashboards and shop plugins capture charges too. Where the account says so (`other_writers`), amount and time prove
 //! nothing, and our marker, or an order number that only we sent, has to be there as well.
 
-mod charge;
+pub(super) mod charge;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -5,7 +5,7 @@
 //! proves a capture ours to the letter. An order takes several captures, each with an invoice of its own. The merchant
 //! must have opted in to this model: an account setting.
 
-mod order;
+pub(super) mod order;
 
 use std::time::Duration;
 

@@ -63,7 +63,7 @@ struct State {
     failed: Option<(u64, Failure)>,
 }
 
-struct Token {
+pub(super) struct Token {
     authorization: Authorization,
     renew_at: Boottime,
 }
@@ -181,7 +181,7 @@ struct Step {
 
 /// Both providers answer `{access_token, expires_in: 86400, token_type}` (documentation). A token that could not stand
 /// in a header is none. One that does not tell its life is used for this call only.
-fn read(answer: &Answer, asked_at: Boottime) -> Option<Token> {
+pub(super) fn read(answer: &Answer, asked_at: Boottime) -> Option<Token> {
     #[derive(Deserialize)]
     struct Minted {
         access_token: String,
@@ -207,7 +207,7 @@ fn read(answer: &Answer, asked_at: Boottime) -> Option<Token> {
 }
 
 /// Why no token was given. Refused credentials are ours to mend; everything else may pass.
-fn refusal(answer: &Answer) -> Failure {
+pub(super) fn refusal(answer: &Answer) -> Failure {
     let verdict = match answer.status {
         200 | 201 => (Class::Transient, unreadable(answer)),
         300..=399 => (Class::Misconfigured, Code::new("redirect")),

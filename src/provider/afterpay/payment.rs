@@ -64,7 +64,7 @@ enum Ours<'a> {
 }
 
 /// Classes the answer to our POST.
-pub(super) fn outcome(call: &Call<'_>, manner: Manner, answer: &Answer) -> Outcome {
+pub(in crate::provider) fn outcome(call: &Call<'_>, manner: Manner, answer: &Answer) -> Outcome {
     let payment = answer.read::<Payment>();
     let said = payment.as_ref().and_then(|payment| payment.error_code.as_deref());
     let seen = || evidence(call, answer, payment.as_ref());
@@ -108,7 +108,7 @@ fn refusal(status: u16, said: &str) -> Verdict {
 }
 
 /// What a read shows.
-pub(super) fn observe(call: &Call<'_>, manner: Manner, answer: &Answer) -> Observation {
+pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, answer: &Answer) -> Observation {
     let payment = answer.read::<Payment>();
     let evidence = evidence(call, answer, payment.as_ref());
     let contradicts = |code: &str, evidence| Observation::Contradicts {

@@ -23,7 +23,7 @@ use crate::provider::json::{Digits, Text};
 const SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// What the answer to the POST says.
-pub(super) enum Told {
+pub(in crate::provider) enum Told {
     /// Taken: 2xx with our reference and our amount.
     Accepted {
         capture_id: String,
@@ -71,14 +71,14 @@ pub(super) struct Capture {
 }
 
 /// The details of an order, or whatever else came.
-pub(super) struct Details {
+pub(in crate::provider) struct Details {
     answer: Answer,
     order: Option<Order>,
     evidence: Evidence,
 }
 
 /// Classes the answer to our POST.
-pub(super) fn told(call: &Call<'_>, manner: Manner, answer: &Answer) -> Told {
+pub(in crate::provider) fn told(call: &Call<'_>, manner: Manner, answer: &Answer) -> Told {
     let taken = answer.read::<Taken>();
     let evidence = seen::taken(answer, taken.as_ref());
     let verdict = match answer.verdict_by_status(manner, None) {
@@ -120,7 +120,7 @@ impl Taken {
 }
 
 /// The outcome of an accepted capture, after a look at the details.
-pub(super) fn settled(
+pub(in crate::provider) fn settled(
     call: &Call<'_>,
     capture_id: String,
     accepted: Evidence,
@@ -150,7 +150,7 @@ pub(super) fn settled(
 }
 
 /// What a read shows.
-pub(super) fn observe(call: &Call<'_>, manner: Manner, details: &Details) -> Observation {
+pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, details: &Details) -> Observation {
     let evidence = details.evidence.clone();
     let contradicts = |code: &str| Observation::Contradicts {
         code: Code::new(code),
@@ -197,7 +197,7 @@ pub(super) fn observe(call: &Call<'_>, manner: Manner, details: &Details) -> Obs
 }
 
 impl Details {
-    pub(super) fn of(call: &Call<'_>, answer: Answer) -> Details {
+    pub(in crate::provider) fn of(call: &Call<'_>, answer: Answer) -> Details {
         let order = answer.read::<Order>();
         let evidence = seen::order(call, &answer, order.as_ref());
         Details {

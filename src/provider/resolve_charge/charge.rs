@@ -23,7 +23,7 @@ const SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// A charge, as far as it is looked at.
 #[derive(Debug, Deserialize)]
-pub(super) struct Charge {
+pub(in crate::provider) struct Charge {
     id: Option<Text>,
     amount: Option<Digits>,
     captured: Option<bool>,
@@ -43,20 +43,20 @@ struct Metadata {
 
 /// An invoice, as far as it is looked at.
 #[derive(Debug, Deserialize)]
-pub(super) struct Invoice {
+pub(in crate::provider) struct Invoice {
     id: Option<Text>,
     amount_due: Option<Digits>,
 }
 
 /// What the answer to the POST says.
-pub(super) enum Told {
+pub(in crate::provider) enum Told {
     /// 200 and captured, amount unknown.
     Captured(Charge),
     Failed(Failure),
 }
 
 /// Classes the answer to our POST.
-pub(super) fn told(call: &Call<'_>, manner: Manner, answer: &Answer) -> Told {
+pub(in crate::provider) fn told(call: &Call<'_>, manner: Manner, answer: &Answer) -> Told {
     let charge = answer.read::<Charge>();
     let seen = evidence(answer, charge.as_ref(), None);
     let ambiguous = |code: &str| (Class::Ambiguous, Code::new(code));
@@ -75,7 +75,12 @@ pub(super) fn told(call: &Call<'_>, manner: Manner, answer: &Answer) -> Told {
 }
 
 /// The outcome of a 200, after a look at the invoice: captured only with our amount.
-pub(super) fn outcome(call: &Call<'_>, answer: &Answer, charge: &Charge, invoice: Option<&Invoice>) -> Outcome {
+pub(in crate::provider) fn outcome(
+    call: &Call<'_>,
+    answer: &Answer,
+    charge: &Charge,
+    invoice: Option<&Invoice>,
+) -> Outcome {
     let evidence = evidence(answer, Some(charge), invoice);
     match invoice {
         Some(invoice) if invoice.fits(call) => Outcome::Captured(charge.receipt(call, Proof::Answer, evidence)),
@@ -84,7 +89,7 @@ pub(super) fn outcome(call: &Call<'_>, answer: &Answer, charge: &Charge, invoice
 }
 
 /// What a charge, and its invoice if it is captured, show.
-pub(super) fn judge(
+pub(in crate::provider) fn judge(
     call: &Call<'_>,
     writers: Writers,
     answer: &Answer,
@@ -161,7 +166,11 @@ pub(super) fn judge(
 
 impl Charge {
     /// This charge, or what it means that the answer to a read is something else.
-    pub(super) fn of(call: &Call<'_>, manner: Manner, answer: &Answer) -> Result<Charge, Box<Observation>> {
+    pub(in crate::provider) fn of(
+        call: &Call<'_>,
+        manner: Manner,
+        answer: &Answer,
+    ) -> Result<Charge, Box<Observation>> {
         let charge = answer.read::<Charge>();
         let seen = evidence(answer, charge.as_ref(), None);
         match (answer.status, charge) {
@@ -185,11 +194,11 @@ impl Charge {
         }
     }
 
-    pub(super) fn is_captured(&self) -> bool {
+    pub(in crate::provider) fn is_captured(&self) -> bool {
         self.captured == Some(true)
     }
 
-    pub(super) fn invoice_id(&self) -> Option<String> {
+    pub(in crate::provider) fn invoice_id(&self) -> Option<String> {
         self.merchant_invoice_id.as_ref().map(|id| id.as_str().to_owned())
     }
 
@@ -243,7 +252,7 @@ impl Charge {
 
 impl Invoice {
     /// The invoice of that id, if this answer is it and its amount can be read.
-    pub(super) fn of(id: &str, answer: &Answer) -> Option<Invoice> {
+    pub(in crate::provider) fn of(id: &str, answer: &Answer) -> Option<Invoice> {
         let invoice: Invoice = (answer.status == 200).then(|| answer.read()).flatten()?;
         let dollars = Currency::from_code(CURRENCY)?;
         invoice.amount_due.as_ref()?.money(dollars)?;

@@ -44,7 +44,7 @@ enum Ours<'a> {
 }
 
 /// Classes the answer to our POST.
-pub(super) fn outcome(call: &Call<'_>, manner: Manner, answer: &Answer) -> Outcome {
+pub(in crate::provider) fn outcome(call: &Call<'_>, manner: Manner, answer: &Answer) -> Outcome {
     let order = answer.read::<Order>();
     let seen = || evidence(call, answer, order.as_ref());
     let verdict = match (answer.status, &order) {
@@ -59,7 +59,7 @@ pub(super) fn outcome(call: &Call<'_>, manner: Manner, answer: &Answer) -> Outco
 }
 
 /// What a read shows.
-pub(super) fn observe(call: &Call<'_>, manner: Manner, answer: &Answer) -> Observation {
+pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, answer: &Answer) -> Observation {
     let order = answer.read::<Order>();
     let evidence = evidence(call, answer, order.as_ref());
     let contradicts = |code: &str, evidence| Observation::Contradicts {
