@@ -12,8 +12,6 @@
 #[path = "it/database.rs"]
 #[allow(dead_code, reason = "the stories use more of it")]
 mod database;
-#[path = "it/planted.rs"]
-mod planted;
 
 #[path = "conformance/draw.rs"]
 mod draw;

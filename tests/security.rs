@@ -9,6 +9,7 @@
 )]
 
 #[path = "it/database.rs"]
+#[allow(dead_code, reason = "the stories use more of it")]
 mod database;
 #[expect(dead_code, reason = "shared with the tests of the adapters, which use all of it")]
 #[path = "provider/models.rs"]

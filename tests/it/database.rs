@@ -1,5 +1,8 @@
 //! Databases for tests: one private server for the whole binary, a database of its own for each test.
 
+#[path = "planted.rs"]
+mod planted;
+
 use capture::local_postgres::{DataDir, Durability, Listen, LocalPostgres, Settings};
 use capture::outbox::{ConnectSettings, Outbox};
 use sqlx::postgres::{PgDatabaseError, PgRow};
@@ -53,7 +56,7 @@ pub async fn migrated_database() -> String {
             let outbox = connect(&url).await;
             outbox.migrate().await.unwrap();
             outbox.close().await;
-            crate::planted::plant(&mut Session::open(&url).await).await;
+            planted::plant(&mut Session::open(&url).await).await;
         })
         .await;
     create(&format!("t{}", Uuid::new_v4().simple()), "migrated").await

@@ -22,7 +22,6 @@ mod money_path;
 mod operators;
 mod outages;
 mod plans;
-mod planted;
 mod poison;
 mod releases;
 mod replays;

@@ -1,6 +1,6 @@
 //! Planted bugs of the SQL functions; those of the program are in `src/planted.rs`. `CAPTURE_BUG` names the one to plant.
 
-use crate::database::Session;
+use super::Session;
 
 /// Name, function, what is replaced (it must stand there exactly once), and by what.
 const BUGS: [(&str, &str, &str, &str); 15] = [
@@ -105,7 +105,7 @@ pub async fn plant(db: &mut Session) {
 
 #[tokio::test]
 async fn every_planted_bug_has_its_place_in_the_functions() {
-    let mut db = Session::open(&crate::database::migrated_database().await).await;
+    let mut db = Session::open(&super::migrated_database().await).await;
     for (name, function, what, _) in BUGS {
         let source: String = db
             .scalar(&format!(
