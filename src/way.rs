@@ -119,7 +119,8 @@ impl Way<'_> {
         }
     }
 
-    /// Step 4. The send is counted from the claim: no earlier instant is possible, and none later is certain.
+    /// Step 4. A first send is counted from the claim: no earlier instant is possible. What may still be in flight is
+    /// counted from now: no later one is.
     pub fn after_capture(&self, outcome: Outcome, progress: &Progress, now: DateTime<Utc>) -> Decision {
         retry::decide(outcome, progress, &self.situation(now, self.claim.now))
     }
