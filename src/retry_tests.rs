@@ -258,7 +258,11 @@ fn an_unanswered_call_that_was_begun_long_after_its_claim_may_act_for_a_whole_ca
         };
         let reset = decide(failed(Class::Ambiguous, "connection_reset"), &untainted(), &late);
         assert_eq!(reset.progress.quiet_after, Some(at(34 + 85)));
-        assert_eq!(reset.progress.first_sent_at, Some(at(0)), "a key's window runs from the claim");
+        assert_eq!(
+            reset.progress.first_sent_at,
+            Some(at(0)),
+            "a key's window runs from the claim"
+        );
     }
 }
 

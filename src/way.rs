@@ -116,10 +116,9 @@ impl Way<'_> {
     pub fn after_failed_mark(&self, failure: Failure, progress: &Progress, now: DateTime<Utc>) -> Decision {
         match verify::weigh(Observation::Failed(failure), progress, &self.situation(now, now)) {
             Weighed::Decided(decision) => *decision,
-            Weighed::Send(progress) => Decision::of(
-                Disposition::Retry(Wait::Exactly(Duration::from_secs(1))),
-                *progress,
-            ),
+            Weighed::Send(progress) => {
+                Decision::of(Disposition::Retry(Wait::Exactly(Duration::from_secs(1))), *progress)
+            }
         }
     }
 
