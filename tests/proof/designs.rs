@@ -191,3 +191,23 @@ fn without_the_deadlines_margin_a_capture_is_sent_too_late() {
     };
     must_break(scope, Law::SentInTime);
 }
+
+#[test]
+fn a_quarantine_that_is_counted_from_the_claim_ends_before_a_late_send_does() {
+    let scope = small(
+        Kind::UniqueReference,
+        Design::QuietFromTheClaim,
+        &[Fault::Frozen, Fault::Unanswered],
+    );
+    must_break(scope, Law::CapturedOnce);
+}
+
+#[test]
+fn after_a_lost_history_one_call_is_too_short_a_quarantine() {
+    let scope = small(
+        Kind::UniqueReference,
+        Design::LostHistoryWaitsForOneCall,
+        &[Fault::Frozen, Fault::FailOver],
+    );
+    must_break(scope, Law::CapturedOnce);
+}

@@ -16,6 +16,7 @@ mod errand;
 mod explore;
 mod fair;
 mod law;
+mod mistakes;
 mod people;
 mod scope;
 mod state;
@@ -23,6 +24,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod tidy;
+mod time;
 
 use std::collections::HashSet;
 use std::sync::Mutex;

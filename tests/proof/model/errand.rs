@@ -2,16 +2,15 @@
 //! mistake of a design that makes it.
 
 use capture::intent::KeyGeneration;
-use capture::outbox::memory::{Cause, End, OutcomeRow, ProgressRow, Tables, Waiting};
-use capture::outbox::{AttemptRecord, Purpose, Settled, Settlement};
+use capture::outbox::memory::Tables;
+use capture::outbox::{AttemptRecord, Settled, Settlement};
 use capture::outcome::{Class, Evidence, Failure, Observation, Outcome};
-use capture::progress::Progress;
 use capture::provider::Repeat;
 use capture::retry::{Decision, Disposition, LaneOrder, Policy, Wait, later};
 use capture::way::{First, Then, Way};
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::mistakes::without_fence;
 use super::scope::{DEADLINE_MARGIN, Design, LEASE, LONGEST_CALL, READ_LAG, WINDOW};
 use super::state::{Errand, Posted, Reply, Stage, State, Worker, at, boottime, seconds};
 use super::{Law, World};
@@ -23,7 +22,10 @@ impl World {
             claim: &errand.claim,
             abilities: self.scope.abilities(),
             policy,
-            lease: LEASE,
+            lease: match self.scope.design {
+                Design::LostHistoryWaitsForOneCall => LONGEST_CALL,
+                _ => LEASE,
+            },
         }
     }
 
@@ -240,6 +242,10 @@ impl World {
         };
         let way = self.way(errand, &policy);
         let mut decision = way.after_capture(outcome, &before, at(now));
+        if design == Design::QuietFromTheClaim {
+            let over = later(errand.claim.now, LONGEST_CALL).max(at(now));
+            decision.progress.quiet_after = decision.progress.quiet_after.map(|_| over);
+        }
         if design == Design::TaintForgotten {
             decision.progress.tainted = false;
         }
@@ -330,77 +336,4 @@ fn only_kept_late(before: &Tables, after: &Tables) -> bool {
         }
     }
     same == *before
-}
-
-/// A settle by the intent's id alone.
-fn without_fence(tables: &mut Tables, settlement: &Settlement) {
-    let intent = settlement.intent();
-    if tables.outcomes.contains_key(&intent) {
-        return;
-    }
-    let known = [
-        tables.ready_of(intent).map(|(_, row)| row.fence),
-        tables.waiting.get(&intent).map(|row| row.fence),
-        tables.open_slot_of(intent).map(|(_, slot)| slot.fence),
-    ];
-    let fence = known.into_iter().flatten().max().unwrap_or(settlement.fence());
-    tables.ready.retain(|_, row| row.intent != intent);
-    tables.waiting.remove(&intent);
-    for lease in tables.leases.values_mut() {
-        lease.slots.retain(|slot| slot.intent != intent);
-    }
-    tables.leases.retain(|_, lease| !lease.slots.is_empty());
-    tables.late_results.retain(|(id, _), _| *id != intent);
-    let end = match settlement.disposition() {
-        Disposition::Captured(receipt) => Some(End::Captured {
-            minor: receipt.amount.minor,
-            id: receipt.provider_capture_id.as_str().into(),
-            at: None,
-            proof: receipt.proof,
-        }),
-        Disposition::Dead(reason, _) => Some(End::Dead(*reason)),
-        Disposition::Cancelled => Some(End::Cancelled),
-        Disposition::Retry(_) | Disposition::Verify(_) | Disposition::Return => None,
-    };
-    let lane = settlement.lane();
-    let Some(end) = end else {
-        let purpose = match settlement.disposition() {
-            Disposition::Verify(_) => Purpose::Verify,
-            _ => Purpose::Retry,
-        };
-        let row = Waiting {
-            lane,
-            purpose,
-            urgency: 0,
-            fence,
-            epoch: tables.epoch.number,
-            cause: Cause::Backoff,
-            due_at: Some(at(0)),
-            since: at(0),
-        };
-        tables.waiting.insert(intent, row);
-        let progress = Progress::default();
-        tables.progress.insert(
-            intent,
-            Arc::new(ProgressRow {
-                progress,
-                replayed: false,
-            }),
-        );
-        return;
-    };
-    tables.deadlines.remove(&intent);
-    tables.cancel_requests.remove(&intent);
-    tables.progress.remove(&intent);
-    let row = OutcomeRow {
-        lane,
-        end,
-        fence,
-        attempts: 0,
-        ended_at: at(0),
-        last_class: None,
-        last_code: None,
-        evidence: None,
-    };
-    tables.outcomes.insert(intent, Arc::new(row));
 }

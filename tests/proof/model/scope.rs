@@ -191,4 +191,8 @@ pub enum Design {
     SiblingsClaimedAtOnce,
     LeaseAfterTheSend,
     NoDeadline,
+    /// Was ours, until the model found it.
+    QuietFromTheClaim,
+    /// Was ours, until the model found it.
+    LostHistoryWaitsForOneCall,
 }
