@@ -369,9 +369,10 @@ fn spend(progress: &mut Progress, situation: &Situation<'_>) {
     progress.own_faults = 0;
 }
 
-/// A POST was sent that nobody answered for: it may act until the time-out of its call, however early it broke off.
+/// A POST was sent that nobody answered for: it may act until the time-out of its call, however early it broke off. Its
+/// call was begun now at the latest: the claim may be older than that by as long as the guard allows.
 fn unanswered(progress: &mut Progress, situation: &Situation<'_>) {
-    let until = later(situation.sent_at, situation.policy.longest_call).max(situation.now);
+    let until = later(situation.now, situation.policy.longest_call);
     progress.may_be_in_flight(situation.sent_at, until);
     progress.becomes_unknown(situation.now);
 }

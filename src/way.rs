@@ -11,6 +11,8 @@
 //! 3. [`Way::in_time`], and the guard of the lease: asked again right before the one capture POST.
 //! 4. [`Way::after_capture`]: the decision, by `retry` and `verify`.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 
 use crate::outbox::{Claim, Purpose};
@@ -32,6 +34,8 @@ pub struct Way<'a> {
     pub abilities: Abilities,
     /// Retry and verification.
     pub policy: &'a Policy,
+    /// For how long intents are claimed.
+    pub lease: Duration,
 }
 
 /// How the way begins.
@@ -112,14 +116,14 @@ impl Way<'_> {
     pub fn after_failed_mark(&self, failure: Failure, progress: &Progress, now: DateTime<Utc>) -> Decision {
         match verify::weigh(Observation::Failed(failure), progress, &self.situation(now, now)) {
             Weighed::Decided(decision) => *decision,
-            Weighed::Send(progress) => Decision::of(
-                Disposition::Retry(Wait::Exactly(std::time::Duration::from_secs(1))),
-                *progress,
-            ),
+            Weighed::Send(progress) => {
+                Decision::of(Disposition::Retry(Wait::Exactly(Duration::from_secs(1))), *progress)
+            }
         }
     }
 
-    /// Step 4. The send is counted from the claim: no earlier instant is possible, and none later is certain.
+    /// Step 4. A first send is counted from the claim: no earlier instant is possible. What may still be in flight is
+    /// counted from now: no later one is.
     pub fn after_capture(&self, outcome: Outcome, progress: &Progress, now: DateTime<Utc>) -> Decision {
         retry::decide(outcome, progress, &self.situation(now, self.claim.now))
     }
@@ -167,10 +171,8 @@ impl Way<'_> {
                     .first_sent_at
                     .map_or(claim.intent.created_at, |first| first.min(claim.intent.created_at)),
             );
-            progress.may_be_in_flight(
-                claim.intent.created_at,
-                retry::later(claim.now, self.policy.longest_call),
-            );
+            // Whoever claimed it there may not know yet, and send as late as its guard allows.
+            progress.may_be_in_flight(claim.intent.created_at, retry::later(claim.now, self.lease));
             progress.becomes_unknown(claim.now);
         }
         progress

@@ -141,6 +141,7 @@ impl Errand {
             claim,
             abilities: self.provider.abilities(),
             policy: &self.settings.policy,
+            lease: self.settings.lease,
         }
     }
 

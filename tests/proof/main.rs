@@ -5,3 +5,5 @@
 )]
 
 mod bank;
+mod designs;
+mod model;
