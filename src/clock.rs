@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 /// An instant of the machine's monotonic clock that counts suspend (`CLOCK_BOOTTIME`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Boottime(Duration);
 
 impl Boottime {

@@ -199,7 +199,7 @@ impl fmt::Display for Money {
 }
 
 /// Where the goods went; sent along where the provider's capture takes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Shipping {
     /// The carrier.
     pub company: String,
@@ -210,7 +210,7 @@ pub struct Shipping {
 }
 
 /// What the order system said beside the amount; all optional.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Details {
     /// Free text shown by the provider.
@@ -226,7 +226,7 @@ pub struct Details {
 }
 
 /// One capture that was asked for. Immutable.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CaptureIntent {
     /// The intent's id, and the reference of the capture at the provider.
     pub id: IntentId,

@@ -100,7 +100,7 @@ impl fmt::Display for Code {
 
 /// What is kept of an answer so that a person can check it: capped, redacted bytes (never text or jsonb: a `\u0000` in
 /// an answer must not make the record of a capture fail). Adapters put only white-listed fields in it.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Evidence(Vec<u8>);
 
 impl Evidence {
@@ -127,7 +127,7 @@ impl fmt::Debug for Evidence {
 }
 
 /// A call that did not end as hoped.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Failure {
     /// What it says about the money.
     pub class: Class,
@@ -199,7 +199,7 @@ impl Proof {
 }
 
 /// The provider's proof of a capture. Only an adapter makes one, and only from a white-listed shape.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Receipt {
     /// The provider's own id of the capture (printable ASCII, at most 128), or our reference where it has none.
     pub provider_capture_id: String,
@@ -219,7 +219,7 @@ pub fn printable_id(text: &str) -> String {
 }
 
 /// What one capture POST told us. At most one POST was put on the wire.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The provider captured exactly what we asked, and says so in the one shape that means it.
     Captured(Receipt),
@@ -236,7 +236,7 @@ pub enum Outcome {
 }
 
 /// What a read shows about our capture, compared with what we asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Observation {
     /// Ours, final, with our amount.
     Captured(Receipt),

@@ -10,7 +10,7 @@ use crate::intent::KeyGeneration;
 use crate::outcome::{Class, Code};
 
 /// What is known about the past of an intent that has not ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Progress {
     /// Capture POSTs that count against the limit.

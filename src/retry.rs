@@ -76,7 +76,7 @@ impl DeadReason {
 }
 
 /// What becomes of the intent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Disposition {
     /// Captured, with the proof.
     Captured(Receipt),
@@ -93,7 +93,7 @@ pub enum Disposition {
 }
 
 /// What the whole lane must do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LaneOrder {
     /// Go on.
     None,
@@ -104,7 +104,7 @@ pub enum LaneOrder {
 }
 
 /// A decision about one intent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Decision {
     /// What becomes of it.
     pub disposition: Disposition,

@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::provider::Siblings;
 
 /// What an intent is claimed for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Purpose {
     /// The first send.
     Send,
@@ -89,8 +89,10 @@ pub struct ClaimRequest<'a> {
     pub lanes: &'a [LaneRequest],
 }
 
-/// The right to settle one claimed intent: lease, slot and fence. Not `Clone`, and consumed by settling.
+/// The right to settle one claimed intent: lease, slot and fence. Not `Clone`, and consumed by settling. (The proofs keep
+/// whole worlds as values, and may copy it.)
 #[derive(Debug)]
+#[cfg_attr(feature = "proof", derive(Clone, PartialEq, Eq, Hash))]
 pub struct Ticket {
     pub(super) lease: Uuid,
     pub(super) worker: Uuid,
@@ -131,6 +133,7 @@ impl Ticket {
 
 /// One claimed intent, with all that its way needs.
 #[derive(Debug)]
+#[cfg_attr(feature = "proof", derive(Clone, PartialEq, Eq, Hash))]
 pub struct Claim {
     /// The right to settle it.
     pub ticket: Ticket,
@@ -158,6 +161,7 @@ pub struct Claim {
 
 /// A row that this version cannot make sense of. It is settled as dead, and blocks nobody.
 #[derive(Debug)]
+#[cfg_attr(feature = "proof", derive(Clone, PartialEq, Eq, Hash))]
 pub struct Unreadable {
     /// The right to settle it.
     pub ticket: Ticket,
@@ -169,6 +173,7 @@ pub struct Unreadable {
 
 /// What a claim gave.
 #[derive(Debug, Default)]
+#[cfg_attr(feature = "proof", derive(Clone, PartialEq, Eq, Hash))]
 pub struct Claimed {
     /// To be worked on.
     pub claims: Vec<Claim>,

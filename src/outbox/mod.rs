@@ -20,6 +20,8 @@ mod doubt;
 mod events;
 mod health;
 mod lanes;
+#[cfg(feature = "proof")]
+pub mod memory;
 mod schema;
 mod settle;
 mod store;

@@ -14,7 +14,7 @@ use crate::progress::Progress;
 use crate::retry::{Decision, Disposition, Wait};
 
 /// What is kept of one worked claim: its capture POST if one was sent, else the read that decided.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct AttemptRecord {
     /// Was a capture POST put on the wire?
     pub sent: bool,
@@ -40,13 +40,14 @@ pub struct AttemptRecord {
 
 /// One worked claim, ready to be recorded. Made from the claim's ticket, which it consumes.
 #[derive(Debug)]
+#[cfg_attr(feature = "proof", derive(Clone, PartialEq, Eq, Hash))]
 pub struct Settlement {
-    ticket: Ticket,
-    disposition: Disposition,
-    delay: Duration,
-    progress: Progress,
-    attempt: AttemptRecord,
-    was_unknown: bool,
+    pub(super) ticket: Ticket,
+    pub(super) disposition: Disposition,
+    pub(super) delay: Duration,
+    pub(super) progress: Progress,
+    pub(super) attempt: AttemptRecord,
+    pub(super) was_unknown: bool,
 }
 
 impl Settlement {
@@ -58,6 +59,17 @@ impl Settlement {
                 Wait::None.draw()
             }
         };
+        Settlement::with_delay(ticket, before, decision, attempt, delay)
+    }
+
+    /// As [`Settlement::new`], with a delay that was drawn elsewhere.
+    pub fn with_delay(
+        ticket: Ticket,
+        before: &Progress,
+        decision: Decision,
+        attempt: AttemptRecord,
+        delay: Duration,
+    ) -> Settlement {
         Settlement {
             was_unknown: before.unknown_since.is_some(),
             ticket,
@@ -112,15 +124,6 @@ impl Settlement {
             Disposition::Cancelled => ("cancelled", self.ticket.purpose, None),
             Disposition::Return => ("ready", self.ticket.purpose, None),
         };
-        let evidence = match &self.disposition {
-            Disposition::Captured(receipt) => &receipt.evidence,
-            Disposition::Dead(_, evidence) if !evidence.bytes().is_empty() => evidence,
-            Disposition::Dead(..)
-            | Disposition::Retry(_)
-            | Disposition::Verify(_)
-            | Disposition::Cancelled
-            | Disposition::Return => &self.attempt.evidence,
-        };
         let dead_reason = match &self.disposition {
             Disposition::Dead(reason, _) => Some(reason.name()),
             Disposition::Captured(_)
@@ -158,13 +161,33 @@ impl Settlement {
                 "began_ms_ago": ms(crate::clock::Boottime::now().since(self.attempt.began)),
                 "duration_ms": ms(self.attempt.took).min(i64::from(i32::MAX)),
                 "host": self.attempt.host,
-                "evidence": hex(evidence.bytes()),
+                "evidence": hex(self.evidence().bytes()),
             },
             "progress": self.progress,
             "receipt": receipt,
             "dead_reason": dead_reason,
             "events": self.events(),
         })
+    }
+
+    /// What was seen: of what decided, if that is known, else of the attempt.
+    pub(super) fn evidence(&self) -> &Evidence {
+        match &self.disposition {
+            Disposition::Captured(receipt) => &receipt.evidence,
+            Disposition::Dead(_, evidence) if !evidence.bytes().is_empty() => evidence,
+            Disposition::Dead(..)
+            | Disposition::Retry(_)
+            | Disposition::Verify(_)
+            | Disposition::Cancelled
+            | Disposition::Return => &self.attempt.evidence,
+        }
+    }
+
+    /// Did the intent's outcome become unknown by this?
+    pub(super) fn begins_doubt(&self) -> bool {
+        // What is ours to fix was surely not processed: it is verified all the same, but nothing is in doubt.
+        let ours = self.progress.last_class.as_deref() == Some(Class::Misconfigured.name());
+        !self.was_unknown && !ours
     }
 
     /// What others learn of it.
@@ -187,9 +210,7 @@ impl Settlement {
                 "attempts": self.progress.attempts,
             }})),
             Disposition::Verify(_) => {
-                // What is ours to fix was surely not processed: it is verified all the same, but nothing is in doubt.
-                let ours = self.progress.last_class.as_deref() == Some(Class::Misconfigured.name());
-                if !self.was_unknown && !ours {
+                if self.begins_doubt() {
                     events.push(json!({"type": "capture.outcome_unknown", "data": {
                         "fence": self.ticket.fence, "class": self.progress.last_class, "code": self.progress.last_code,
                     }}));
@@ -217,7 +238,7 @@ fn receipt_document(receipt: &Receipt) -> Value {
     })
 }
 
-fn ms(span: Duration) -> i64 {
+pub(super) fn ms(span: Duration) -> i64 {
     i64::try_from(span.as_millis())
         .unwrap_or(i64::MAX / 4)
         .min(i64::MAX / 4)

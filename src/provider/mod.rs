@@ -83,7 +83,7 @@ pub struct Abilities {
 }
 
 /// What is known of the other intents of the same payment. They cannot change meanwhile: one money movement at a time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Siblings {
     /// The provider's ids of their captures: none of these is ours.
     pub capture_ids: Vec<String>,

@@ -48,7 +48,7 @@ pub const RETRY_AFTER_MOST: Duration = Duration::from_secs(3600);
 pub const RATE_LIMITED_DEFAULT: Duration = Duration::from_secs(30);
 
 /// A delay: exact, or drawn with full jitter from nothing up to a ceiling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Wait {
     /// Not at all.
     None,
