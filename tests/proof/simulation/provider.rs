@@ -390,13 +390,15 @@ impl Provider for SimProvider {
         Ok(())
     }
 
-    async fn mark(&self, _call: &Call<'_>) -> Result<(), Failure> {
+    async fn mark(&self, call: &Call<'_>) -> Result<(), Failure> {
         self.life.runs().await;
         let mut world = lock(&self.world);
         if world.strikes(30) {
             world.fault(Fault::MarkFailed, &self.life.name);
             return Err(Failure::new(Class::Transient, "mark_failed"));
         }
+        let markers = &mut world.counter(self.place).markers;
+        markers.insert(call.intent.payment_id.clone(), call.intent.id);
         Ok(())
     }
 

@@ -114,6 +114,7 @@ impl World {
                 abilities: kind.abilities(WINDOW, read_lag),
                 wires: Wires::default(),
                 unauthorised_until: 0,
+                markers: std::collections::BTreeMap::new(),
                 by_hand: std::collections::BTreeSet::new(),
             });
         }

@@ -315,11 +315,17 @@ impl Stage<'_> {
 impl World {
     /// The standby takes over: what it never heard of is lost.
     fn fail_over(&mut self, standby: Tables) {
-        for act in &self.tables.audit[standby.audit.len()..] {
-            if let ("replay", Some(intent)) = (act.action, act.intent) {
-                self.replays_lost.insert(intent);
-                self.tally.path(Path::ReplayLostWithHistory);
-            }
+        let replayed = self.tables.audit[standby.audit.len()..].iter();
+        let replayed = replayed
+            .filter(|act| act.action == "replay")
+            .filter_map(|act| act.intent);
+        let released = self.tables.releases.iter().filter_map(|release| release.matched);
+        let released = released
+            .map(|(freed, _)| freed)
+            .filter(|id| standby.waiting.get(id).is_some_and(|row| row.cause == Cause::Held));
+        for intent in replayed.chain(released) {
+            self.acts_lost.insert(intent);
+            self.tally.path(Path::ActLostWithHistory);
         }
         self.tables = standby;
         self.tables.change_history();

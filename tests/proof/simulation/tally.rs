@@ -111,7 +111,7 @@ pub enum Path {
     UndecidedThoughReadable,
     UndecidedRightly,
     LookAlikeByHand,
-    ReplayLostWithHistory,
+    ActLostWithHistory,
     Drained,
 }
 
@@ -147,7 +147,7 @@ impl Path {
         Path::UndecidedThoughReadable,
         Path::UndecidedRightly,
         Path::LookAlikeByHand,
-        Path::ReplayLostWithHistory,
+        Path::ActLostWithHistory,
         Path::Drained,
     ];
 }

@@ -40,7 +40,8 @@ impl World {
         let end = self.tables.outcomes.get(&id).cloned();
         let Some(outcome) = end else {
             self.tally.end("held");
-            if times > 0 {
+            // Whoever releases it again has it read first.
+            if times > 0 && !self.acts_lost.contains(&id) {
                 self.breach(format!("LOST: {id} was captured, and is still held"));
             }
             return;
@@ -90,7 +91,7 @@ impl World {
                 });
                 if times > 0 && look_alike {
                     self.path(Path::LookAlikeByHand);
-                } else if times > 0 && !self.replays_lost.contains(&id) {
+                } else if times > 0 && !self.acts_lost.contains(&id) {
                     self.breach(format!("LOST: {id} was captured, and is dead as {}", reason.name()));
                 }
             }

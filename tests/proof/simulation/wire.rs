@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use capture::intent::{CaptureIntent, IntentId, KeyGeneration};
-use capture::outcome::Observation;
-use capture::outcome::{Class, Code, Evidence, Failure, Outcome};
+use capture::outcome::{Class, Code, Evidence, Failure, Observation, Outcome, Proof};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::tally::Path;
@@ -223,6 +222,19 @@ impl Counter {
                 Observation::Declined {
                     code: Code::new("declined"),
                     evidence,
+                }
+            }
+            // As the adapter of such a provider has it: ours is what bears our marker.
+            Observation::Captured(receipt)
+                if receipt.proof == Proof::SoleWriter
+                    && self
+                        .markers
+                        .get(&intent.payment_id)
+                        .is_some_and(|marker| *marker != intent.id) =>
+            {
+                Observation::Contradicts {
+                    code: Code::new("marked_by_another"),
+                    evidence: receipt.evidence,
                 }
             }
             other => other,

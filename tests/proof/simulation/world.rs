@@ -30,6 +30,8 @@ pub struct Counter {
     pub wires: Wires,
     /// Our credentials are wrong until then (ms).
     pub unauthorised_until: u64,
+    /// Whose marker is on a payment, where captures are told by one.
+    pub markers: BTreeMap<String, IntentId>,
     /// Payments on which somebody captured by hand.
     pub by_hand: BTreeSet<String>,
 }
@@ -61,8 +63,8 @@ pub struct World {
     /// Workers that sleep, and what wakes them.
     pub sleepers: BTreeSet<Uuid>,
     pub inserted: Arc<Notify>,
-    /// Replays that a fail-over undid.
-    pub replays_lost: BTreeSet<IntentId>,
+    /// Intents whose replay, or release, a fail-over undid.
+    pub acts_lost: BTreeSet<IntentId>,
     pub replayed: BTreeMap<IntentId, u32>,
     pub tally: Tally,
     pub breaches: Vec<String>,
@@ -94,7 +96,7 @@ impl World {
             opened: BTreeMap::new(),
             sleepers: BTreeSet::new(),
             inserted: Arc::new(Notify::new()),
-            replays_lost: BTreeSet::new(),
+            acts_lost: BTreeSet::new(),
             replayed: BTreeMap::new(),
             tally: Tally::default(),
             breaches: Vec::new(),
