@@ -45,6 +45,8 @@ enum Play {
     FrontLate,
     RateLimited,
     Unauthorised,
+    /// A front passed our request on twice: this is the answer to the copy, while the first still runs.
+    Conflict,
 }
 
 struct Script {
@@ -76,6 +78,7 @@ impl World {
             (20, Play::FrontAfter, Fault::FrontAfter),
             (25, Play::FrontLate, Fault::FrontLate),
             (12, Play::RateLimited, Fault::RateLimited),
+            (12, Play::Conflict, Fault::Conflict),
         ] {
             if self.strikes(per_mille) {
                 return (play, Some(fault));
@@ -115,7 +118,7 @@ impl World {
         let slow = self.strikes(100);
         let connect_ms = self.between(1, if slow { CONNECT_MS } else { 20 });
         let execute_ms = match play {
-            Play::ExecutedLate | Play::FrontLate => self.between(50, LONGEST_CALL_MS),
+            Play::ExecutedLate | Play::FrontLate | Play::Conflict => self.between(50, LONGEST_CALL_MS),
             Play::Answered
             | Play::RequestLost
             | Play::AnswerLost
@@ -223,7 +226,22 @@ impl World {
     }
 }
 
+fn conflict(keyed: bool) -> Outcome {
+    let class = if keyed { Class::InProgress } else { Class::MaybeDone };
+    Outcome::Failed(Failure::new(class, "conflict").answered(409))
+}
+
 impl SimProvider {
+    /// The process stops at the worst of moments.
+    fn strike_process(&self, call: &Call<'_>) {
+        let mut world = lock(&self.world);
+        let name = &self.life.name;
+        if world.killers.contains(&call.intent.id) {
+            world.fault(Fault::KilledByIntent, name);
+            self.life.end();
+        }
+    }
+
     fn now_and_run(&self) -> std::sync::MutexGuard<'_, World> {
         let mut world = lock(&self.world);
         world.run_bank(self.place);
@@ -253,20 +271,16 @@ impl SimProvider {
             | Play::ExecutedLate
             | Play::AnswerTooLate
             | Play::FrontAfter
-            | Play::FrontLate => {}
+            | Play::FrontLate
+            | Play::Conflict => {}
         }
         let counter = world.counter(self.place);
         let request = Request::of(call.intent, call.generation);
         let runs = counter.wires.on_the_way().any(|wire| wire.request == request);
         let keyed = matches!(counter.bank.kind, Kind::KeyWithWindow | Kind::KeyForEver);
-        if script.in_progress && runs {
-            let (class, fault) = if keyed {
-                (Class::InProgress, Fault::StillInProgress)
-            } else {
-                (Class::MaybeDone, Fault::Conflict)
-            };
-            world.fault(fault, name);
-            return Err(Outcome::Failed(Failure::new(class, "conflict").answered(409)));
+        if script.in_progress && runs && keyed {
+            world.fault(Fault::StillInProgress, name);
+            return Err(conflict(keyed));
         }
         let wire = Wire {
             request,
@@ -274,12 +288,32 @@ impl SimProvider {
             upheavals,
         };
         let wires = &mut world.counter(self.place).wires;
-        Ok(Some(wires.put(ms + script.execute_ms, wire)))
+        let number = wires.put(ms + script.execute_ms, wire);
+        match script.play {
+            Play::Conflict => Err(conflict(keyed)),
+            Play::Answered
+            | Play::RequestLost
+            | Play::AnswerLost
+            | Play::ExecutedLate
+            | Play::AnswerTooLate
+            | Play::FrontBefore
+            | Play::FrontAfter
+            | Play::FrontLate
+            | Play::RateLimited
+            | Play::Unauthorised => Ok(Some(number)),
+        }
     }
 
     async fn post(&self, call: &Call<'_>) -> Outcome {
         let script = lock(&self.world).script(self.place, &self.life.name);
         pause(script.connect_ms).await;
+        {
+            let mut world = lock(&self.world);
+            if world.strikes(6) {
+                world.fault(Fault::FrozenWhileConnecting, &self.life.name);
+                self.life.freeze(world.ms() + world.between(3_000, 14_000));
+            }
+        }
         self.life.runs().await;
         if script.refused {
             return failed(Class::Transient, "connect_refused");
@@ -297,6 +331,13 @@ impl SimProvider {
                 return outcome;
             }
         };
+        {
+            let mut world = lock(&self.world);
+            if world.strikes(6) {
+                world.fault(Fault::CrashAfterSend, &self.life.name);
+                self.life.end();
+            }
+        }
         let front = || {
             let mut failure = Failure::new(Class::Transient, "unavailable");
             failure.http_status = Some(503);
@@ -319,7 +360,7 @@ impl SimProvider {
                 pause(ANSWER_MS).await;
                 return failed(Class::Ambiguous, "timed_out");
             }
-            Play::Answered | Play::RateLimited | Play::Unauthorised => {}
+            Play::Answered | Play::RateLimited | Play::Unauthorised | Play::Conflict => {}
         }
         pause(script.execute_ms + script.answer_ms).await;
         let mut world = self.now_and_run();
@@ -403,6 +444,7 @@ impl Provider for SimProvider {
     }
 
     async fn capture(&self, call: &Call<'_>) -> Outcome {
+        self.strike_process(call);
         self.life.runs().await;
         let outcome = self.post(call).await;
         self.life.runs().await;
@@ -411,6 +453,7 @@ impl Provider for SimProvider {
     }
 
     async fn read(&self, call: &Call<'_>) -> Observation {
+        self.strike_process(call);
         self.life.runs().await;
         let observation = self.look(call).await;
         self.life.runs().await;

@@ -6,6 +6,7 @@ use capture::intent::{CaptureIntent, Currency, Details, IntentId, Lane, Money};
 use capture::outbox::LaneId;
 use capture::outbox::memory::Terms;
 use chrono::TimeDelta;
+use rand::Rng;
 use rand::seq::SliceRandom;
 
 use super::wire::Wires;
@@ -65,7 +66,7 @@ impl World {
         // A worker that is cut off by a fail-over, or by a jump of the database's clock, may act until its lease ends: two
         // quiet reads must be further apart than that. The settings keep to it (10 min, and 2 min).
         let upheavals = self.chance(50);
-        let quiet = Duration::from_secs(if upheavals { 14 } else { 4 });
+        let quiet = if upheavals { 14_000 } else { self.between(500, 5_000) };
         let heals_at = self.between(22_000, 34_000);
         let mut acts = Vec::new();
         self.open_counters();
@@ -84,7 +85,7 @@ impl World {
             workers,
             concurrency: u32::try_from(self.between(1, 4)).unwrap(),
             rate_per_minute,
-            quiet,
+            quiet: Duration::from_millis(quiet),
             heals_at,
             acts,
         }
@@ -131,6 +132,9 @@ impl World {
                 let at = self.between(0, ASKING_MS);
                 let wanted = self.wanted(place, &payment, capture, authorised, at);
                 let lane = wanted.capture.lane.clone();
+                if self.storm > 0 && self.dice.random_range(0..300) == 0 {
+                    self.killers.insert(wanted.capture.id);
+                }
                 if wanted.hold && self.chance(80) {
                     let early = self.chance(30);
                     let release_at = if early {

@@ -96,6 +96,11 @@ async fn play(world: &Shared, script: &Script) {
             Some((_, act)) => stage.perform(act).await,
             None => {
                 round_at += 1_000;
+                for place in 0..stage.posts.len() {
+                    if stage.posts[place].life.is_over() {
+                        stage.posts[place] = stage.boot(place, stage.posts[place].boots + 1);
+                    }
+                }
                 if stage.people(acts.peek().is_none()) {
                     break;
                 }

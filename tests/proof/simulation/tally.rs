@@ -25,6 +25,9 @@ pub enum Fault {
     AnswerTooLate,
     StillInProgress,
     Conflict,
+    FrozenWhileConnecting,
+    CrashAfterSend,
+    KilledByIntent,
     RateLimited,
     FrontBefore,
     FrontAfter,
@@ -41,7 +44,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 33] = [
+    pub const ALL: [Fault; 36] = [
         Fault::StatementNeverArrived,
         Fault::CommitAnswerLost,
         Fault::StatementStalled,
@@ -62,6 +65,9 @@ impl Fault {
         Fault::AnswerTooLate,
         Fault::StillInProgress,
         Fault::Conflict,
+        Fault::FrozenWhileConnecting,
+        Fault::CrashAfterSend,
+        Fault::KilledByIntent,
         Fault::RateLimited,
         Fault::FrontBefore,
         Fault::FrontAfter,
@@ -93,6 +99,7 @@ pub enum Path {
     SiblingParked,
     SiblingUndecided,
     ClaimedAlone,
+    GivenUpAsKiller,
     HeldBackByGuard,
     KeyRepeated,
     GenerationRaised,
@@ -116,7 +123,7 @@ pub enum Path {
 }
 
 impl Path {
-    pub const ALL: [Path; 32] = [
+    pub const ALL: [Path; 33] = [
         Path::GivenBack,
         Path::Rescued,
         Path::LeaseLost,
@@ -129,6 +136,7 @@ impl Path {
         Path::SiblingParked,
         Path::SiblingUndecided,
         Path::ClaimedAlone,
+        Path::GivenUpAsKiller,
         Path::HeldBackByGuard,
         Path::KeyRepeated,
         Path::GenerationRaised,

@@ -76,6 +76,9 @@ impl World {
             }
             End::Dead(DeadReason::Undecided) => {
                 self.tally.end("undecided");
+                if outcome.last_code.as_deref() == Some("lost_leases") {
+                    self.path(Path::GivenUpAsKiller);
+                }
                 let readable = self.could_be_read(row, place);
                 self.path(if readable {
                     Path::UndecidedThoughReadable

@@ -66,6 +66,8 @@ pub struct World {
     /// Intents whose replay, or release, a fail-over undid.
     pub acts_lost: BTreeSet<IntentId>,
     pub replayed: BTreeMap<IntentId, u32>,
+    /// Whoever calls the provider for one of these dies.
+    pub killers: BTreeSet<IntentId>,
     pub tally: Tally,
     pub breaches: Vec<String>,
     pub ended_at_ms: u64,
@@ -98,6 +100,7 @@ impl World {
             inserted: Arc::new(Notify::new()),
             acts_lost: BTreeSet::new(),
             replayed: BTreeMap::new(),
+            killers: BTreeSet::new(),
             tally: Tally::default(),
             breaches: Vec::new(),
             ended_at_ms: 0,
