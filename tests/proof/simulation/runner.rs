@@ -9,6 +9,8 @@ use super::story::tell;
 use super::tally::Tally;
 
 const THREADS: u64 = 2;
+/// So many broken stories are enough.
+const ENOUGH: u64 = 10;
 
 pub struct Run {
     pub seeds: u64,
@@ -21,27 +23,32 @@ pub struct Run {
 pub fn run(first: u64, seeds: u64) -> Run {
     let began = Instant::now();
     let next = AtomicU64::new(first);
+    let broken = AtomicU64::new(0);
     let work = || {
+        let mut told = 0;
         let mut tally = Tally::default();
         let mut breached = Vec::new();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= first + seeds {
-                return (tally, breached);
+            if seed >= first + seeds || broken.load(Ordering::Relaxed) >= ENOUGH {
+                return (told, tally, breached);
             }
-            match std::panic::catch_unwind(AssertUnwindSafe(|| tell(seed, false))) {
+            told += 1;
+            let breaches = match std::panic::catch_unwind(AssertUnwindSafe(|| tell(seed, false))) {
                 Ok(told) => {
                     tally.add(&told.tally);
-                    if !told.breaches.is_empty() {
-                        breached.push((seed, told.breaches));
-                    }
+                    told.breaches
                 }
-                Err(_) => breached.push((seed, vec!["PANICKED".to_owned()])),
+                Err(_) => vec!["PANICKED".to_owned()],
+            };
+            if !breaches.is_empty() {
+                broken.fetch_add(1, Ordering::Relaxed);
+                breached.push((seed, breaches));
             }
         }
     };
     let mut run = Run {
-        seeds,
+        seeds: 0,
         took: Duration::ZERO,
         tally: Tally::default(),
         breached: Vec::new(),
@@ -49,7 +56,8 @@ pub fn run(first: u64, seeds: u64) -> Run {
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
         for thread in threads {
-            let (tally, breached) = thread.join().unwrap();
+            let (told, tally, breached) = thread.join().unwrap();
+            run.seeds += told;
             run.tally.add(&tally);
             run.breached.extend(breached);
         }

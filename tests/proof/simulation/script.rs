@@ -126,7 +126,10 @@ impl World {
         for number in 0..self.between(1, 3) {
             let payment = format!("p{place}{number}");
             let captures = self.between(1, 3);
-            let authorised = i64::try_from(captures * 100).unwrap() - if self.chance(15) { 50 } else { 0 };
+            // What takes one capture takes it as a whole.
+            let whole = self.counter(place).bank.kind == Kind::Nothing;
+            let room = if whole { 1 } else { captures };
+            let authorised = i64::try_from(room * 100).unwrap() - if self.chance(15) { 50 } else { 0 };
             self.counter(place).bank.authorise(&payment, authorised);
             for capture in 0..captures {
                 let at = self.between(0, ASKING_MS);

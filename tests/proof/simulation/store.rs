@@ -101,6 +101,11 @@ impl SimStore {
                 after_ms += stall;
             }
         }
+        // What is claimed long before it is sent.
+        if claims && world.strikes(10) {
+            world.fault(Fault::StatementStalled, name);
+            after_ms += world.between(1_000, 7_000);
+        }
         let wrong = if world.strikes(12) {
             world.fault(Fault::StatementNeverArrived, name);
             Wrong::NeverArrives
