@@ -165,7 +165,7 @@ impl Path {
 pub struct Tally {
     pub faults: BTreeMap<Fault, u64>,
     pub paths: BTreeMap<Path, u64>,
-    pub ends: BTreeMap<&'static str, u64>,
+    pub ends: BTreeMap<String, u64>,
     pub intents: u64,
     pub sends: u64,
     pub virtual_seconds: u64,
@@ -186,8 +186,8 @@ impl Tally {
         }
     }
 
-    pub fn end(&mut self, end: &'static str) {
-        *self.ends.entry(end).or_default() += 1;
+    pub fn end(&mut self, end: &str) {
+        *self.ends.entry(end.to_owned()).or_default() += 1;
     }
 
     pub fn add(&mut self, other: &Tally) {
@@ -198,7 +198,7 @@ impl Tally {
             *self.paths.entry(*path).or_default() += by;
         }
         for (end, by) in &other.ends {
-            *self.ends.entry(end).or_default() += by;
+            *self.ends.entry(end.clone()).or_default() += by;
         }
         self.intents += other.intents;
         self.sends += other.sends;

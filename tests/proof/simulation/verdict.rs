@@ -75,16 +75,18 @@ impl World {
                 }
             }
             End::Dead(DeadReason::Undecided) => {
-                self.tally.end("undecided");
-                if outcome.last_code.as_deref() == Some("lost_leases") {
+                let code = outcome.last_code.as_deref().unwrap_or("no code");
+                if code == "lost_leases" {
                     self.path(Path::GivenUpAsKiller);
                 }
                 let readable = self.could_be_read(row, place);
-                self.path(if readable {
-                    Path::UndecidedThoughReadable
+                let (path, how) = if readable {
+                    (Path::UndecidedThoughReadable, "a read would decide it")
                 } else {
-                    Path::UndecidedRightly
-                });
+                    (Path::UndecidedRightly, "no read decides it")
+                };
+                self.path(path);
+                self.tally.end(&format!("undecided, {code}: {how}"));
             }
             End::Dead(reason) => {
                 self.tally.end(if resolved {
