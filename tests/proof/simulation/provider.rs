@@ -44,6 +44,8 @@ enum Play {
     FrontAfter,
     FrontLate,
     RateLimited,
+    /// Refused before anybody looked for its key: says nothing of the sends before.
+    RefusedUnread,
     Unauthorised,
     /// A front passed our request on twice: this is the answer to the copy, while the first still runs.
     Conflict,
@@ -79,6 +81,7 @@ impl World {
             (25, Play::FrontLate, Fault::FrontLate),
             (12, Play::RateLimited, Fault::RateLimited),
             (12, Play::Conflict, Fault::Conflict),
+            (15, Play::RefusedUnread, Fault::RefusedUnread),
         ] {
             if self.strikes(per_mille) {
                 return (play, Some(fault));
@@ -126,6 +129,7 @@ impl World {
             | Play::FrontBefore
             | Play::FrontAfter
             | Play::RateLimited
+            | Play::RefusedUnread
             | Play::Unauthorised => self.between(1, if slow { 800 } else { 30 }),
         };
         Script {
@@ -262,6 +266,10 @@ impl SimProvider {
                 failure.retry_after = Some(Duration::from_secs(script.retry_after_s));
                 return Err(Outcome::Failed(failure));
             }
+            Play::RefusedUnread => {
+                let failure = Failure::new(Class::Rejected, "refused_unread").answered(422);
+                return Err(Outcome::Failed(failure));
+            }
             Play::Unauthorised => {
                 let failure = Failure::new(Class::Misconfigured, "unauthorized").answered(401);
                 return Err(Outcome::Failed(failure));
@@ -300,6 +308,7 @@ impl SimProvider {
             | Play::FrontAfter
             | Play::FrontLate
             | Play::RateLimited
+            | Play::RefusedUnread
             | Play::Unauthorised => Ok(Some(number)),
         }
     }
@@ -360,7 +369,7 @@ impl SimProvider {
                 pause(ANSWER_MS).await;
                 return failed(Class::Ambiguous, "timed_out");
             }
-            Play::Answered | Play::RateLimited | Play::Unauthorised | Play::Conflict => {}
+            Play::Answered | Play::RateLimited | Play::RefusedUnread | Play::Unauthorised | Play::Conflict => {}
         }
         pause(script.execute_ms + script.answer_ms).await;
         let mut world = self.now_and_run();

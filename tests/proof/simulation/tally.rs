@@ -32,6 +32,7 @@ pub enum Fault {
     FrontBefore,
     FrontAfter,
     FrontLate,
+    RefusedUnread,
     Unauthorised,
     Declined,
     AcceptedOnly,
@@ -44,7 +45,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 36] = [
+    pub const ALL: [Fault; 37] = [
         Fault::StatementNeverArrived,
         Fault::CommitAnswerLost,
         Fault::StatementStalled,
@@ -72,6 +73,7 @@ impl Fault {
         Fault::FrontBefore,
         Fault::FrontAfter,
         Fault::FrontLate,
+        Fault::RefusedUnread,
         Fault::Unauthorised,
         Fault::Declined,
         Fault::AcceptedOnly,

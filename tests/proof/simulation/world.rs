@@ -86,7 +86,7 @@ impl World {
     pub fn new(seed: u64, traced: bool) -> World {
         World {
             // Not the dice of the workers' jitter: else a fault and a jitter would be one and the same draw.
-            dice: StdRng::seed_from_u64(seed ^ 0x5eed_0f_a_570_11e5),
+            dice: StdRng::seed_from_u64(seed ^ 0x5eed_0fa5_7012_11e5),
             origin: tokio::time::Instant::now(),
             ahead: TimeDelta::zero(),
             tables: Tables::new(),
