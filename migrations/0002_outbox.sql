@@ -232,7 +232,10 @@ create table outcomes (
 );
 create index outcomes_dead on outcomes (lane, ended_at) where state = 'dead';
 
--- Results that came after their lease was lost. Never dropped: a late "captured" is real money.
+-- Results that came after their lease was lost. Never dropped: a late "captured" is real money. A receipt among them ends
+-- its intent as captured if it is the answer to our own POST (proof answer) or a read showed our reference (reference).
+-- What a read only inferred does not: nothing keeps a worker that lost its lease from reading, and what it sees may be a
+-- sibling's capture, made since.
 create table late_results (
     intent uuid not null,
     fence integer not null,

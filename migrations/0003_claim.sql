@@ -200,7 +200,7 @@ begin
         select jsonb_build_object('provider_capture_id', l.provider_capture_id, 'captured_minor', l.captured_minor,
                                   'captured_at', l.captured_at, 'proof', l.proof) as receipt
         from late_results l
-        where l.intent = c.intent and l.outcome = 'captured'
+        where l.intent = c.intent and l.proof in ('answer', 'reference')
         order by l.fence limit 1
     ) late on true
     cross join lateral (

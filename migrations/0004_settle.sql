@@ -22,11 +22,13 @@ begin
     order by l.id
     for update;
     -- A receipt that comes late, and a decision that nothing was captured, must not miss each other: both hold the intent.
+    -- Nor must two tries of one result whose lease is gone (the first one's answer was lost while it still ran) both take it
+    -- for new: there is no lease row any more to hold one of them off.
     perform from intents i
     where i.id in (
         select (x ->> 'intent')::uuid from jsonb_array_elements(p_results) x
         where x ->> 'to' in ('dead', 'cancelled')
-           or (x ->> 'to' = 'captured' and not exists (select from leases l where l.id = (x ->> 'lease')::uuid)))
+           or not exists (select from leases l where l.id = (x ->> 'lease')::uuid))
     order by i.id
     for no key update;
     v_now := clock_now();
@@ -73,12 +75,12 @@ begin
                        jsonb_build_object('captured_minor', l.captured_minor, 'provider_capture_id', l.provider_capture_id,
                                           'captured_at', l.captured_at, 'proof', l.proof) as receipt
                 from late_results l
-                where l.intent = i.intent and l.outcome = 'captured'
+                where l.intent = i.intent and l.proof in ('answer', 'reference')
                 union all
                 -- A receipt that lost its fence and comes in this very batch is not in the table yet.
                 select s.fence, decode(s.attempt ->> 'evidence', 'hex'), s.receipt
                 from input s
-                where s.intent = i.intent and s.settled = 'lease_lost' and s.receipt is not null
+                where s.intent = i.intent and s.settled = 'lease_lost' and s.receipt ->> 'proof' in ('answer', 'reference')
             ) t
             where i."to" in ('dead', 'cancelled')
             order by t.fence limit 1

@@ -275,7 +275,7 @@ begin
             -- A receipt that comes late, and this decision that nothing was captured, must not miss each other: both hold
             -- the intent. One that is there already ends it as captured at its next claim.
             perform from intents i where i.id = intent_id for no key update;
-            exit when exists (select from late_results t where t.intent = intent_id and t.outcome = 'captured');
+            exit when exists (select from late_results t where t.intent = intent_id and t.proof in ('answer', 'reference'));
             delete from waiting w where w.intent = intent_id returning w.lane, w.fence into v_lane, v_fence;
             if v_lane is null then
                 delete from ready r where r.intent = intent_id returning r.lane, r.fence into v_lane, v_fence;
@@ -315,6 +315,8 @@ begin
             attempts = 0, looks = 0, own_faults = 0, lost_leases = 0, quiet_reads = 0, last_quiet_at = null, in_progress_since = null,
             refusal_class = null, refusal_code = null, fresh_key = excluded.fresh_key, read_first = true, replayed = true,
             unknown_since = v_now, quiet_after = greatest(p.quiet_after, v_now);
+    -- A wish to cancel that was written while the result that ended the intent was: its author asked before this replay.
+    delete from cancel_requests c where c.intent = p_intent;
     insert into deadlines (intent, expires_at) select i.id, i.authorization_expires_at from intents i
         where i.id = p_intent and i.authorization_expires_at is not null on conflict do nothing;
     insert into audit (at, actor, action, reason, intent, lane, detail)

@@ -186,6 +186,7 @@ struct LateReceipt {
     provider_capture_id: String,
     captured_minor: i64,
     captured_at: Option<DateTime<Utc>>,
+    proof: String,
 }
 
 impl Outbox {
@@ -275,7 +276,12 @@ impl Outbox {
                     provider_capture_id: late.provider_capture_id,
                     amount: Money::new(late.captured_minor, currency),
                     captured_at: late.captured_at,
-                    proof: Proof::Answer,
+                    // These two are all that a claim is given.
+                    proof: if late.proof == Proof::Reference.name() {
+                        Proof::Reference
+                    } else {
+                        Proof::Answer
+                    },
                     evidence: Evidence::new(b"{\"late_result\":true}".to_vec()),
                 });
             claimed.claims.push(Claim {

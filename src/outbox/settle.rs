@@ -115,6 +115,13 @@ impl Settlement {
         &self.attempt
     }
 
+    /// What `settle` is asked in SQL, for who asks it in a transaction of its own.
+    #[cfg(feature = "proof")]
+    pub fn documents(settlements: &[Settlement]) -> Value {
+        let documents = settlements.iter().enumerate();
+        Value::Array(documents.map(|(n, settlement)| settlement.document(n)).collect())
+    }
+
     fn document(&self, n: usize) -> Value {
         let (to, purpose, cause) = match &self.disposition {
             Disposition::Captured(_) => ("captured", self.ticket.purpose, None),

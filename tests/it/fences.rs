@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use capture::outbox::Settled;
+use capture::outbox::{Settled, Settlement};
 use capture::outcome::{Evidence, Receipt};
 use capture::retry::{DeadReason, Disposition, Wait};
 use uuid::Uuid;
 
 use crate::by_hand::{Ask, captured, claim, receipt, settlement};
+use crate::database::Session;
 use crate::kind::Kind;
 use crate::world::World;
 
@@ -355,4 +356,31 @@ async fn a_late_receipt_under_another_id_rings_an_alarm_in_one_batch_too() {
         world.story(intent).await
     );
     assert_eq!(world.end(intent).await, "captured");
+}
+
+/// The connection broke while the first try still ran: the second comes before it has ended.
+#[tokio::test]
+async fn a_late_result_that_is_settled_twice_at_once_is_kept_once_and_refused_to_nobody() {
+    let mut world = World::new().await;
+    let intent = world.capture(Kind::Afterpay, 1, 1234).await;
+    let claim = world.claim_one(Kind::Afterpay).await;
+    world.lose_lease().await;
+    let late = [settlement(claim, Disposition::Retry(Wait::None))];
+    let documents = Settlement::documents(&late);
+    let mut running = Session::open(&world.url).await;
+    running
+        .run(&format!("begin; select capture.settle($doc${documents}$doc$, '[]')"))
+        .await;
+    let waiting = "select pid from pg_stat_activity where cardinality(pg_blocking_pids(pid)) > 0 and datname = current_database()";
+    let outbox = world.outbox.clone();
+    let again = tokio::spawn(async move { outbox.settle(&late, &[]).await });
+    while world.db.column::<i32>(waiting).await.is_empty() {
+        assert!(!again.is_finished(), "it did not wait for the first try");
+    }
+    running.run("commit").await;
+    assert_eq!(again.await.unwrap().unwrap(), [Settled::AlreadyRecorded]);
+    assert_eq!(
+        world.story(intent).await,
+        ["enqueued", "outcome_unknown lease_lost", "late_result by_hand"]
+    );
 }

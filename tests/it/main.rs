@@ -17,6 +17,7 @@ mod fences;
 mod intake;
 mod kind;
 mod lanes;
+mod late_reads;
 mod money_path;
 mod operators;
 mod plans;

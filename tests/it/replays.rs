@@ -184,3 +184,24 @@ async fn a_declined_payment_can_be_replayed_once_the_provider_takes_it() {
     );
     world.books_agree().await;
 }
+
+/// The producer's transaction that cancels is still open when the intent dies: the wish comes too late to be applied, and
+/// too early to be meant for what is replayed afterwards.
+#[tokio::test]
+async fn a_wish_to_cancel_that_crossed_the_dead_letter_does_not_cancel_its_replay() {
+    let mut world = World::new().await;
+    let intent = world.capture(Kind::Afterpay, 1, 1234).await;
+    let claim = world.claim_one(Kind::Afterpay).await;
+    world
+        .db
+        .run(&format!("begin; select capture.cancel('{intent}', 'changed my mind')"))
+        .await;
+    assert_eq!(
+        world.settle(claim, dead(DeadReason::Exhausted)).await,
+        Settled::Recorded
+    );
+    world.db.run("commit").await;
+    assert_eq!(world.replay(Kind::Afterpay, intent).await, Replayed::Replayed);
+    let again = world.claim_one(Kind::Afterpay).await;
+    assert!(!again.cancel_requested);
+}

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::super::{Claim, ClaimRequest, Claimed, LaneId, LaneRequest, Purpose, Ticket};
 use super::{Cause, End, Lease, Ready, ReadyKey, SlotRow, Tables, Waiting};
 use crate::intent::{KeyGeneration, Money};
-use crate::outcome::{Evidence, Proof, Receipt};
+use crate::outcome::{Evidence, Receipt};
 use crate::provider::Siblings;
 use crate::retry::DeadReason;
 
@@ -269,11 +269,11 @@ impl Tables {
         let late_receipt = self
             .late_receipt(slot.intent)
             .and_then(|late| match late.receipt.as_ref()? {
-                End::Captured { minor, id, at, .. } => Some(Receipt {
+                End::Captured { minor, id, at, proof } => Some(Receipt {
                     provider_capture_id: id.to_string(),
                     amount: Money::new(*minor, currency),
                     captured_at: *at,
-                    proof: Proof::Answer,
+                    proof: *proof,
                     evidence: Evidence::new(b"{\"late_result\":true}".to_vec()),
                 }),
                 End::Dead(_) | End::Cancelled => None,

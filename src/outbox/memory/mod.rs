@@ -165,12 +165,12 @@ impl Tables {
         self.events.push(Event { intent, at, told });
     }
 
-    /// What a late receipt says of an intent, the oldest first.
+    /// The oldest late receipt of an intent that is proof enough to end it.
     fn late_receipt(&self, intent: IntentId) -> Option<&Arc<LateResult>> {
         self.late_results
             .range((intent, i32::MIN)..=(intent, i32::MAX))
             .map(|(_, late)| late)
-            .find(|late| late.outcome == "captured")
+            .find(|late| late.receipt.as_ref().is_some_and(End::is_ours))
     }
 
     /// What is behind an intent.

@@ -240,6 +240,15 @@ impl End {
         }
     }
 
+    /// Is it surely our own capture: the answer to our POST, or a read that showed our reference? What a read only inferred
+    /// may be a sibling's.
+    pub fn is_ours(&self) -> bool {
+        match self {
+            End::Captured { proof, .. } => matches!(proof, Proof::Answer | Proof::Reference),
+            End::Dead(_) | End::Cancelled => false,
+        }
+    }
+
     /// The provider's id of the capture, if there is one.
     pub fn capture_id(&self) -> Option<&Arc<str>> {
         match self {

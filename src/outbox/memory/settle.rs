@@ -122,7 +122,8 @@ impl Tables {
                 let Disposition::Captured(receipt) = &late.disposition else {
                     return None;
                 };
-                Some((late.ticket.fence, end_of(receipt), late.evidence().clone()))
+                let receipt = Some(end_of(receipt)).filter(End::is_ours)?;
+                Some((late.ticket.fence, receipt, late.evidence().clone()))
             });
         let oldest = batch.chain(known).min_by_key(|(fence, ..)| *fence);
         match (end, oldest) {
