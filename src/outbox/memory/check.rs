@@ -83,7 +83,7 @@ impl Tables {
         }
         // After a fail-over the claim itself may be lost, with its lease.
         let one_history = self.epoch == super::Epoch::default();
-        for (intent, fence) in self.late_results.keys().filter(|_| one_history) {
+        for (intent, fence, _) in self.late_results.keys().filter(|_| one_history) {
             let attempt = self.attempts.get(&(*intent, *fence));
             // One that was given back was never closed; its worker had no answer and settles nothing.
             if attempt.is_none_or(|attempt| attempt.outcome != "lost") {
