@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use capture::intent::CaptureIntent;
-use capture::outbox::memory::End;
 use capture::outcome::{Class, Failure, Observation, Outcome};
 use capture::provider::{Abilities, Call, Provider};
 use chrono::TimeDelta;
@@ -146,86 +145,6 @@ impl World {
             },
             retry_after_s: self.between(1, 4),
             in_progress: self.chance(60),
-        }
-    }
-
-    /// The moment at which a capture leaves the machine: must it not?
-    fn judge_send(&mut self, place: usize, worker: Uuid, call: &Call<'_>, name: &str) -> u32 {
-        self.tally.sends += 1;
-        let intent = call.intent;
-        let id = intent.id;
-        let now = self.now();
-        let short_id = short(id);
-        self.say(|| format!("{name}: SENDS {short_id} generation {}", call.generation.0));
-        if call.generation.0 > 0 {
-            self.path(Path::GenerationRaised);
-        }
-        let opened = self.opened.get(&(worker, id)).copied();
-        let Some(opened) = opened else {
-            self.breach(format!("{id} is sent by a worker that never claimed it"));
-            return 0;
-        };
-        let leased = self.tables.leases.get(&opened.lease).is_some_and(|lease| {
-            let mut open = lease.open();
-            lease.until > now
-                && open
-                    .any(|slot| slot.intent == id && slot.fence == opened.fence && slot.generation == call.generation)
-        });
-        if !leased {
-            // What was leased before a fail-over, or a jump of the database's clock, is void, and its worker cannot know.
-            if opened.upheavals == self.upheavals {
-                self.breach(format!("{id} is sent without a committed lease"));
-            } else {
-                self.path(Path::SentUnderLostLease);
-            }
-        }
-        if intent
-            .authorization_expires_at
-            .is_some_and(|over| self.bank_now() >= over)
-        {
-            self.breach(format!("{id} is sent after its deadline"));
-        }
-        self.judge_terms(call.intent);
-        let upheavals = self.upheavals;
-        let counter = self.counter(place);
-        let moving = counter.wires.on_the_way().find(|wire| {
-            let key = (wire.request.intent, wire.request.generation);
-            wire.request.payment == intent.payment_id
-                && wire.request.intent != id
-                && wire.upheavals == upheavals
-                && opened.upheavals == upheavals
-                // A copy of what was executed moves nothing.
-                && !counter.bank.keys.contains_key(&key)
-        });
-        if let Some(other) = moving.map(|wire| wire.request.intent) {
-            self.breach(format!("{id} is sent while {other} moves money on the same payment"));
-        }
-        opened.upheavals
-    }
-
-    fn judge_terms(&mut self, intent: &CaptureIntent) {
-        let id = intent.id;
-        let Some(row) = self.tables.intents.get(&id) else {
-            return;
-        };
-        let released = || {
-            let mut releases = self.tables.releases.iter();
-            releases.any(|release| release.matched.is_some_and(|(freed, _)| freed == id))
-        };
-        let early = row.not_before.is_some_and(|at| self.now() < at);
-        let unreleased = row.hold && !released();
-        let cancelled = matches!(
-            self.tables.outcomes.get(&id).map(|outcome| &outcome.end),
-            Some(End::Cancelled)
-        );
-        if early {
-            self.breach(format!("{id} is sent before its time"));
-        }
-        if unreleased && self.upheavals == 0 {
-            self.breach(format!("{id} is sent, and nobody released it"));
-        }
-        if cancelled && self.upheavals == 0 {
-            self.breach(format!("{id} is sent, and was cancelled"));
         }
     }
 }
