@@ -222,6 +222,7 @@ impl Stage<'_> {
                 world.fault(Fault::ClockJump, "database");
                 world.ahead += chrono::TimeDelta::milliseconds(i64::try_from(*by).unwrap());
                 world.upheavals += 1;
+                world.upheaved_at = Some(ms);
             }
             Act::CaptureByHand(place, payment) => {
                 world.fault(Fault::CapturedByHand, "somebody");
@@ -335,6 +336,7 @@ impl World {
         self.tables = standby;
         self.tables.change_history();
         self.upheavals += 1;
+        self.upheaved_at = Some(self.ms());
     }
 
     /// A person looks at a dead letter: replays it, settles it by the bank's books, or leaves it.

@@ -207,7 +207,10 @@ impl World {
         });
         if !leased {
             // What was leased before a fail-over, or a jump of the database's clock, is void, and its worker cannot know.
-            if opened.upheavals == self.upheavals {
+            // (It may have claimed the same intent again meanwhile: what counts is that such a lease has not run out.)
+            let lease_ms = u64::try_from(super::story::LEASE.as_millis()).unwrap();
+            let just_now = self.upheaved_at.is_some_and(|at| self.ms() < at + lease_ms);
+            if opened.upheavals == self.upheavals && !just_now {
                 self.breach(format!("{id} is sent without a committed lease"));
             } else {
                 self.path(Path::SentUnderLostLease);

@@ -59,6 +59,8 @@ pub struct World {
     pub database_down_until: u64,
     /// Fail-overs and jumps of the database's clock: what was leased before one may not be leased any more.
     pub upheavals: u32,
+    /// When the last one was (ms).
+    pub upheaved_at: Option<u64>,
     pub opened: BTreeMap<(Uuid, IntentId), Opened>,
     /// Workers that sleep, and what wakes them.
     pub sleepers: BTreeSet<Uuid>,
@@ -95,6 +97,7 @@ impl World {
             storm: 100,
             database_down_until: 0,
             upheavals: 0,
+            upheaved_at: None,
             opened: BTreeMap::new(),
             sleepers: BTreeSet::new(),
             inserted: Arc::new(Notify::new()),
