@@ -250,7 +250,8 @@ create table late_results (
     proof text,
     evidence bytea,
     recorded_at timestamptz not null,
-    primary key (intent, fence)
+    -- The lease too: in the history after a fail-over the same fence is given once more.
+    primary key (intent, fence, lease)
 );
 
 -- Authorisations with a known end, of intents that have not ended.

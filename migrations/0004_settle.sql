@@ -42,7 +42,8 @@ begin
                          and get_bit(l.settled, r.slot) = 0 then 'recorded'
                     when exists (select from attempts a where a.intent = r.intent and a.fence = r.fence
                                    and a.lease = r.lease and a.outcome <> 'lost' offset 0)
-                      or exists (select from late_results t where t.intent = r.intent and t.fence = r.fence offset 0) then 'already_recorded'
+                      or exists (select from late_results t where t.intent = r.intent and t.fence = r.fence
+                                   and t.lease = r.lease offset 0) then 'already_recorded'
                     else 'lease_lost' end as settled,
                l.lanes[r.slot + 1] as lane, l.generations[r.slot + 1] as generation, l.purposes[r.slot + 1] as claimed_as,
                l.request_format, l.worker, length(l.settled) as lease_size, l.settled as bits

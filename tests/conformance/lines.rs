@@ -316,7 +316,7 @@ pub fn of(tables: &Tables) -> Vec<String> {
             show(row.evidence.as_ref().map(|evidence| hex(evidence.bytes())))
         ));
     }
-    for ((intent, fence), row) in &tables.late_results {
+    for ((intent, fence, _), row) in &tables.late_results {
         lines.push(line!(
             "late",
             intent,

@@ -6,7 +6,7 @@ use capture::outbox::Settled;
 use capture::retry::{Disposition, Wait};
 use uuid::Uuid;
 
-use crate::by_hand::{Ask, captured, claim};
+use crate::by_hand::{Ask, captured, claim, settlement};
 use crate::kind::Kind;
 use crate::world::World;
 
@@ -84,6 +84,37 @@ async fn what_was_not_sent_in_a_lost_history_is_captured_once_after_a_look() {
         }
     }
     world.books_agree().await;
+}
+
+/// A fence is given twice, once in either history, and both leases are lost: a receipt is not taken for what the other said.
+#[tokio::test]
+async fn a_late_receipt_is_kept_beside_a_late_result_of_the_same_fence_in_another_history() {
+    let mut world = World::new().await;
+    let intent = world.capture(Kind::Afterpay, 1, 1234).await;
+    let first = world.claim_one(Kind::Afterpay).await;
+    let receipt = captured(world.send(Kind::Afterpay, &first).await);
+    world
+        .db
+        .run("select capture.give_back(id) from capture.leases; update capture.ready set fence = 0")
+        .await;
+    world.change_history().await;
+    let second = world.claim_one(Kind::Afterpay).await;
+    assert_eq!(first.ticket.fence(), second.ticket.fence());
+    assert_eq!(world.lose_lease().await, 1);
+    let both = [
+        settlement(second, Disposition::Retry(Wait::None)),
+        settlement(first, Disposition::Captured(receipt)),
+    ];
+    assert_eq!(
+        world.outbox.settle(&both, &[]).await.unwrap(),
+        [Settled::LeaseLost, Settled::LeaseLost]
+    );
+    assert_eq!(world.until_ended(intent, MINUTE).await, "captured");
+    assert_eq!(
+        world.wire(&Kind::Afterpay.payment(1)),
+        ["capture 201!"],
+        "the receipt is enough: nobody asks again"
+    );
 }
 
 #[tokio::test]

@@ -68,8 +68,8 @@ pub struct Tables {
     pub attempts: BTreeMap<(IntentId, i32), Arc<Attempt>>,
     /// How intents ended.
     pub outcomes: BTreeMap<IntentId, Arc<OutcomeRow>>,
-    /// Results that came after their lease was lost, by intent and fence.
-    pub late_results: BTreeMap<(IntentId, i32), Arc<LateResult>>,
+    /// Results that came after their lease was lost, by intent, fence and lease.
+    pub late_results: BTreeMap<(IntentId, i32, Uuid), Arc<LateResult>>,
     /// Ends of authorisations.
     pub deadlines: BTreeMap<IntentId, Deadline>,
     /// Wishes to cancel what was in flight.
@@ -168,7 +168,7 @@ impl Tables {
     /// The oldest late receipt of an intent that is proof enough to end it.
     fn late_receipt(&self, intent: IntentId) -> Option<&Arc<LateResult>> {
         self.late_results
-            .range((intent, i32::MIN)..=(intent, i32::MAX))
+            .range((intent, i32::MIN, Uuid::nil())..=(intent, i32::MAX, Uuid::max()))
             .map(|(_, late)| late)
             .find(|late| late.receipt.as_ref().is_some_and(End::is_ours))
     }

@@ -95,7 +95,9 @@ impl Tables {
             .attempts
             .get(&key)
             .is_some_and(|attempt| attempt.lease == ticket.lease && attempt.outcome != "lost")
-            || self.late_results.contains_key(&key)
+            || self
+                .late_results
+                .contains_key(&(ticket.intent, ticket.fence, ticket.lease))
         {
             Settled::AlreadyRecorded
         } else {
@@ -329,7 +331,8 @@ impl Tables {
             evidence: one.evidence().clone(),
             recorded_at: now,
         };
-        let before = self.late_results.insert((ticket.intent, ticket.fence), Arc::new(late));
+        let key = (ticket.intent, ticket.fence, ticket.lease);
+        let before = self.late_results.insert(key, Arc::new(late));
         debug_assert!(before.is_none(), "{} {} came late twice", ticket.intent, ticket.fence);
     }
 
