@@ -170,7 +170,8 @@ impl Cluster {
     pub async fn terminate_workers(&self) -> anyhow::Result<i64> {
         let mut connection = self.connect().await?;
         let ended = sqlx::query_scalar(
-            "select count(*) from pg_stat_activity where application_name = 'capture' and pg_terminate_backend(pid)",
+            "with workers as materialized (select pid from pg_stat_activity where application_name = 'capture') \
+             select count(*) from workers where pg_terminate_backend(pid)",
         )
         .fetch_one(&mut connection)
         .await?;
@@ -235,7 +236,8 @@ impl Cluster {
         let mut cancelled = 0;
         while Instant::now() < until {
             let now: i64 = sqlx::query_scalar(
-                "select count(*) from pg_stat_activity where application_name = 'capture' and wait_event = 'SyncRep' and pg_cancel_backend(pid)",
+                "with waiting as materialized (select pid from pg_stat_activity where application_name = 'capture' and wait_event = 'SyncRep') \
+                 select count(*) from waiting where pg_cancel_backend(pid)",
             )
             .fetch_one(&mut connection)
             .await?;

@@ -36,8 +36,8 @@ pub struct Load {
     pub book: Book,
     seed: u64,
     later: Mutex<Vec<Later>>,
-    /// Releases that were acknowledged: a history that is lost takes them along.
-    released: Mutex<Vec<Wanted>>,
+    /// Releases and cancels that were acknowledged: a history that is lost takes them along.
+    acted: Mutex<Vec<(Wanted, Act)>>,
     /// The number of the history: rises with each fail-over that may lose commits.
     history: AtomicU64,
     pub lost_with_history: AtomicU64,
@@ -61,7 +61,7 @@ impl Load {
             book: Book::default(),
             seed,
             later: Mutex::default(),
-            released: Mutex::default(),
+            acted: Mutex::default(),
             history: AtomicU64::new(0),
             lost_with_history: AtomicU64::new(0),
             lost_in_sync: Mutex::default(),
@@ -219,7 +219,7 @@ impl Load {
             Act::Release => {
                 let done = release(connection, &later.wanted).await.is_ok();
                 if done {
-                    locked(&self.released).push(later.wanted.clone());
+                    locked(&self.acted).push((later.wanted.clone(), later.act));
                 }
                 done
             }
@@ -231,6 +231,7 @@ impl Load {
                         .await;
                 match answer {
                     Ok(answer) => {
+                        locked(&self.acted).push((later.wanted.clone(), later.act));
                         if answer == "cancelled" {
                             self.book.believe(later.wanted.id, |belief| belief.cancelled_in = Some(history));
                         }
@@ -253,17 +254,23 @@ impl Load {
             let all = self.book.all().into_iter();
             all.filter(|(_, _, belief)| belief.committed).map(|(wanted, plan, _)| (wanted, plan)).collect()
         };
-        let released = locked(&self.released).clone();
+        // What was released or cancelled is so again: the same acts, due now. They change nothing that is still there.
+        let again = match lossy {
+            true => std::mem::take(&mut *locked(&self.acted)),
+            false => Vec::new(),
+        };
         loop {
-            let tried = tokio::time::timeout(Duration::from_secs(30), self.reinsert(&believed, &released, lossy)).await;
+            let tried = tokio::time::timeout(Duration::from_secs(30), self.reinsert(&believed, lossy)).await;
             if matches!(tried, Ok(Some(()))) {
-                return;
+                break;
             }
             tokio::time::sleep(PAUSE).await;
         }
+        let due = Instant::now();
+        locked(&self.later).extend(again.into_iter().map(|(wanted, act)| Later { due, wanted, act }));
     }
 
-    async fn reinsert(&self, believed: &[(Wanted, Plan)], released: &[Wanted], lossy: bool) -> Option<()> {
+    async fn reinsert(&self, believed: &[(Wanted, Plan)], lossy: bool) -> Option<()> {
         let mut connection = self.connect().await?;
         let there: Vec<Uuid> = sqlx::query_scalar("select id from capture.intents")
             .fetch_all(&mut connection)
@@ -288,9 +295,6 @@ impl Load {
                 }
                 Err(_) => return None,
             }
-        }
-        for wanted in released {
-            release(&mut connection, wanted).await.ok()?;
         }
         Some(())
     }

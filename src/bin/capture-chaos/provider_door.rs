@@ -285,8 +285,9 @@ impl Door {
                 Ok(Next::Close)
             }
             Kind::FrozenAfterRead => {
-                if self.stage.freeze(self.worker, step.for_ms) {
-                    self.stage.bit(step.kind);
+                match self.stage.freeze(self.worker, step.for_ms) {
+                    true => self.stage.bit(step.kind),
+                    false => self.stage.back(step),
                 }
                 client.write_all(told).await?;
                 Ok(Next::Go)

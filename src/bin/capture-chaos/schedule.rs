@@ -65,11 +65,11 @@ pub fn of(track: Track, kinds: &[Kind], seed: u64, seconds: u64, workers: usize)
             kind,
             worker: dice.random_range(0..workers.max(1)),
             for_ms,
-            times: if track == Track::Wire { dice.random_range(1..=4) } else { 1 },
+            times: times(kind, &mut dice),
             draw: dice.random(),
         });
         at_ms += match track {
-            Track::Wire => dice.random_range(150..900),
+            Track::Wire => dice.random_range(100..600),
             Track::Process => dice.random_range(700..2500),
             Track::Server => for_ms + dice.random_range(1500..4000),
             Track::World => for_ms + dice.random_range(300..1500),
@@ -78,13 +78,24 @@ pub fn of(track: Track, kinds: &[Kind], seed: u64, seconds: u64, workers: usize)
     steps
 }
 
+/// Whoever is frozen or killed is out for long; of the rest more fit into a run.
+fn times(kind: Kind, dice: &mut StdRng) -> u32 {
+    use Kind::*;
+    match (kind.track(), kind) {
+        (Track::Wire, FrozenAfterClaim | FrozenAfterRead) => 1,
+        (Track::Wire, KilledAfterClaim | KilledAfterPost | KilledBeforeSettle | KilledAfterSettle) => dice.random_range(1..=2),
+        (Track::Wire, _) => dice.random_range(2..=6),
+        (Track::Process | Track::Server | Track::World, _) => 1,
+    }
+}
+
 fn lasts(kind: Kind, dice: &mut StdRng) -> u64 {
     use Kind::*;
     match kind {
-        // Half of them outlast the lease.
-        ClaimStalled | SettleStalled => match dice.random_bool(0.5) {
-            true => dice.random_range(200..2500),
-            false => dice.random_range(LEASE_MS..LEASE_MS + 3000),
+        // A quarter of them outlast the lease.
+        ClaimStalled | SettleStalled => match dice.random_ratio(1, 4) {
+            true => dice.random_range(LEASE_MS..LEASE_MS + 3000),
+            false => dice.random_range(200..2500),
         },
         // Longer than the worker's patience (3 s), shorter than what a call is given in all (8 s): see the documents.
         PostDeliveredLate => dice.random_range(3000..7000),
@@ -96,7 +107,7 @@ fn lasts(kind: Kind, dice: &mut StdRng) -> u64 {
         PromotedWithLoss | PromotedInSync | SyncWaitCancelled => dice.random_range(1000..3000),
         DiskFull | ConnectionsExhausted => dice.random_range(1500..3500),
         ProviderDown | ProviderLimits | LanePaused => dice.random_range(1000..3500),
-        DatabasePartition | ProviderPartition => dice.random_range(2000..12_000),
+        DatabasePartition | ProviderPartition => dice.random_range(1500..7000),
         DatabaseRefused => dice.random_range(500..4000),
         ClockShifted => dice.random_range(4000..9000),
         ClaimSwallowed | ClaimReset | ClaimCut | SettleSwallowed | SettleReset | SettleCut | GiveBackSwallowed

@@ -25,7 +25,11 @@ impl Simulator {
             .args(["--limits", "resolve=none", "--seed", &seed.to_string(), "--ledger"])
             .arg(&ledger)
             .arg("--faults")
-            .arg(format!("lossy={per_mille}/1000,reads={per_mille}/1000"))
+            .arg(format!(
+                "lossy={per_mille}/1000,reads={per_mille}/1000,declines={}/1000,limits={}/1000",
+                per_mille / 5,
+                per_mille / 10
+            ))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(directory.join("simulator.log"))?)

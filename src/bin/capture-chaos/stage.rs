@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use super::kind::Kind;
 use super::schedule::Step;
 
 /// A trap that nothing ran into is taken away after this.
-const TRAP_LIFE: Duration = Duration::from_secs(6);
+const TRAP_LIFE: Duration = Duration::from_secs(20);
 
 /// A lock that a panic elsewhere does not take from us.
 pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -69,6 +69,7 @@ pub struct Stage {
     bites: Mutex<BTreeMap<Kind, u64>>,
     /// Of the worker processes; 0: not running.
     pids: Vec<AtomicI32>,
+    frozen: AtomicBool,
     pub primary: watch::Sender<Primary>,
     /// By worker.
     pub database: Vec<watch::Sender<Reach>>,
@@ -95,6 +96,7 @@ impl Stage {
             traps: Mutex::default(),
             bites: Mutex::default(),
             pids: (0..workers).map(|_| AtomicI32::new(0)).collect(),
+            frozen: AtomicBool::new(false),
             primary: watch::Sender::new(Primary::default()),
             database: reaches(),
             provider: reaches(),
@@ -186,10 +188,15 @@ impl Stage {
         self.pid(worker).is_some_and(|pid| kill_process(pid, signal).is_ok())
     }
 
-    /// Stops a worker process for a while; another process in its place is left alone.
+    /// Stops a worker process for a while; another process in its place is left alone. False: there is none, or another
+    /// one is frozen already: somebody must go on.
     pub fn freeze(self: &Arc<Stage>, worker: usize, for_ms: u64) -> bool {
         let Some(pid) = self.pid(worker) else { return false };
+        if self.frozen.swap(true, Ordering::SeqCst) {
+            return false;
+        }
         if kill_process(pid, Signal::STOP).is_err() {
+            self.frozen.store(false, Ordering::SeqCst);
             return false;
         }
         let stage = Arc::clone(self);
@@ -198,6 +205,7 @@ impl Stage {
             if stage.pid(worker) == Some(pid) {
                 let _ended_meanwhile = kill_process(pid, Signal::CONT);
             }
+            stage.frozen.store(false, Ordering::SeqCst);
         });
         true
     }

@@ -1,19 +1,20 @@
 //! The worker processes: `capture work`, each with a configuration, a log and two proxies of its own.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::Signal;
 use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Mutex;
 
-use super::stage::Stage;
+use super::stage::{Stage, locked};
 use super::{database_door, provider_door};
 
 /// Of every account. Unlike anything else in a log or a row, so that one look finds it.
@@ -27,6 +28,8 @@ const DRAIN: Duration = Duration::from_secs(12);
 #[derive(Debug)]
 struct Slot {
     child: Option<Child>,
+    /// Closed, it would end the worker at once.
+    stdin: Option<ChildStdin>,
     config: PathBuf,
     log: PathBuf,
     /// For metrics.
@@ -51,10 +54,8 @@ pub struct Workers {
     slots: Vec<Mutex<Slot>>,
     /// None is started again any more.
     over: AtomicBool,
-    /// Ends that nobody here asked for, such as a start while the database was away.
-    pub own_ends: AtomicU64,
-    /// Drains that did not end with 0.
-    pub bad_drains: AtomicU64,
+    /// How processes ended, and how often.
+    ends: std::sync::Mutex<BTreeMap<String, u64>>,
 }
 
 impl Workers {
@@ -74,6 +75,7 @@ impl Workers {
             let listen = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.to_string();
             let slot = Slot {
                 child: None,
+                stdin: None,
                 config: directory.join(format!("worker-{worker}.toml")),
                 log: directory.join(format!("worker-{worker}.log")),
                 listen,
@@ -89,8 +91,7 @@ impl Workers {
             stage: Arc::clone(stage),
             slots,
             over: AtomicBool::new(false),
-            own_ends: AtomicU64::new(0),
-            bad_drains: AtomicU64::new(0),
+            ends: std::sync::Mutex::default(),
         });
         for worker in 0..count {
             let watched = Arc::clone(&workers);
@@ -112,15 +113,21 @@ impl Workers {
                 let mut slot = slot.lock().await;
                 let ended = match slot.child.as_mut() {
                     None => true,
-                    Some(child) => !matches!(child.try_wait(), Ok(None)),
+                    Some(child) => match child.try_wait() {
+                        Ok(None) => false,
+                        Ok(Some(status)) => {
+                            self.stage.set_pid(worker, 0);
+                            self.note(format!("by itself or killed: {status}"));
+                            true
+                        }
+                        Err(_) => true,
+                    },
                 };
                 if ended {
-                    if slot.child.take().is_some() {
-                        self.stage.set_pid(worker, 0);
-                        self.own_ends.fetch_add(1, Ordering::Relaxed);
-                    }
-                    if let Ok(child) = self.spawn(&slot) {
+                    slot.child = None;
+                    if let Ok(mut child) = self.spawn(&slot) {
                         self.stage.set_pid(worker, child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0));
+                        slot.stdin = child.stdin.take();
                         slot.child = Some(child);
                     }
                 }
@@ -147,8 +154,7 @@ impl Workers {
                 .env("LD_PRELOAD", library)
                 .env("FAKETIME", clock)
                 // The monotonic clock of a machine does not jump; only what it says the time is.
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-                .env("DONT_FAKE_MONOTONIC", "1");
+                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
         command.spawn().with_context(|| format!("{} cannot be started", self.binary.display()))
     }
@@ -168,20 +174,29 @@ impl Workers {
         }
         let ended = tokio::time::timeout(DRAIN, child.wait()).await;
         self.stage.set_pid(worker, 0);
-        let code = match &ended {
-            Ok(Ok(status)) => status.code(),
+        let drained = match ended {
+            Ok(Ok(status)) => {
+                self.note(format!("told to drain: {status}"));
+                status.success()
+            }
             Ok(Err(_)) | Err(_) => {
+                self.note("told to drain: still there after 12 s, and killed".to_owned());
                 let _gone = child.start_kill();
                 let _gone = child.wait().await;
-                None
+                false
             }
         };
         slot.child = None;
-        // 130: it was still starting. None: it was killed by somebody else's step, or frozen by one.
-        if code.is_some_and(|code| code != 0 && code != 130) {
-            self.bad_drains.fetch_add(1, Ordering::Relaxed);
-        }
-        code == Some(0)
+        drained
+    }
+
+    fn note(&self, end: String) {
+        *locked(&self.ends).entry(end).or_default() += 1;
+    }
+
+    /// How processes ended, and how often.
+    pub fn ends(&self) -> BTreeMap<String, u64> {
+        locked(&self.ends).clone()
     }
 
     /// Ends a worker so that its next start has that clock.
