@@ -66,6 +66,9 @@ fn settings(directory: &std::path::Path, synced: &str) -> Vec<String> {
         // Inside the data directory, so that a killed server leaves nothing behind.
         "dynamic_shared_memory_type=mmap".to_owned(),
         "shared_buffers=32MB".to_owned(),
+        "min_wal_size=32MB".to_owned(),
+        // No machine loses its power here, so no file needs to be synced again before a replay.
+        "recovery_init_sync_method=syncfs".to_owned(),
         "log_min_messages=warning".to_owned(),
         "update_process_title=on".to_owned(),
     ];
@@ -185,7 +188,7 @@ impl Cluster {
         let port = 5400 + self.count;
         let (host, from) = (self.ground.directory.display().to_string(), self.primary.port.to_string());
         let to = data.display().to_string();
-        let arguments = ["-h", &host, "-p", &from, "-U", "postgres", "-D", &to, "-c", "fast", "-X", "stream"];
+        let arguments = ["-h", &host, "-p", &from, "-U", "postgres", "-D", &to, "-c", "fast", "-X", "stream", "--no-sync"];
         self.ground.run("pg_basebackup", &arguments).await?;
         std::fs::write(data.join("standby.signal"), "")?;
         let follows = format!("host={host} port={from} user=postgres application_name={STANDBY}");

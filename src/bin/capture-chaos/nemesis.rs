@@ -1,6 +1,6 @@
 //! Plays the schedule: one task for each track, each step at its time or as soon as the one before it is over.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,11 @@ use sqlx::Connection;
 
 use super::cluster::{Cluster, options, url};
 use super::disk::Disk;
-use super::kind::Kind;
+use super::kind::{Kind, Track};
 use super::load::Load;
 use super::schedule::{LEASE_MS, Step};
 use super::simulator::Simulator;
-use super::stage::{Mode, Reach, Stage};
+use super::stage::{Mode, Reach, Stage, locked};
 use super::workers::{Workers, faketime};
 
 /// Everything that trouble can be made with.
@@ -26,8 +26,10 @@ pub struct Nemesis {
     pub cluster: Arc<tokio::sync::Mutex<Cluster>>,
     pub disk: Disk,
     pub operator: Operator,
-    /// Of steps that could not be played, and why: trouble with making trouble.
-    pub unplayed: std::sync::Mutex<Vec<String>>,
+    /// Steps that could not be played, and why: trouble with making trouble.
+    pub unplayed: Mutex<Vec<String>>,
+    /// When steps really began and ended.
+    pub played: Mutex<Vec<String>>,
     pub fail_overs: AtomicU64,
     pub began: Instant,
 }
@@ -68,8 +70,19 @@ impl Nemesis {
             if Instant::now() >= until {
                 return;
             }
-            if let Err(error) = self.step(step).await {
-                super::stage::locked(&self.unplayed).push(format!("{step}: {error:#}"));
+            let begun = self.began.elapsed();
+            let played = self.step(step).await;
+            let (from, to) = (begun.as_millis(), self.began.elapsed().as_millis());
+            let how = match &played {
+                Ok(()) => "played".to_owned(),
+                Err(error) => format!("{error:#}"),
+            };
+            let line = format!("{step}; from {from} to {to} ms: {how}");
+            if played.is_err() {
+                locked(&self.unplayed).push(line.clone());
+            }
+            if step.kind.track() != Track::Wire {
+                locked(&self.played).push(line);
             }
         }
     }
@@ -241,7 +254,17 @@ impl Nemesis {
         let lane = usize::try_from(step.draw % 4).ok().and_then(|place| lanes.get(place)).copied();
         let lane = lane.unwrap_or("afterpay/default");
         let why = ["--actor", "chaos", "--reason", "to see what happens", "-o", "json"];
-        let (_, told) = self.operator.run(&[&["lane", "pause", lane], &why[..]].concat()).await?;
+        let mut tries = 0;
+        let told = loop {
+            // The database may be away just now.
+            match self.operator.run(&[&["lane", "pause", lane], &why[..]].concat()).await {
+                Ok((0, told)) => break told,
+                Ok(_) | Err(_) if tries < 20 => tries += 1,
+                Ok((code, _)) => anyhow::bail!("lane pause ended with {code}"),
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        };
         tokio::time::sleep(Duration::from_millis(step.for_ms)).await;
         let paused = told.contains("\"paused\"");
         // Tried again when all is healed.

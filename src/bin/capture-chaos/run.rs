@@ -112,6 +112,7 @@ async fn in_directory(wish: &Wish, binary: &Path, directory: &Path) -> anyhow::R
         disk,
         operator,
         unplayed: std::sync::Mutex::default(),
+        played: std::sync::Mutex::default(),
         fail_overs: AtomicU64::new(0),
         began,
     });
@@ -125,6 +126,7 @@ async fn in_directory(wish: &Wish, binary: &Path, directory: &Path) -> anyhow::R
     trouble(wish, &nemesis, &load, &progress).await;
 
     progress.say("healing");
+    fs::write(directory.join("played.log"), locked(&nemesis.played).join("\n"))?;
     troubled.store(false, Ordering::SeqCst);
     nemesis.heal().await?;
     let _ = duty.await;

@@ -22,8 +22,8 @@ pub const SECRET: &str = "canary-3f9c1d7e-secret";
 
 /// A process that has ended by itself is started again after this.
 const RESPAWN: Duration = Duration::from_millis(150);
-/// A drain takes as long as the longest call, at most.
-const DRAIN: Duration = Duration::from_secs(12);
+/// `drain_timeout` and some more.
+const DRAIN: Duration = Duration::from_secs(6);
 
 #[derive(Debug)]
 struct Slot {
@@ -180,7 +180,7 @@ impl Workers {
                 status.success()
             }
             Ok(Err(_)) | Err(_) => {
-                self.note("told to drain: still there after 12 s, and killed".to_owned());
+                self.note("told to drain: still there after 6 s, and killed".to_owned());
                 let _gone = child.start_kill();
                 let _gone = child.wait().await;
                 false
@@ -199,11 +199,11 @@ impl Workers {
         locked(&self.ends).clone()
     }
 
-    /// Ends a worker so that its next start has that clock.
+    /// Kills a worker so that its next start has that clock.
     pub async fn set_clock(&self, worker: usize, clock: Option<String>) {
         if let Some(slot) = self.slots.get(worker) {
             slot.lock().await.clock = clock;
-            self.drain(worker).await;
+            self.kill(worker);
         }
     }
 
@@ -232,7 +232,7 @@ impl Workers {
     pub async fn heal(&self) {
         for (worker, slot) in self.slots.iter().enumerate() {
             if slot.lock().await.clock.take().is_some() {
-                self.drain(worker).await;
+                self.kill(worker);
             }
         }
     }
@@ -297,7 +297,7 @@ fn config(slot: &Slot) -> String {
     [
         format!(
             "database_url = \"postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable\"\n\n\
-             [worker]\nconnect_timeout = \"1s\"\nread_timeout = \"2s\"\nlease = \"10s\"\ndrain_timeout = \"8s\"\n\
+             [worker]\nconnect_timeout = \"1s\"\nread_timeout = \"2s\"\nlease = \"10s\"\ndrain_timeout = \"4s\"\n\
              settle_window = \"{window}ms\"\n\n\
              [retry]\ninitial = \"200ms\"\nmax = \"3s\"\nverify_quiet = \"3s\"\n\n\
              [breaker]\nopen = \"500ms\"\nopen_max = \"2s\"\n\n[telemetry]\nformat = \"json\"\n",
