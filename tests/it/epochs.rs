@@ -203,6 +203,34 @@ async fn a_cancel_after_a_lost_history_cancels_only_what_a_read_does_not_find() 
     world.books_agree().await;
 }
 
+/// Held rows wait for no time, so nobody would look at the wish.
+#[tokio::test]
+async fn a_cancel_after_a_lost_history_ends_what_is_held_or_put_off_too() {
+    let mut world = World::new().await;
+    let mut intents = Vec::new();
+    for kind in Kind::ALL {
+        for (n, more) in [
+            (1, ", not_before => now() + interval '90 days'"),
+            (2, ", hold => 'shipment'"),
+        ] {
+            let payment = kind.payment(n);
+            world.authorize(kind, &payment, 5000);
+            intents.push(world.insert(kind, &payment, "c1", 1234, more).await);
+        }
+    }
+    world.change_history().await;
+    for intent in &intents {
+        let said = world.outbox.cancel(*intent, "changed my mind").await.unwrap();
+        assert_eq!(said, "in_flight");
+    }
+    let ends = world.until_all_ended(&intents, 30 * MINUTE).await;
+    assert!(ends.values().all(|end| end == "cancelled"), "{ends:?}");
+    for kind in Kind::ALL {
+        assert_eq!(world.sends(&kind.payment(1)) + world.sends(&kind.payment(2)), 0, "{kind:?}");
+    }
+    world.books_agree().await;
+}
+
 /// Two captures of a payment over 50.00; the first `forgotten` of them are sent in a history that is then lost.
 async fn siblings(world: &mut World, kind: Kind, n: u32, amounts: [i64; 2], forgotten: usize) -> [Uuid; 2] {
     let payment = kind.payment(n);
