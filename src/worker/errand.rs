@@ -194,6 +194,7 @@ impl Errand {
                 claim.intent.authorization_expires_at
             },
             cancel_requested: claim.cancel_requested,
+            no_room: (claim.history_changed || claim.progress.tainted) && over_authorized(claim),
             abilities: self.provider.abilities(),
             policy: &self.settings.policy,
         }
