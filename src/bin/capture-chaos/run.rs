@@ -32,9 +32,9 @@ const REPLAYS: u32 = 3;
 
 /// What has not ended.
 const OPEN: &str = "select count(*) from capture.status where state not in ('captured', 'dead', 'cancelled')";
-/// The same, but for what somebody wished to cancel while it was in flight.
-const OPEN_BUT_WISHES: &str = "select count(*) from capture.status s where state not in ('captured', 'dead', 'cancelled') \
-     and not exists (select from capture.cancel_requests c where c.intent = s.id)";
+/// The same, but for what was read twice and is read on only because its key may still act.
+const OPEN_BUT_QUIET: &str = "select count(*) from capture.status s where state not in ('captured', 'dead', 'cancelled') \
+     and not exists (select from capture.progress p where p.intent = s.id and p.quiet_reads >= 2)";
 
 pub struct Wish {
     pub seconds: u64,
@@ -132,7 +132,7 @@ async fn in_directory(wish: &Wish, binary: &Path, directory: &Path) -> anyhow::R
     let _ = duty.await;
     load.finish();
     let _ = following.await;
-    let mut drained = drain(&nemesis, OPEN_BUT_WISHES, wish.drain, &progress).await?;
+    let mut drained = drain(&nemesis, OPEN_BUT_QUIET, wish.drain, &progress).await?;
     pass_key_windows(&nemesis).await?;
     let mut rounds = 0;
     drained &= loop {
