@@ -1,10 +1,6 @@
 //! A short run of the black box checker, with trouble of every track: `cargo test --features chaos --test chaos`.
 //!
 //! Its seed is fixed, so its schedule is; a longer run, or another seed, is `capture-chaos` itself.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that meets something unexpected should fail loudly"
-)]
 
 use std::process::Command;
 
@@ -15,7 +11,10 @@ fn a_few_seconds_of_chaos_double_lose_and_invent_nothing() {
         .args(["--seconds", "12", "--seed", "1", "-o", "json"])
         .output()
         .unwrap();
-    let (told, talk) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
+    let (told, talk) = (
+        String::from_utf8_lossy(&run.stdout),
+        String::from_utf8_lossy(&run.stderr),
+    );
     assert!(run.status.success(), "{told}\n{talk}");
     let report: serde_json::Value = serde_json::from_str(&told).unwrap();
     let count = |name: &str| report.get(name).and_then(serde_json::Value::as_u64).unwrap();

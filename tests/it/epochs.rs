@@ -227,7 +227,11 @@ async fn a_cancel_after_a_lost_history_ends_what_is_held_or_put_off_too() {
     let ends = world.until_all_ended(&intents, 30 * MINUTE).await;
     assert!(ends.values().all(|end| end == "cancelled"), "{ends:?}");
     for kind in Kind::ALL {
-        assert_eq!(world.sends(&kind.payment(1)) + world.sends(&kind.payment(2)), 0, "{kind:?}");
+        assert_eq!(
+            world.sends(&kind.payment(1)) + world.sends(&kind.payment(2)),
+            0,
+            "{kind:?}"
+        );
     }
     world.books_agree().await;
 }

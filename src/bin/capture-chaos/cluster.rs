@@ -186,9 +186,26 @@ impl Cluster {
         self.count += 1;
         let data = self.ground.directory.join(format!("postgres-{}", self.count));
         let port = 5400 + self.count;
-        let (host, from) = (self.ground.directory.display().to_string(), self.primary.port.to_string());
+        let (host, from) = (
+            self.ground.directory.display().to_string(),
+            self.primary.port.to_string(),
+        );
         let to = data.display().to_string();
-        let arguments = ["-h", &host, "-p", &from, "-U", "postgres", "-D", &to, "-c", "fast", "-X", "stream", "--no-sync"];
+        let arguments = [
+            "-h",
+            &host,
+            "-p",
+            &from,
+            "-U",
+            "postgres",
+            "-D",
+            &to,
+            "-c",
+            "fast",
+            "-X",
+            "stream",
+            "--no-sync",
+        ];
         self.ground.run("pg_basebackup", &arguments).await?;
         std::fs::write(data.join("standby.signal"), "")?;
         let follows = format!("host={host} port={from} user=postgres application_name={STANDBY}");
@@ -217,7 +234,8 @@ impl Cluster {
 
     /// From now on commits wait for the standby.
     pub async fn make_synchronous(&self) -> anyhow::Result<()> {
-        self.run(&format!("alter system set synchronous_standby_names = '{STANDBY}'")).await?;
+        self.run(&format!("alter system set synchronous_standby_names = '{STANDBY}'"))
+            .await?;
         self.run("select pg_reload_conf()").await?;
         self.wait_for("select count(*) = 1 from pg_stat_replication where sync_state = 'sync'")
             .await
@@ -256,7 +274,9 @@ impl Cluster {
         self.primary.kill().await?;
         self.withdraw();
         let data = standby.data.display().to_string();
-        self.ground.run("pg_ctl", &["promote", "-w", "-t", "60", "-s", "-D", &data]).await?;
+        self.ground
+            .run("pg_ctl", &["promote", "-w", "-t", "60", "-s", "-D", &data])
+            .await?;
         let former = std::mem::replace(&mut self.primary, standby);
         former.bury().await?;
         self.run("alter system reset synchronous_standby_names").await?;

@@ -110,14 +110,20 @@ impl Judgement {
             self.intent(wanted, *plan, *belief, recorded.get(&wanted.id), &real, load.history());
         }
         for ((payment, amount), entries) in moved {
-            self.sin(Sin::Invented, format!("{payment} {amount}: nobody asked for it; ledger {entries:?}"));
+            self.sin(
+                Sin::Invented,
+                format!("{payment} {amount}: nobody asked for it; ledger {entries:?}"),
+            );
         }
         let known: BTreeSet<Uuid> = book.iter().map(|(wanted, ..)| wanted.id).collect();
         for id in recorded.keys().filter(|id| !known.contains(id)) {
             self.sin(Sin::Invented, format!("{id}: an intent that nobody inserted"));
         }
         for id in locked(&load.lost_in_sync).iter() {
-            self.sin(Sin::Lost, format!("{id}: committed under synchronous replication, gone after the promotion"));
+            self.sin(
+                Sin::Lost,
+                format!("{id}: committed under synchronous replication, gone after the promotion"),
+            );
         }
     }
 
@@ -219,22 +225,35 @@ impl Judgement {
                 *captured.entry(intent).or_default() += 1;
             }
             if let Some(alarm) = row.try_get::<Option<String>, _>(3)? {
-                self.notes.push(format!("{intent}: a late result raised the alarm {alarm}"));
+                self.notes
+                    .push(format!("{intent}: a late result raised the alarm {alarm}"));
             }
             missed += u64::from(!feed.has_seen(id));
         }
         if missed > 0 {
-            self.sin(Sin::Feed, format!("{missed} of {} events never came to a reader of events_after", rows.len()));
+            self.sin(
+                Sin::Feed,
+                format!(
+                    "{missed} of {} events never came to a reader of events_after",
+                    rows.len()
+                ),
+            );
         }
         let repeated = feed.repeated.load(std::sync::atomic::Ordering::Relaxed);
         if repeated > 0 {
-            self.sin(Sin::Feed, format!("{repeated} events came twice to a reader that kept its cursor"));
+            self.sin(
+                Sin::Feed,
+                format!("{repeated} events came twice to a reader that kept its cursor"),
+            );
         }
         for (id, recorded) in recorded {
             let told = captured.get(id).copied().unwrap_or(0);
             let due = u64::from(recorded.state == "captured");
             if told != due {
-                self.sin(Sin::Feed, format!("{id}: {} and {told} events capture.captured", recorded.state));
+                self.sin(
+                    Sin::Feed,
+                    format!("{id}: {} and {told} events capture.captured", recorded.state),
+                );
             }
         }
         Ok(())
@@ -260,7 +279,10 @@ impl Judgement {
             let payment = path.trim_end_matches("/capture").rsplit('/').next().unwrap_or_default();
             let attempts = open.get(payment).copied().unwrap_or(0);
             if i64::try_from(posts)? > attempts {
-                self.sin(Sin::Unrecorded, format!("{payment}: {posts} capture POSTs, {attempts} attempts that sent"));
+                self.sin(
+                    Sin::Unrecorded,
+                    format!("{payment}: {posts} capture POSTs, {attempts} attempts that sent"),
+                );
             }
         }
         Ok(())

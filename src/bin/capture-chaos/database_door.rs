@@ -140,7 +140,10 @@ impl Door {
                 let ends = matches!(kind, b'S' | b'Q' | b'F');
                 if ends || matches!(kind, b'H' | b'X' | b'p') {
                     let request = asked.split().freeze();
-                    match self.forward(request, if ends { class } else { Class::Nothing }, server).await? {
+                    match self
+                        .forward(request, if ends { class } else { Class::Nothing }, server)
+                        .await?
+                    {
                         Next::Go => {}
                         other => return Ok(other),
                     }
@@ -256,7 +259,13 @@ impl Door {
     async fn answer(&self, class: Class, answer: Bytes, client: &mut TcpStream) -> io::Result<Next> {
         use Kind::*;
         let kinds: &[Kind] = match class {
-            Class::Claim => &[ClaimSwallowed, ClaimStalled, ClaimCut, KilledAfterClaim, FrozenAfterClaim],
+            Class::Claim => &[
+                ClaimSwallowed,
+                ClaimStalled,
+                ClaimCut,
+                KilledAfterClaim,
+                FrozenAfterClaim,
+            ],
             Class::Settle => &[SettleSwallowed, SettleCut, KilledAfterSettle],
             Class::GiveBack => &[GiveBackSwallowed],
             Class::Other | Class::Nothing => &[],

@@ -35,7 +35,11 @@ impl Disk {
     pub async fn fill(&self, cluster: &Cluster, for_: Duration) -> anyhow::Result<()> {
         let place = self.place.as_ref().context("no file system could be mounted")?;
         let mut connection = cluster.connect().await?;
-        run(&mut connection, &format!("create tablespace small location '{}'", place.join("space").display())).await?;
+        run(
+            &mut connection,
+            &format!("create tablespace small location '{}'", place.join("space").display()),
+        )
+        .await?;
         let filled = self.squeeze(&mut connection, place, for_).await;
         let _gone_already = std::fs::remove_file(place.join("ballast"));
         for table in TABLES {
@@ -85,7 +89,11 @@ fn mount(ground: &Ground) -> anyhow::Result<PathBuf> {
 impl Drop for Disk {
     fn drop(&mut self) {
         if let Some(place) = &self.place {
-            let _busy = Command::new("umount").arg("-l").arg(place).stderr(Stdio::null()).status();
+            let _busy = Command::new("umount")
+                .arg("-l")
+                .arg(place)
+                .stderr(Stdio::null())
+                .status();
         }
     }
 }

@@ -141,15 +141,23 @@ pub fn answer(bytes: &[u8]) -> Found<AnswerHead> {
 }
 
 #[cfg(test)]
-#[expect(clippy::panic, reason = "a test that meets something unexpected should fail loudly")]
 mod tests {
     use super::*;
 
     #[test]
     fn a_capture_is_told_from_a_read_and_a_keyed_one_from_the_others() {
-        assert_eq!(errand("POST", "/afterpay/v2/payments/7/capture"), Errand::Capture { keyed: true });
-        assert_eq!(errand("POST", "/resolve/orders/o/capture"), Errand::Capture { keyed: true });
-        assert_eq!(errand("POST", "/resolve/charges/c/capture"), Errand::Capture { keyed: false });
+        assert_eq!(
+            errand("POST", "/afterpay/v2/payments/7/capture"),
+            Errand::Capture { keyed: true }
+        );
+        assert_eq!(
+            errand("POST", "/resolve/orders/o/capture"),
+            Errand::Capture { keyed: true }
+        );
+        assert_eq!(
+            errand("POST", "/resolve/charges/c/capture"),
+            Errand::Capture { keyed: false }
+        );
         assert_eq!(errand("POST", "/optty/orders/r/details"), Errand::Read);
         assert_eq!(errand("PUT", "/resolve/charges/c"), Errand::Other);
     }
@@ -157,15 +165,22 @@ mod tests {
     #[test]
     fn a_request_is_whole_with_the_last_byte_of_its_body() {
         let text = b"POST /optty/orders/r/capture HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}GET";
-        let Found::Whole(found) = request(text) else { panic!("not whole") };
-        assert_eq!((found.length, found.path.as_str()), (text.len() - 3, "/optty/orders/r/capture"));
+        let Found::Whole(found) = request(text) else {
+            panic!("not whole")
+        };
+        assert_eq!(
+            (found.length, found.path.as_str()),
+            (text.len() - 3, "/optty/orders/r/capture")
+        );
         assert_eq!(request(&text[..text.len() - 4]), Found::Partial);
     }
 
     #[test]
     fn a_chunked_request_ends_with_its_empty_chunk() {
         let text = b"POST /x HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
-        let Found::Whole(found) = request(text) else { panic!("not whole") };
+        let Found::Whole(found) = request(text) else {
+            panic!("not whole")
+        };
         assert_eq!(found.length, text.len());
         assert_eq!(request(&text[..text.len() - 3]), Found::Partial);
     }

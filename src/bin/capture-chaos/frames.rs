@@ -37,7 +37,10 @@ fn number(bytes: &[u8]) -> usize {
 /// The text up to the next zero byte, and what is behind it.
 fn text(bytes: &[u8]) -> (&[u8], &[u8]) {
     match bytes.iter().position(|byte| *byte == 0) {
-        Some(end) => (bytes.get(..end).unwrap_or_default(), bytes.get(end + 1..).unwrap_or_default()),
+        Some(end) => (
+            bytes.get(..end).unwrap_or_default(),
+            bytes.get(end + 1..).unwrap_or_default(),
+        ),
         None => (bytes, &[]),
     }
 }
@@ -113,7 +116,6 @@ impl Statements {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test that meets something unexpected should fail loudly")]
 mod tests {
     use super::*;
 
@@ -135,7 +137,10 @@ mod tests {
         let parse = framed(b'P', b"s1\0select slot from claim($1)\0\0\0");
         assert_eq!(statements.runs(&parse), None);
         assert_eq!(statements.runs(&framed(b'B', b"\0s1\0\0\0")), Some(Class::Claim));
-        assert_eq!(statements.runs(&framed(b'Q', b"select n from settle('[]', '[]')\0")), Some(Class::Settle));
+        assert_eq!(
+            statements.runs(&framed(b'Q', b"select n from settle('[]', '[]')\0")),
+            Some(Class::Settle)
+        );
     }
 
     #[test]

@@ -120,7 +120,9 @@ impl Load {
         if connection.is_none() {
             *connection = self.connect().await;
         }
-        let Some(connection) = connection else { return Ended::Unheard };
+        let Some(connection) = connection else {
+            return Ended::Unheard;
+        };
         let Ok(mut transaction) = connection.begin().await else {
             return Ended::Unheard;
         };
@@ -148,7 +150,9 @@ impl Load {
     async fn side_by_side(&self, order: &Order) -> Ended {
         let mut sessions = Vec::new();
         for wanted in &order.wanted {
-            let Some(mut session) = self.connect().await else { return Ended::Unheard };
+            let Some(mut session) = self.connect().await else {
+                return Ended::Unheard;
+            };
             if sqlx::raw_sql("begin").execute(&mut session).await.is_err() {
                 return Ended::Unheard;
             }
@@ -224,22 +228,28 @@ impl Load {
                 done
             }
             Act::Cancel => {
-                let answer: Result<String, sqlx::Error> =
-                    sqlx::query_scalar("select capture.cancel(intent_id => $1, reason => 'the customer changed their mind')")
-                        .bind(later.wanted.id)
-                        .fetch_one(connection)
-                        .await;
+                let answer: Result<String, sqlx::Error> = sqlx::query_scalar(
+                    "select capture.cancel(intent_id => $1, reason => 'the customer changed their mind')",
+                )
+                .bind(later.wanted.id)
+                .fetch_one(connection)
+                .await;
                 match answer {
                     Ok(answer) => {
                         locked(&self.acted).push((later.wanted.clone(), later.act));
                         if answer == "cancelled" {
-                            self.book.believe(later.wanted.id, |belief| belief.cancelled_in = Some(history));
+                            self.book
+                                .believe(later.wanted.id, |belief| belief.cancelled_in = Some(history));
                         }
                         true
                     }
                     // Gone with a history: it is inserted again first.
-                    Err(error) => error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("P0002"))
-                        && self.history.load(Ordering::SeqCst) == 0,
+                    Err(error) => {
+                        error
+                            .as_database_error()
+                            .is_some_and(|error| error.code().as_deref() == Some("P0002"))
+                            && self.history.load(Ordering::SeqCst) == 0
+                    }
                 }
             }
         }
@@ -252,7 +262,9 @@ impl Load {
         }
         let believed: Vec<(Wanted, Plan)> = {
             let all = self.book.all().into_iter();
-            all.filter(|(_, _, belief)| belief.committed).map(|(wanted, plan, _)| (wanted, plan)).collect()
+            all.filter(|(_, _, belief)| belief.committed)
+                .map(|(wanted, plan, _)| (wanted, plan))
+                .collect()
         };
         // What was released or cancelled is so again: the same acts, due now. They change nothing that is still there.
         let again = match lossy {

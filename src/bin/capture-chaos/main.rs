@@ -3,6 +3,7 @@
 //! rest drains, and the provider's ledger is compared with everything that `capture` says.
 #![forbid(unsafe_code)]
 
+mod aftermath;
 mod cluster;
 mod compare;
 mod database_door;
@@ -15,6 +16,7 @@ mod leash;
 mod load;
 mod nemesis;
 mod orders;
+mod progress;
 mod provider_door;
 mod report;
 mod run;
@@ -96,7 +98,11 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let _chosen_already = rustls::crypto::ring::default_provider().install_default();
     let seed = args.seed.unwrap_or_else(any_seed);
-    let kinds = if args.only.is_empty() { Kind::all().collect() } else { args.only };
+    let kinds = if args.only.is_empty() {
+        Kind::all().collect()
+    } else {
+        args.only
+    };
     let steps: Vec<_> = [Track::Wire, Track::Process, Track::Server, Track::World]
         .into_iter()
         .map(|track| schedule::of(track, &kinds, seed, args.seconds, usize::from(args.workers)))
@@ -145,5 +151,9 @@ fn main() -> ExitCode {
             Err(error) => eprintln!("error: the report cannot be written: {error}"),
         },
     }
-    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if report.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -1,7 +1,7 @@
 //! Plays the schedule: one task for each track, each step at its time or as soon as the one before it is over.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -57,7 +57,10 @@ impl Operator {
         let done = tokio::time::timeout(Duration::from_secs(20), running)
             .await
             .with_context(|| format!("capture {} took longer than 20 s", arguments.join(" ")))??;
-        Ok((done.status.code().unwrap_or(-1), String::from_utf8_lossy(&done.stdout).into_owned()))
+        Ok((
+            done.status.code().unwrap_or(-1),
+            String::from_utf8_lossy(&done.stdout).into_owned(),
+        ))
     }
 }
 
@@ -103,7 +106,9 @@ impl Nemesis {
             Reconfigured => self.restart_all(true).await?,
             PostgresStopped | PostgresKilled => {
                 let mut cluster = self.cluster.lock().await;
-                cluster.crash(step.kind == PostgresKilled, Duration::from_millis(step.for_ms)).await?;
+                cluster
+                    .crash(step.kind == PostgresKilled, Duration::from_millis(step.for_ms))
+                    .await?;
                 true
             }
             BackendKilled => self.cluster.lock().await.kill_backend().await?,
@@ -217,7 +222,10 @@ impl Nemesis {
 
     async fn take_provider_down(&self, step: Step) -> anyhow::Result<bool> {
         let names = ["afterpay", "optty", "resolve"];
-        let name = usize::try_from(step.draw % 3).ok().and_then(|place| names.get(place)).copied();
+        let name = usize::try_from(step.draw % 3)
+            .ok()
+            .and_then(|place| names.get(place))
+            .copied();
         let name = name.unwrap_or("afterpay");
         let before = self.stage.provider_resets.load(Ordering::Relaxed);
         let down = format!(r#"{{"down":{{"provider":"{name}","for_ms":{}}}}}"#, step.for_ms);
@@ -241,7 +249,9 @@ impl Nemesis {
     }
 
     async fn cut(&self, side: &[tokio::sync::watch::Sender<Reach>], step: Step, mode: Mode) -> bool {
-        let Some(reach) = side.get(step.worker) else { return false };
+        let Some(reach) = side.get(step.worker) else {
+            return false;
+        };
         let cut = Reach::new(mode);
         reach.send_replace(cut.clone());
         tokio::time::sleep(Duration::from_millis(step.for_ms)).await;
@@ -251,7 +261,10 @@ impl Nemesis {
 
     async fn pause_lane(&self, step: Step) -> anyhow::Result<bool> {
         let lanes = ["afterpay/default", "optty/default", "resolve/charges", "resolve/orders"];
-        let lane = usize::try_from(step.draw % 4).ok().and_then(|place| lanes.get(place)).copied();
+        let lane = usize::try_from(step.draw % 4)
+            .ok()
+            .and_then(|place| lanes.get(place))
+            .copied();
         let lane = lane.unwrap_or("afterpay/default");
         let why = ["--actor", "chaos", "--reason", "to see what happens", "-o", "json"];
         let mut tries = 0;
@@ -277,7 +290,10 @@ impl Nemesis {
             return false;
         }
         let clocks = ["+1h", "-1d", "+0 x5"];
-        let clock = usize::try_from(step.draw % 3).ok().and_then(|place| clocks.get(place)).copied();
+        let clock = usize::try_from(step.draw % 3)
+            .ok()
+            .and_then(|place| clocks.get(place))
+            .copied();
         self.workers.set_clock(step.worker, clock.map(str::to_owned)).await;
         tokio::time::sleep(Duration::from_millis(step.for_ms)).await;
         let wrong = self.workers.clock_is_wrong(step.worker).await;
@@ -302,7 +318,13 @@ impl Nemesis {
 
     /// Resumes what an operator paused, or a worker that found its credentials refused.
     pub async fn resume_lanes(&self) -> anyhow::Result<()> {
-        let socket = self.stage.primary.borrow().socket.clone().context("there is no primary")?;
+        let socket = self
+            .stage
+            .primary
+            .borrow()
+            .socket
+            .clone()
+            .context("there is no primary")?;
         let mut connection = sqlx::PgConnection::connect_with(&options(&socket)).await?;
         let paused: Vec<String> =
             sqlx::query_scalar("select provider || '/' || account from capture.lanes where paused_at is not null")

@@ -102,7 +102,10 @@ pub fn order(seed: u64, n: u64) -> Order {
 
 /// The same order has the same ids, so that a transaction that is repeated asks for nothing new.
 fn new_id(seed: u64, n: u64, place: i64) -> Uuid {
-    Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("capture-chaos {seed} {n} {place}").as_bytes())
+    Uuid::new_v5(
+        &Uuid::NAMESPACE_OID,
+        format!("capture-chaos {seed} {n} {place}").as_bytes(),
+    )
 }
 
 /// What the order system believes of one intent.

@@ -167,7 +167,8 @@ impl Door {
         use Kind::*;
         match errand {
             Errand::Capture { keyed: true } => {
-                self.stage.springs(&[PostReset, PostCut, PostDeliveredLate, PostDeliveredTwice])
+                self.stage
+                    .springs(&[PostReset, PostCut, PostDeliveredLate, PostDeliveredTwice])
             }
             // No network delivers one request twice; a box that repeats requests does. Where the provider knows no key
             // that is a second capture which no client can prevent, so it is played only where there is one.
@@ -294,7 +295,11 @@ impl Door {
             }
             _ => {
                 self.stage.bit(step.kind);
-                Ok(if step.draw.is_multiple_of(2) { Next::Close } else { Next::Reset })
+                Ok(if step.draw.is_multiple_of(2) {
+                    Next::Close
+                } else {
+                    Next::Reset
+                })
             }
         }
     }

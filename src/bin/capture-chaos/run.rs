@@ -1,24 +1,22 @@
 //! One run: build the stage, make trouble under load, heal, drain, compare.
 
 use std::fs;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressStyle};
-use sqlx::{Connection, PgConnection};
-use uuid::Uuid;
 
-use super::cluster::{Cluster, options, url};
+use super::aftermath::{OPEN, OPEN_BUT_QUIET, connect, drain, dump, pass_key_windows, replay, undecided};
+use super::cluster::{Cluster, url};
 use super::compare::Judgement;
 use super::disk::Disk;
 use super::feed::Feed;
 use super::leash::Leash;
 use super::load::Load;
 use super::nemesis::{Nemesis, Operator};
+use super::progress::Progress;
 use super::report::Report;
 use super::schedule::Step;
 use super::simulator::Simulator;
@@ -29,12 +27,6 @@ use super::workers::{Workers, faketime};
 const PRODUCERS: u64 = 3;
 /// How often what is left undecided is sent back to its reads, once all is healed.
 const REPLAYS: u32 = 3;
-
-/// What has not ended.
-const OPEN: &str = "select count(*) from capture.status where state not in ('captured', 'dead', 'cancelled')";
-/// The same, but for what was read twice and is read on only because its key may still act.
-const OPEN_BUT_QUIET: &str = "select count(*) from capture.status s where state not in ('captured', 'dead', 'cancelled') \
-     and not exists (select from capture.progress p where p.intent = s.id and p.quiet_reads >= 2)";
 
 pub struct Wish {
     pub seconds: u64,
@@ -121,7 +113,11 @@ async fn in_directory(wish: &Wish, binary: &Path, directory: &Path) -> anyhow::R
     let following = tokio::spawn(Arc::clone(&load).follow_up());
     let replayed = Arc::new(AtomicU64::new(0));
     let troubled = Arc::new(AtomicBool::new(true));
-    let duty = tokio::spawn(on_duty(Arc::clone(&nemesis), Arc::clone(&replayed), Arc::clone(&troubled)));
+    let duty = tokio::spawn(on_duty(
+        Arc::clone(&nemesis),
+        Arc::clone(&replayed),
+        Arc::clone(&troubled),
+    ));
 
     trouble(wish, &nemesis, &load, &progress).await;
 
@@ -150,13 +146,17 @@ async fn in_directory(wish: &Wish, binary: &Path, directory: &Path) -> anyhow::R
     progress.say("comparing");
     let mut judgement = Judgement::default();
     if !drained {
-        judgement.notes.push(format!("not everything ended within {:?}", wish.drain));
+        judgement
+            .notes
+            .push(format!("not everything ended within {:?}", wish.drain));
     }
     let told = workers.metrics().await;
     for (worker, metrics) in told.into_iter().enumerate() {
         match metrics {
             Some(metrics) => judgement.text(&format!("metrics of worker {worker}"), &metrics),
-            None => judgement.notes.push(format!("worker {worker} does not show its metrics")),
+            None => judgement
+                .notes
+                .push(format!("worker {worker} does not show its metrics")),
         }
     }
     workers.stop().await;
@@ -165,18 +165,33 @@ async fn in_directory(wish: &Wish, binary: &Path, directory: &Path) -> anyhow::R
         .compare(&mut connection, &simulator.ledger, &load, &stage, &feed)
         .await?;
     for log in workers.logs().await {
-        judgement.text(&log.display().to_string(), &fs::read_to_string(&log).unwrap_or_default());
+        judgement.text(
+            &log.display().to_string(),
+            &fs::read_to_string(&log).unwrap_or_default(),
+        );
     }
     let dump = dump(&ground, &stage).await?;
     judgement.text("a dump of the database", &dump);
     fs::write(directory.join("dump.sql"), dump)?;
-    sqlx::query("update capture.clock set ahead = '0'").execute(&mut connection).await?;
+    sqlx::query("update capture.clock set ahead = '0'")
+        .execute(&mut connection)
+        .await?;
     let (code, told) = nemesis.operator.run(&["doctor"]).await?;
     if code != 0 {
-        judgement.notes.push(format!("capture doctor ended with {code}: {}", told.trim()));
+        judgement
+            .notes
+            .push(format!("capture doctor ended with {code}: {}", told.trim()));
     }
     progress.end();
-    let report = report(wish, &nemesis, &simulator, judgement, replayed.load(Ordering::Relaxed), began).await?;
+    let report = report(
+        wish,
+        &nemesis,
+        &simulator,
+        judgement,
+        replayed.load(Ordering::Relaxed),
+        began,
+    )
+    .await?;
     drop(connection);
     let Some(nemesis) = Arc::into_inner(nemesis) else {
         bail!("a track is still at work");
@@ -227,18 +242,26 @@ async fn on_duty(nemesis: Arc<Nemesis>, replayed: Arc<AtomicU64>, troubled: Arc<
         if !rounds.is_multiple_of(10) {
             continue;
         }
-        let verb = ["replay", "--state", "dead", "--limit", "5", "-y", "--actor", "chaos", "--reason", "trying again", "-o", "id"];
+        let verb = [
+            "replay",
+            "--state",
+            "dead",
+            "--limit",
+            "5",
+            "-y",
+            "--actor",
+            "chaos",
+            "--reason",
+            "trying again",
+            "-o",
+            "id",
+        ];
         // The database may be away just now.
         if let Ok((_, ids)) = nemesis.operator.run(&verb).await {
             let ids = u64::try_from(ids.lines().count()).unwrap_or(0);
             replayed.fetch_add(ids, Ordering::Relaxed);
         }
     }
-}
-
-async fn connect(stage: &Stage) -> anyhow::Result<PgConnection> {
-    let socket = stage.primary.borrow().socket.clone().context("there is no primary")?;
-    Ok(PgConnection::connect_with(&options(&socket)).await?)
 }
 
 async fn migrate(binary: &Path, stage: &Stage) -> anyhow::Result<()> {
@@ -250,67 +273,12 @@ async fn migrate(binary: &Path, stage: &Stage) -> anyhow::Result<()> {
         .output()
         .await?;
     if !done.status.success() {
-        bail!("capture migrate up failed: {}", String::from_utf8_lossy(&done.stderr).trim());
+        bail!(
+            "capture migrate up failed: {}",
+            String::from_utf8_lossy(&done.stderr).trim()
+        );
     }
     Ok(())
-}
-
-/// What is cancelled while its outcome is unknown is read until its key means nothing any more: 23 h at Afterpay. A day
-/// passes for the database and for the provider, and with it every key.
-async fn pass_key_windows(nemesis: &Nemesis) -> anyhow::Result<()> {
-    let mut connection = connect(&nemesis.stage).await?;
-    nemesis.simulator.tell("clock", r#"{"advance_ms":90000000}"#.to_owned()).await?;
-    sqlx::query("update capture.clock set ahead = '25 hours'").execute(&mut connection).await?;
-    Ok(())
-}
-
-/// Waits until every intent has ended. False: time was up.
-async fn drain(nemesis: &Nemesis, question: &'static str, patience: Duration, progress: &Progress) -> anyhow::Result<bool> {
-    let began = Instant::now();
-    let mut connection = connect(&nemesis.stage).await?;
-    loop {
-        let open: i64 = sqlx::query_scalar(question).fetch_one(&mut connection).await?;
-        progress.say(&format!("draining: {open} have not ended"));
-        if open == 0 {
-            return Ok(true);
-        }
-        if began.elapsed() > patience {
-            return Ok(false);
-        }
-        nemesis.resume_lanes().await?;
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-}
-
-async fn undecided(stage: &Stage) -> anyhow::Result<Vec<Uuid>> {
-    let mut connection = connect(stage).await?;
-    Ok(sqlx::query_scalar("select id from capture.status where dead_reason = 'undecided'")
-        .fetch_all(&mut connection)
-        .await?)
-}
-
-/// Sends what is undecided back to its reads, as somebody on duty would once the provider is well.
-async fn replay(operator: &Operator, ids: &[Uuid]) -> anyhow::Result<u64> {
-    let ids: Vec<String> = ids.iter().map(Uuid::to_string).collect();
-    let mut replayed = 0;
-    for some in ids.chunks(100) {
-        let mut verb = vec!["replay", "-y", "--actor", "chaos", "--reason", "all is healed", "-o", "id"];
-        verb.extend(some.iter().map(String::as_str));
-        let (_, done) = operator.run(&verb).await?;
-        replayed += u64::try_from(done.lines().count())?;
-    }
-    Ok(replayed)
-}
-
-async fn dump(ground: &super::server::Ground, stage: &Stage) -> anyhow::Result<String> {
-    let socket = stage.primary.borrow().socket.clone().context("there is no primary")?;
-    let mut command = ground.command("pg_dump");
-    command.arg("--dbname").arg(url(&socket));
-    let done = tokio::process::Command::from(command).output().await?;
-    if !done.status.success() {
-        bail!("pg_dump failed: {}", String::from_utf8_lossy(&done.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&done.stdout).into_owned())
 }
 
 async fn report(
@@ -365,34 +333,4 @@ async fn report(
     };
     report.judged(judgement);
     Ok(report)
-}
-
-/// One line that moves, on a terminal.
-struct Progress(ProgressBar);
-
-impl Progress {
-    fn new(seconds: u64) -> Progress {
-        if !std::io::stderr().is_terminal() {
-            return Progress(ProgressBar::hidden());
-        }
-        let bar = ProgressBar::new(seconds);
-        if let Ok(style) = ProgressStyle::with_template("{elapsed:>4} {bar:20} {msg}") {
-            bar.set_style(style);
-        }
-        bar.enable_steady_tick(Duration::from_millis(500));
-        Progress(bar)
-    }
-
-    fn trouble(&self, elapsed: Duration, inserted: u64, orders: u64, faults: u64) {
-        self.0.set_position(elapsed.as_secs());
-        self.0.set_message(format!("{inserted} of {orders} orders, {faults} faults"));
-    }
-
-    fn say(&self, what: &str) {
-        self.0.set_message(what.to_owned());
-    }
-
-    fn end(&self) {
-        self.0.finish_and_clear();
-    }
 }

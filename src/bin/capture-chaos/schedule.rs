@@ -27,7 +27,12 @@ pub struct Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, tenths) = (self.at_ms / 1000, self.at_ms % 1000 / 100);
-        write!(f, "{seconds:>4}.{tenths}s  {:<22} worker {}", self.kind.name(), self.worker)?;
+        write!(
+            f,
+            "{seconds:>4}.{tenths}s  {:<22} worker {}",
+            self.kind.name(),
+            self.worker
+        )?;
         write!(f, "  {} ms  x{}", self.for_ms, self.times)
     }
 }
@@ -83,7 +88,9 @@ fn times(kind: Kind, dice: &mut StdRng) -> u32 {
     use Kind::*;
     match (kind.track(), kind) {
         (Track::Wire, FrozenAfterClaim | FrozenAfterRead) => 1,
-        (Track::Wire, KilledAfterClaim | KilledAfterPost | KilledBeforeSettle | KilledAfterSettle) => dice.random_range(1..=2),
+        (Track::Wire, KilledAfterClaim | KilledAfterPost | KilledBeforeSettle | KilledAfterSettle) => {
+            dice.random_range(1..=2)
+        }
         (Track::Wire, _) => dice.random_range(2..=6),
         (Track::Process | Track::Server | Track::World, _) => 1,
     }

@@ -138,10 +138,16 @@ impl Server {
             }
             if let Some(status) = self.child.try_wait()? {
                 self.ground.leash.ended(self.pid);
-                bail!("Postgres ended at its start with {status}; its log is {}", self.log().display());
+                bail!(
+                    "Postgres ended at its start with {status}; its log is {}",
+                    self.log().display()
+                );
             }
             if Instant::now() > deadline {
-                bail!("Postgres was not ready after {START:?}; its log is {}", self.log().display());
+                bail!(
+                    "Postgres was not ready after {START:?}; its log is {}",
+                    self.log().display()
+                );
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

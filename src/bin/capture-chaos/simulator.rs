@@ -49,9 +49,19 @@ impl Simulator {
                 break told;
             }
         };
-        let control = told.get("control").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let address = control.trim_start_matches("http://").split('/').next().unwrap_or_default();
-        let address = address.parse().with_context(|| format!("the simulator is at {control:?}"))?;
+        let control = told
+            .get("control")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let address = control
+            .trim_start_matches("http://")
+            .split('/')
+            .next()
+            .unwrap_or_default();
+        let address = address
+            .parse()
+            .with_context(|| format!("the simulator is at {control:?}"))?;
         let simulator = Simulator {
             child,
             control,
@@ -59,7 +69,8 @@ impl Simulator {
             ledger,
         };
         // Silences outlast the worker's patience; what comes late comes within its longest call.
-        let pace = r#"{"silence_ms":4000,"late_after_ms":3000,"running_for_ms":1500,"pending_for_ms":2000,"drip_ms":500}"#;
+        let pace =
+            r#"{"silence_ms":4000,"late_after_ms":3000,"running_for_ms":1500,"pending_for_ms":2000,"drip_ms":500}"#;
         simulator.tell("pace", pace.to_owned()).await?;
         Ok(simulator)
     }
@@ -72,7 +83,10 @@ impl Simulator {
             .send()
             .await?;
         if !answer.status().is_success() {
-            bail!("the simulator refuses {what}: {}", answer.text().await.unwrap_or_default());
+            bail!(
+                "the simulator refuses {what}: {}",
+                answer.text().await.unwrap_or_default()
+            );
         }
         Ok(())
     }

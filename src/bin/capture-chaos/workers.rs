@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -60,7 +60,12 @@ pub struct Workers {
 
 impl Workers {
     /// Opens the proxies and starts the processes.
-    pub async fn start(binary: &Path, directory: &Path, count: usize, stage: &Arc<Stage>) -> anyhow::Result<Arc<Workers>> {
+    pub async fn start(
+        binary: &Path,
+        directory: &Path,
+        count: usize,
+        stage: &Arc<Stage>,
+    ) -> anyhow::Result<Arc<Workers>> {
         let mut slots = Vec::new();
         for worker in 0..count {
             let database = TcpListener::bind("127.0.0.1:0").await?;
@@ -126,7 +131,8 @@ impl Workers {
                 if ended {
                     slot.child = None;
                     if let Ok(mut child) = self.spawn(&slot) {
-                        self.stage.set_pid(worker, child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0));
+                        self.stage
+                            .set_pid(worker, child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0));
                         slot.stdin = child.stdin.take();
                         slot.child = Some(child);
                     }
@@ -156,7 +162,9 @@ impl Workers {
                 // The monotonic clock of a machine does not jump; only what it says the time is.
                 .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         }
-        command.spawn().with_context(|| format!("{} cannot be started", self.binary.display()))
+        command
+            .spawn()
+            .with_context(|| format!("{} cannot be started", self.binary.display()))
     }
 
     /// kill -9 of a worker; true if there was one.
@@ -166,7 +174,9 @@ impl Workers {
 
     /// SIGTERM, and waits for the drain. True: it ended by itself, with 0.
     pub async fn drain(&self, worker: usize) -> bool {
-        let Some(slot) = self.slots.get(worker) else { return false };
+        let Some(slot) = self.slots.get(worker) else {
+            return false;
+        };
         let mut slot = slot.lock().await;
         let Some(child) = slot.child.as_mut() else { return false };
         if !matches!(child.try_wait(), Ok(None)) || !self.stage.signal(worker, Signal::TERM) {
@@ -209,7 +219,9 @@ impl Workers {
 
     /// Whether the last line of a worker's log has a time that is far from ours.
     pub async fn clock_is_wrong(&self, worker: usize) -> bool {
-        let Some(slot) = self.slots.get(worker) else { return false };
+        let Some(slot) = self.slots.get(worker) else {
+            return false;
+        };
         let log = slot.lock().await.log.clone();
         let text = fs::read_to_string(log).unwrap_or_default();
         let last = text.lines().last().unwrap_or_default();
@@ -221,7 +233,9 @@ impl Workers {
 
     /// Writes another configuration for a worker, valid as well; its next start reads it.
     pub async fn reconfigure(&self, worker: usize) -> anyhow::Result<()> {
-        let Some(slot) = self.slots.get(worker) else { return Ok(()) };
+        let Some(slot) = self.slots.get(worker) else {
+            return Ok(());
+        };
         let mut slot = slot.lock().await;
         slot.changes += 1;
         let text = config(&slot);
@@ -248,7 +262,12 @@ impl Workers {
         for slot in &self.slots {
             let url = format!("http://{}/metrics", slot.lock().await.listen);
             let answer = async { reqwest::get(url).await.ok()?.error_for_status().ok()?.text().await.ok() };
-            told.push(tokio::time::timeout(Duration::from_secs(5), answer).await.ok().flatten());
+            told.push(
+                tokio::time::timeout(Duration::from_secs(5), answer)
+                    .await
+                    .ok()
+                    .flatten(),
+            );
         }
         told
     }
