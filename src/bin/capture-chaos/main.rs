@@ -65,7 +65,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 150, value_parser = clap::value_parser!(u16).range(0..=900))]
     lossy: u16,
     /// How long everything may take to end once all is healed
-    #[arg(long, value_name = "SECONDS", default_value_t = 240)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     drain: u64,
     /// Print the schedule and end
     #[arg(long)]
