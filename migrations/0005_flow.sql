@@ -290,6 +290,13 @@ begin
     end loop;
     insert into cancel_requests (intent, reason, requested_by, requested_at) values (intent_id, reason, session_user, clock_now())
         on conflict do nothing;
+    -- What waits for a time or a release, and may have been sent in a history that is gone, is looked at now: the wish is
+    -- applied at a claim, and what is held is not claimed by itself.
+    update waiting w set cause = case w.cause when 'held' then 'scheduled' else w.cause end, due_at = clock_now()
+        where w.intent = intent_id and w.purpose < 2 and w.cause in ('held', 'scheduled');
+    if found then
+        perform wake_sleepers();
+    end if;
     return 'in_flight';
 end $$;
 comment on function cancel is 'Cancels a capture that was not sent yet: returns cancelled, in_flight (the wish is applied when the call in flight has ended) or ended.';

@@ -136,6 +136,8 @@ pub struct Situation<'a> {
     pub deadline: Option<DateTime<Utc>>,
     /// Somebody asked to cancel: nothing is sent any more.
     pub cancel_requested: bool,
+    /// What siblings captured, or may have, leaves no room for one that is in doubt: nothing is sent any more.
+    pub no_room: bool,
     /// What the provider can do.
     pub abilities: Abilities,
     /// The settings.

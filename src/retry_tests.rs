@@ -38,6 +38,7 @@ fn situation(policy: &Policy, repeat: Repeat, now: i64) -> Situation<'_> {
         sent_at: at(now),
         deadline: None,
         cancel_requested: false,
+        no_room: false,
         abilities: abilities(repeat),
         policy,
     }

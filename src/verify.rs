@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::intent::KeyGeneration;
-use crate::outcome::{Class, Evidence, Failure, Observation};
+use crate::outcome::{Class, Code, Evidence, Failure, Observation};
 use crate::progress::Progress;
 use crate::provider::{Abilities, Repeat};
 use crate::retry::{
@@ -54,6 +54,7 @@ pub fn step(progress: &Progress, situation: &Situation<'_>) -> Step {
         && situation.inside_key_window(progress)
         && !situation.too_late()
         && !situation.cancel_requested
+        && !situation.no_room
         && !progress.accepted
         && (!progress.read_first || planted!(replay_without_a_read))
         && !progress.fresh_key
@@ -128,7 +129,7 @@ fn nothing_of_ours(closed: bool, evidence: Evidence, mut progress: Progress, sit
     let nothing_unknown = progress.unknown_since.is_none();
     let protected_by_key = situation.inside_key_window(&progress) && progress.first_sent_at.is_some();
     let refused = progress.refusal_code.is_some();
-    let may_send = !closed && !refused && !situation.cancel_requested && !situation.too_late();
+    let may_send = !closed && !refused && !situation.cancel_requested && !situation.no_room && !situation.too_late();
     let exhausted = progress.attempts >= situation.policy.attempts;
     if may_send && protected_by_key && !progress.fresh_key && !exhausted {
         if gives_up(&progress, situation) {
@@ -151,7 +152,7 @@ fn nothing_of_ours(closed: bool, evidence: Evidence, mut progress: Progress, sit
         && !closed
         && !planted!(reads_prove_against_a_live_key)
     {
-        if exhausted && !situation.cancel_requested {
+        if exhausted && !situation.cancel_requested && !situation.no_room {
             return dead(DeadReason::Undecided, progress);
         }
         return look_again(progress, situation);
@@ -174,6 +175,10 @@ fn nothing_of_ours(closed: bool, evidence: Evidence, mut progress: Progress, sit
             DeadReason::Rejected
         };
         return dead(reason, progress);
+    }
+    if situation.no_room {
+        progress.saw(Class::Rejected, &Code::new("over_authorized"));
+        return dead(DeadReason::Rejected, progress);
     }
     if situation.too_late() {
         return dead(DeadReason::Expired, progress);

@@ -231,6 +231,7 @@ impl World {
             sent_at: time(sent_at),
             deadline: self.deadline.map(time),
             cancel_requested: self.cancel_requested,
+            no_room: false,
             abilities: self.abilities,
             policy: &self.policy,
         }

@@ -194,6 +194,7 @@ impl Way<'_> {
                 self.claim.intent.authorization_expires_at
             },
             cancel_requested: self.claim.cancel_requested,
+            no_room: (self.claim.history_changed || self.claim.progress.tainted) && self.over_authorized(),
             abilities: self.abilities,
             policy: self.policy,
         }

@@ -65,7 +65,7 @@ fn unreachable(address: &str, source: &sqlx::Error) -> Error {
         "28000" | "28P01" | "42501" => Error::not_allowed(said).hint("look at the user and the password of the URL"),
         "08P01" if refused.message().contains("startup parameter") => Error::unreachable(said).hint(
             "a pooler stands between: connect to PostgreSQL itself, or let the pooler pass the parameter (PgBouncer: \
-             ignore_startup_parameters = options) and give the role its schema: ALTER ROLE … SET search_path = capture, pg_temp",
+             ignore_startup_parameters = extra_float_digits, options) and give the role its schema: ALTER ROLE … SET search_path = capture, pg_temp",
         ),
         _ => Error::unreachable(said),
     }

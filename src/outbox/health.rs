@@ -371,17 +371,26 @@ impl Outbox {
         })
     }
 
-    /// A setting made in one statement is not there in the next, or the session is another one: a pooler stands between.
+    /// Two connections that are open at the same time have one session between them, or one has several: a pooler in
+    /// transaction mode stands between, and lends sessions by the transaction.
     pub async fn is_pooled_by_transaction(&self) -> Result<bool, OutboxError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut one = self.connect_alone().await?;
+        let mut other = self.connect_alone().await?;
         let mut sessions = std::collections::BTreeSet::new();
         for _ in 0..8 {
-            let pid = sqlx::query_scalar!(r#"select pg_backend_pid() as "pid!""#)
-                .fetch_one(&mut *connection)
-                .await?;
-            sessions.insert(pid);
+            for connection in [&mut one, &mut other] {
+                let asked = sqlx::query_scalar!(r#"select pg_backend_pid() as "pid!""#);
+                match asked.fetch_one(connection).await {
+                    Ok(pid) => sessions.insert(pid),
+                    // A statement that was prepared on another's behalf is there, or one of ours is not.
+                    Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42P05" | "26000")) => {
+                        return Ok(true);
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+            }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        Ok(sessions.len() > 1)
+        Ok(sessions.len() != 2)
     }
 }

@@ -285,7 +285,10 @@ impl Worker {
             }
         };
         if alone {
-            self.slots.set_alone_waiting(false);
+            self.slots.looked_for_alone(claimed > 0);
+        } else if claimed == 0 && moved.moved == 0 && self.slots.in_use() == 0 && self.slots.goes_on_alone() {
+            // Otherwise idle: after a storm there may be thousands of them, and upkeep looks only now and then.
+            return Ok(None);
         }
         Ok(if claimed > 0 || moved.moved > 0 {
             None

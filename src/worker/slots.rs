@@ -47,6 +47,8 @@ struct LaneSlots {
 pub(super) struct Slots {
     lanes: Mutex<BTreeMap<LaneId, LaneSlots>>,
     alone_waiting: AtomicBool,
+    /// The last look for such a row found one: there may be more.
+    more_alone: AtomicBool,
 }
 
 /// One slot in use; free again when dropped.
@@ -93,6 +95,7 @@ impl Slots {
         Slots {
             lanes: Mutex::new(lanes),
             alone_waiting: AtomicBool::new(false),
+            more_alone: AtomicBool::new(false),
         }
     }
 
@@ -161,6 +164,19 @@ impl Slots {
     pub(super) fn set_alone_waiting(&self, waiting: bool) {
         self.alone_waiting.store(waiting, Ordering::Relaxed);
     }
+
+    /// A look for a row that must be claimed alone has found one, or none.
+    pub(super) fn looked_for_alone(&self, found: bool) {
+        self.alone_waiting.store(false, Ordering::Relaxed);
+        self.more_alone.store(found, Ordering::Relaxed);
+    }
+
+    /// Nothing else is to be done: looks for the next row that must be claimed alone, if the last look found one.
+    pub(super) fn goes_on_alone(&self) -> bool {
+        let goes_on = self.more_alone.swap(false, Ordering::Relaxed);
+        self.alone_waiting.fetch_or(goes_on, Ordering::Relaxed);
+        goes_on
+    }
 }
 
 #[cfg(test)]
@@ -179,6 +195,7 @@ mod tests {
         let slots = Slots {
             lanes: Mutex::new(BTreeMap::from([(LaneId(1), lane(8)), (LaneId(2), lane(8))])),
             alone_waiting: AtomicBool::new(false),
+            more_alone: AtomicBool::new(false),
         };
         let favour = || slots.requests().iter().map(|lane| lane.favour).collect::<Vec<_>>();
         assert_eq!(favour(), [0, 0]);

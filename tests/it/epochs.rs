@@ -7,8 +7,9 @@ use capture::retry::{Disposition, Wait};
 use uuid::Uuid;
 
 use crate::by_hand::{Ask, captured, claim, settlement};
+use crate::database::Session;
 use crate::kind::Kind;
-use crate::world::World;
+use crate::world::{World, enqueue};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -234,6 +235,38 @@ async fn a_cancel_after_a_lost_history_cancels_only_what_a_read_does_not_find() 
     world.books_agree().await;
 }
 
+/// Held rows wait for no time, so nobody would look at the wish.
+#[tokio::test]
+async fn a_cancel_after_a_lost_history_ends_what_is_held_or_put_off_too() {
+    let mut world = World::new().await;
+    let mut intents = Vec::new();
+    for kind in Kind::ALL {
+        for (n, more) in [
+            (1, ", not_before => now() + interval '90 days'"),
+            (2, ", hold => 'shipment'"),
+        ] {
+            let payment = kind.payment(n);
+            world.authorize(kind, &payment, 5000);
+            intents.push(world.insert(kind, &payment, "c1", 1234, more).await);
+        }
+    }
+    world.change_history().await;
+    for intent in &intents {
+        let said = world.outbox.cancel(*intent, "changed my mind").await.unwrap();
+        assert_eq!(said, "in_flight");
+    }
+    let ends = world.until_all_ended(&intents, 30 * MINUTE).await;
+    assert!(ends.values().all(|end| end == "cancelled"), "{ends:?}");
+    for kind in Kind::ALL {
+        assert_eq!(
+            world.sends(&kind.payment(1)) + world.sends(&kind.payment(2)),
+            0,
+            "{kind:?}"
+        );
+    }
+    world.books_agree().await;
+}
+
 /// Two captures of a payment over 50.00; the first `forgotten` of them are sent in a history that is then lost.
 async fn siblings(world: &mut World, kind: Kind, n: u32, amounts: [i64; 2], forgotten: usize) -> [Uuid; 2] {
     let payment = kind.payment(n);
@@ -268,6 +301,32 @@ async fn siblings_of_a_lost_history_are_each_captured_once_where_a_read_tells_th
     let ends = world.until_all_ended(&intents, 5 * MINUTE).await;
     assert!(ends.values().all(|end| end == "captured"), "{ends:?}");
     world.books_agree().await;
+}
+
+/// Each was taken in without sight of the other; the claim decides, in a new history too.
+#[tokio::test]
+async fn siblings_of_a_lost_history_do_not_together_get_more_than_was_authorised() {
+    for kind in [Kind::Afterpay, Kind::Optty, Kind::ResolveOrder] {
+        let mut world = World::new().await;
+        let payment = kind.payment(1);
+        world.authorize(kind, &payment, 50_000);
+        let mut other = Session::open(&world.url).await;
+        world.db.run("begin").await;
+        other.run("begin").await;
+        let more = ", authorized_minor => 5000";
+        let first: Uuid = world.db.scalar(&enqueue(kind, &payment, "a", 3000, more)).await;
+        let second: Uuid = other.scalar(&enqueue(kind, &payment, "b", 3000, more)).await;
+        world.db.run("commit").await;
+        other.run("commit").await;
+        world.change_history().await;
+        // Afterpay's key may act for 23 hours: so long no read proves that it will not.
+        let ends = world.until_all_ended(&[first, second], 30 * MINUTE).await;
+        let mut ends: Vec<_> = ends.into_values().collect();
+        ends.sort();
+        assert_eq!(ends, ["captured", "dead: rejected (over_authorized)"], "{kind:?}");
+        assert_eq!(world.sends(&payment), 1, "{kind:?}");
+        world.books_agree().await;
+    }
 }
 
 /// A charge is captured once, and nothing on it says by whom: one movement is one record, whoever asked for it.

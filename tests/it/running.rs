@@ -62,6 +62,24 @@ async fn a_sleeping_worker_is_woken_by_an_insert_a_release_and_a_resume() {
     world.books_agree().await;
 }
 
+/// After two outages in a row all that was in flight has lost two leases, though no row of it is to blame.
+#[tokio::test]
+async fn a_worker_with_nothing_else_to_do_takes_rows_that_go_alone_one_after_the_other() {
+    let mut world = World::new().await;
+    for n in 1..=20 {
+        world.capture(Kind::Afterpay, n, 100).await;
+    }
+    world.db.run("update capture.ready set alone = true").await;
+    world
+        .while_running(async |world| {
+            world
+                .until_sql("select count(*) = 20 from capture.outcomes where state = 'captured'")
+                .await;
+        })
+        .await;
+    world.books_agree().await;
+}
+
 #[tokio::test]
 async fn a_lane_that_hangs_holds_up_no_other() {
     let mut plan = Plan {

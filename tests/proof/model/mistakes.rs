@@ -27,7 +27,7 @@ pub fn without_fence(tables: &mut Tables, settlement: &Settlement) {
         lease.slots.retain(|slot| slot.intent != intent);
     }
     tables.leases.retain(|_, lease| !lease.slots.is_empty());
-    tables.late_results.retain(|(id, _), _| *id != intent);
+    tables.late_results.retain(|(id, _, _), _| *id != intent);
     let end = match settlement.disposition() {
         Disposition::Captured(receipt) => Some(End::Captured {
             minor: receipt.amount.minor,

@@ -63,10 +63,14 @@ impl Book {
         for row in tables.waiting.values_mut() {
             row.since = at(0);
         }
-        let late = &tables.late_results;
+        let late: BTreeSet<_> = tables
+            .late_results
+            .keys()
+            .map(|(intent, fence, _)| (*intent, *fence))
+            .collect();
         tables
             .attempts
-            .retain(|key, _| held.contains(key) || late.contains_key(key));
+            .retain(|key, _| held.contains(key) || late.contains(key));
         for row in tables.attempts.values_mut() {
             if row.ended_at != at(0) || row.evidence.is_some() || row.code.is_some() {
                 let row = Arc::make_mut(row);
