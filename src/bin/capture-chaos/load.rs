@@ -243,13 +243,8 @@ impl Load {
                         }
                         true
                     }
-                    // Gone with a history: it is inserted again first.
-                    Err(error) => {
-                        error
-                            .as_database_error()
-                            .is_some_and(|error| error.code().as_deref() == Some("P0002"))
-                            && self.history.load(Ordering::SeqCst) == 0
-                    }
+                    // Unheard; or gone with a history, and inserted again first.
+                    Err(_) => false,
                 }
             }
         }
