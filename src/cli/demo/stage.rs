@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::cli::exit::Exit;
 use crate::cli::output::Error;
 use crate::local_postgres::{DataDir, LocalPostgres, Settings};
 use crate::outbox::{ConnectSettings, Outbox};
@@ -174,13 +175,25 @@ impl Stage {
         }
     }
 
-    /// An error if a process has ended that should not have.
+    /// An error if a process has ended that should not have. A worker that found no database as it started is started
+    /// again, as whoever supervises it would: Postgres may crash in just that moment.
     pub(super) fn look_after(&mut self) -> Result<(), Error> {
-        let workers = self.workers.iter_mut().filter_map(|worker| worker.process.as_mut());
-        for process in workers.chain([&mut self.simulator]) {
-            if let Some(status) = process.ended() {
-                return Err(process.why_failed(&format!("ended by itself ({status})")));
+        let mut again = Vec::new();
+        for (place, worker) in self.workers.iter_mut().enumerate() {
+            let Some(process) = worker.process.as_mut() else {
+                continue;
+            };
+            match process.ended() {
+                None => {}
+                Some(status) if status.code() == Some(i32::from(Exit::Unreachable.code())) => again.push(place),
+                Some(status) => return Err(process.why_failed(&format!("ended by itself ({status})"))),
             }
+        }
+        if let Some(status) = self.simulator.ended() {
+            return Err(self.simulator.why_failed(&format!("ended by itself ({status})")));
+        }
+        for place in again {
+            self.start_worker(place)?;
         }
         Ok(())
     }

@@ -353,6 +353,13 @@ impl Tables {
             reason: reason.into(),
             requested_at: now,
         });
+        if let Some(row) = self.waiting.get_mut(&intent)
+            && row.purpose < Purpose::Verify
+            && matches!(row.cause, Cause::Held | Cause::Scheduled)
+        {
+            row.cause = Cause::Scheduled;
+            row.due_at = Some(now);
+        }
         Cancelled::InFlight
     }
 }
