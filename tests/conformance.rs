@@ -1,7 +1,7 @@
 //! The outbox in memory is equal to the one in Postgres: the same operations on both, and all tables compared after each.
 //!
 //! `sequences`: random operations, one after another. The seed of a failure is printed; `CAPTURE_CONFORMANCE_SEED=n` repeats
-//! just that case, `CAPTURE_CONFORMANCE_CASES=n` runs more of them. `sessions`: each operation while another one's
+//! just that case; `CAPTURE_CONFORMANCE_FIRST=n CAPTURE_CONFORMANCE_CASES=m` looks at others. `sessions`: each operation while another one's
 //! transaction is held open; the end must be that of one order or the other.
 #![expect(
     clippy::unwrap_used,
