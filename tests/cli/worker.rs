@@ -120,9 +120,13 @@ async fn a_claim_whose_commit_came_with_a_warning_is_never_sent() {
         .unwrap();
     place.enqueue("1001", 1000).await;
     let mut worker = place.start(&["work"]);
-    for _ in 0..3 {
-        worker.logged("cannot claim").await;
-    }
+    let refusals = async {
+        for _ in 0..3 {
+            worker.logged("cannot claim").await;
+        }
+    };
+    let patience = std::time::Duration::from_secs(30);
+    tokio::time::timeout(patience, refusals).await.expect("it claims");
     assert_eq!(simulator.counts().captures_ours, 0);
     sqlx::raw_sql(sqlx::AssertSqlSafe(source))
         .execute(&mut connection)

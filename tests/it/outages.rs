@@ -12,6 +12,7 @@ use capture::outbox::{
 use capture::worker::Worker;
 use uuid::Uuid;
 
+use crate::by_hand::LEASE;
 use crate::kind::Kind;
 use crate::world::World;
 
@@ -156,9 +157,11 @@ async fn a_claim_without_an_answer_is_given_back_unsent_and_nothing_is_unknown()
     let worker = world.shaky_worker(&[Broken::AfterIt], &[]).await;
     world
         .while_this_runs(worker, async |world| {
-            world
-                .until_sql("select count(*) = 1 from capture.outcomes where state = 'captured'")
-                .await;
+            // Long before the lease would end.
+            let captured = world.until_sql("select count(*) = 1 from capture.outcomes where state = 'captured'");
+            tokio::time::timeout(LEASE / 4, captured)
+                .await
+                .expect("it is not given back");
         })
         .await;
     assert_eq!(world.story(intent).await, ["enqueued", "captured"]);
