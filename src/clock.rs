@@ -66,6 +66,13 @@ impl SendGuard {
         }
     }
 
+    /// The same, but not after that instant either.
+    pub fn and_not_after(self, at: Boottime) -> SendGuard {
+        SendGuard {
+            not_after: self.not_after.min(at),
+        }
+    }
+
     /// May a capture still be sent at that moment?
     pub fn allows(&self, at: Boottime) -> bool {
         at < self.not_after || planted!(no_send_guard)
@@ -88,6 +95,8 @@ mod tests {
         assert!(long.may_send());
         let over = SendGuard::new(start, Duration::from_secs(85), Duration::from_secs(85));
         assert!(!over.may_send());
+        assert!(!long.and_not_after(start).may_send());
+        assert!(long.and_not_after(start.plus(Duration::from_secs(60))).may_send());
         let shorter_than_the_call = SendGuard::new(start, Duration::from_secs(10), Duration::from_secs(85));
         assert!(!shorter_than_the_call.may_send());
     }

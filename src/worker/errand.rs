@@ -170,7 +170,7 @@ impl Errand {
     async fn read(&self, way: &Way<'_>, progress: Box<Progress>) -> Result<Box<Progress>, Box<Done>> {
         let claim = way.claim;
         let began = self.now(claim);
-        let call = self.call(claim, &progress);
+        let call = self.call(way, &progress);
         let asked_at = Boottime::now();
         let in_flight = crate::metrics::call_in_flight(&claim.intent.lane);
         let observation = way.not_a_siblings(self.provider.read(&call).await);
@@ -206,11 +206,11 @@ impl Errand {
     /// The guard, the marker if there is one, the guard again, and the one capture POST.
     async fn send(&self, way: &Way<'_>, progress: Progress) -> Done {
         let claim = way.claim;
-        if self.stopping.is_cancelled() || !self.guard.may_send() {
+        if self.stopping.is_cancelled() || !self.guard(way).may_send() {
             return Done::without_a_call(Decision::of(Disposition::Return, progress));
         }
         if way.abilities.read_before_send
-            && let Err(failure) = self.provider.mark(&self.call(claim, &progress)).await
+            && let Err(failure) = self.provider.mark(&self.call(way, &progress)).await
         {
             let generation = progress.generation;
             let answered = failure.answered;
@@ -225,12 +225,12 @@ impl Errand {
                 answered: Some(answered),
             };
         }
-        if self.stopping.is_cancelled() || !self.guard.may_send() || !way.in_time(self.now(claim)) {
+        if self.stopping.is_cancelled() || !self.guard(way).may_send() || !way.in_time(self.now(claim)) {
             return Done::without_a_call(Decision::of(Disposition::Return, progress));
         }
         let asked_at = Boottime::now();
         let in_flight = crate::metrics::call_in_flight(&claim.intent.lane);
-        let outcome = self.provider.capture(&self.call(claim, &progress)).await;
+        let outcome = self.provider.capture(&self.call(way, &progress)).await;
         drop(in_flight);
         let provider = claim.ticket.provider();
         crate::metrics::provider_latency(provider, crate::metrics::Call::Capture, Boottime::now().since(asked_at));
@@ -263,7 +263,8 @@ impl Errand {
         }
     }
 
-    fn call<'a>(&self, claim: &'a Claim, progress: &Progress) -> Call<'a> {
+    fn call<'a>(&self, way: &Way<'a>, progress: &Progress) -> Call<'a> {
+        let claim = way.claim;
         Call {
             intent: &claim.intent,
             generation: if planted!(key_from_the_attempt) {
@@ -274,7 +275,15 @@ impl Errand {
             // Sends that were answered, and refused, moved nothing: what is there is somebody else's.
             first_sent_at: progress.first_sent_at.filter(|_| progress.tainted || progress.accepted),
             siblings: &claim.siblings,
-            guard: self.guard,
+            guard: self.guard(way),
+        }
+    }
+
+    /// Until the lease is too short for a call, and until the authorisation is about to end.
+    fn guard(&self, way: &Way<'_>) -> SendGuard {
+        match way.sendable_for() {
+            Some(span) if !planted!(deadline_ignored) => self.guard.and_not_after(self.claimed_from.plus(span)),
+            Some(_) | None => self.guard,
         }
     }
 
