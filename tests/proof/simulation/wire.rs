@@ -54,6 +54,8 @@ pub struct Wires {
     on_the_way: BTreeMap<(u64, u32), Wire>,
     replies: BTreeMap<u32, Reply>,
     open: BTreeMap<IntentId, Open>,
+    /// From when to when it was not final: a read that lags shows it so for a while longer.
+    was_open: BTreeMap<IntentId, (DateTime<Utc>, DateTime<Utc>)>,
     declined: BTreeMap<IntentId, DateTime<Utc>>,
     next: u32,
 }
@@ -125,6 +127,7 @@ impl Counter {
             .collect();
         for intent in due {
             let open = self.wires.open.remove(&intent).unwrap();
+            self.wires.was_open.insert(intent, (open.since, open.final_at));
             let key = (open.request.intent, open.request.generation);
             self.bank.keys.remove(&key);
             let answer = if open.declines {
@@ -210,7 +213,10 @@ impl Counter {
         now: DateTime<Utc>,
     ) -> Observation {
         let seen = now - TimeDelta::from_std(lag).unwrap();
-        if self.wires.open.get(&intent.id).is_some_and(|open| open.since <= seen) {
+        let was_open = self.wires.was_open.get(&intent.id);
+        if self.wires.open.get(&intent.id).is_some_and(|open| open.since <= seen)
+            || was_open.is_some_and(|(since, until)| *since <= seen && seen < *until)
+        {
             return Observation::Pending {
                 evidence: Evidence::default(),
             };
