@@ -8,14 +8,15 @@
 //! 1. [`Way::begin`]: what needs no call, a late receipt, a wish to cancel, too many lost leases, the deadline, what the
 //!    provider can never take, the authorised sum. Then: must a read go first?
 //! 2. [`Way::after_read`]: what the read shows is weighed. It may decide, or free the send.
-//! 3. [`Way::in_time`], and the guard of the lease and the authorisation ([`Way::sendable_for`]): asked again right before
-//!    the one capture POST, and once more when its connection stands.
+//! 3. [`Way::guard`], of the lease and the authorisation: asked right before the one capture POST, and once more when its
+//!    connection stands.
 //! 4. [`Way::after_capture`]: the decision, by `retry` and `verify`.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::clock::{Boottime, SendGuard};
 use crate::outbox::{Claim, Purpose};
 use crate::outcome::{Class, Code, Evidence, Failure, Observation, Outcome, Proof};
 use crate::progress::Progress;
@@ -108,16 +109,16 @@ impl Way<'_> {
         }
     }
 
-    /// Step 3, as far as the authorisation goes: may a capture still be sent?
-    pub fn in_time(&self, now: DateTime<Utc>) -> bool {
-        !self.situation(now, now).too_late()
-    }
-
-    /// For how long after the claim a capture may be sent, as far as the authorisation goes. For the guard: a connection
-    /// that takes its time must not carry a capture past the end.
-    pub fn sendable_for(&self) -> Option<Duration> {
-        let last = self.situation(self.claim.now, self.claim.now).last_send()?;
-        Some((last - self.claim.now).to_std().unwrap_or_default())
+    /// Step 3. Until when the capture may be sent: until the lease is too short for a call, and until the authorisation is
+    /// about to end. A connection that takes its time carries a capture past neither.
+    pub fn guard(&self, of_the_lease: SendGuard, claimed_from: Boottime) -> SendGuard {
+        match self.situation(self.claim.now, self.claim.now).last_send() {
+            Some(last) if !planted!(deadline_ignored) => {
+                let left = (last - self.claim.now).to_std().unwrap_or_default();
+                of_the_lease.and_not_after(claimed_from.plus(left))
+            }
+            Some(_) | None => of_the_lease,
+        }
     }
 
     /// The marker could not be left on the payment, so nothing was sent: as a read that failed.

@@ -225,7 +225,7 @@ impl Errand {
                 answered: Some(answered),
             };
         }
-        if self.stopping.is_cancelled() || !self.guard(way).may_send() || !way.in_time(self.now(claim)) {
+        if self.stopping.is_cancelled() || !self.guard(way).may_send() {
             return Done::without_a_call(Decision::of(Disposition::Return, progress));
         }
         let asked_at = Boottime::now();
@@ -279,12 +279,8 @@ impl Errand {
         }
     }
 
-    /// Until the lease is too short for a call, and until the authorisation is about to end.
     fn guard(&self, way: &Way<'_>) -> SendGuard {
-        match way.sendable_for() {
-            Some(span) if !planted!(deadline_ignored) => self.guard.and_not_after(self.claimed_from.plus(span)),
-            Some(_) | None => self.guard,
-        }
+        way.guard(self.guard, self.claimed_from)
     }
 
     fn log(

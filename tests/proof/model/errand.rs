@@ -1,6 +1,7 @@
 //! An errand: the steps of `way.rs` in their order, as `worker/errand.rs` takes them, one action each; and in each the
 //! mistake of a design that makes it.
 
+use capture::clock::SendGuard;
 use capture::intent::KeyGeneration;
 use capture::outbox::memory::Tables;
 use capture::outbox::{AttemptRecord, Settled, Settlement};
@@ -121,14 +122,21 @@ impl World {
             return false;
         };
         let way = self.way(errand, &policy);
-        let guarded = match design {
-            Design::NoSendGuard => true,
-            // Behind the database's by a lease.
-            Design::WallClock => errand.guard().allows(boottime(now - 100)),
-            _ => errand.guard().allows(boottime(now)),
+        let (lease, claimed_from) = (errand.guard(), boottime(errand.claimed_from));
+        let guard = match design {
+            Design::NoSendGuard => way.guard(
+                SendGuard::new(claimed_from, Duration::MAX, Duration::ZERO),
+                claimed_from,
+            ),
+            // Behind the database's by more than a lease.
+            Design::WallClock => {
+                let late = boottime(errand.claimed_from + 100);
+                way.guard(SendGuard::new(late, LEASE, LONGEST_CALL), claimed_from)
+            }
+            Design::NoDeadline => lease,
+            _ => way.guard(lease, claimed_from),
         };
-        let in_time = way.in_time(at(now)) || design == Design::NoDeadline;
-        if !guarded || !in_time {
+        if !guard.allows(boottime(now)) {
             let returned = Decision::of(Disposition::Return, (**progress).clone());
             *stage = settling(errand, &way, returned, "not_sent");
             return reached;
