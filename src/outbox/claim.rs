@@ -242,11 +242,17 @@ impl Outbox {
             };
             let progress = row.progress.map(serde_json::from_value).transpose();
             let details = serde_json::from_value::<Details>(row.details);
-            let (progress, mut details, currency) = match (progress, details, Currency::from_code(&row.currency)) {
-                (Ok(progress), Ok(details), Some(currency)) => (progress.unwrap_or_default(), details, currency),
-                (progress, details, _) => {
+            let late = row.late.map(serde_json::from_value::<LateReceipt>).transpose();
+            let currency = Currency::from_code(&row.currency);
+            let (progress, mut details, currency, late) = match (progress, details, currency, late) {
+                (Ok(progress), Ok(details), Some(currency), Ok(late)) => {
+                    (progress.unwrap_or_default(), details, currency, late)
+                }
+                (progress, details, _, late) => {
                     let code = if progress.is_err() {
                         "unreadable_progress"
+                    } else if late.is_err() {
+                        "unreadable_late_receipt"
                     } else if details.is_err() {
                         "unreadable_details"
                     } else {
@@ -272,21 +278,18 @@ impl Outbox {
                     tracking_number,
                 });
             }
-            let late_receipt = row
-                .late
-                .and_then(|late| serde_json::from_value::<LateReceipt>(late).ok())
-                .map(|late| Receipt {
-                    provider_capture_id: late.provider_capture_id,
-                    amount: Money::new(late.captured_minor, currency),
-                    captured_at: late.captured_at,
-                    // These two are all that a claim is given.
-                    proof: if late.proof == Proof::Reference.name() {
-                        Proof::Reference
-                    } else {
-                        Proof::Answer
-                    },
-                    evidence: Evidence::new(b"{\"late_result\":true}".to_vec()),
-                });
+            let late_receipt = late.map(|late| Receipt {
+                provider_capture_id: late.provider_capture_id,
+                amount: Money::new(late.captured_minor, currency),
+                captured_at: late.captured_at,
+                // These two are all that a claim is given.
+                proof: if late.proof == Proof::Reference.name() {
+                    Proof::Reference
+                } else {
+                    Proof::Answer
+                },
+                evidence: Evidence::new(b"{\"late_result\":true}".to_vec()),
+            });
             claimed.claims.push(Claim {
                 intent: CaptureIntent {
                     id,

@@ -1,5 +1,6 @@
 //! Rows that nobody can read, and rows that kill workers: they end, and block nobody.
 
+use capture::outbox::Settled;
 use capture::retry::{Disposition, Wait};
 
 use crate::by_hand::{Ask, LEASE, claim, receipt};
@@ -149,4 +150,34 @@ async fn a_past_that_cannot_be_read_is_not_taken_for_none() {
         .await;
     assert_eq!(kept, "t t t t");
     assert_eq!(world.sends(&Kind::Afterpay.payment(1)), 0);
+}
+
+/// The receipt is money: whoever cannot read it must not read the provider anew, as if there were none.
+#[tokio::test]
+async fn a_late_receipt_that_cannot_be_read_is_not_taken_for_none() {
+    let mut world = World::new().await;
+    let intent = world.capture(Kind::Afterpay, 1, 1234).await;
+    let old = world.claim_one(Kind::Afterpay).await;
+    let receipt = receipt(&old);
+    world.lose_lease().await;
+    assert_eq!(
+        world.settle(old, Disposition::Captured(receipt)).await,
+        Settled::LeaseLost
+    );
+    // Further than our calendar goes, not further than the database's.
+    world
+        .db
+        .run("update capture.late_results set captured_at = '270000-01-01Z'")
+        .await;
+    world.drain().await;
+    let ended: String = world
+        .db
+        .scalar("select concat_ws(' ', state, captured_minor, provider_capture_id, last_code) from capture.outcomes")
+        .await;
+    assert_eq!(ended, "captured 1234 receipt-1 unreadable_late_receipt");
+    assert_eq!(
+        world.story(intent).await,
+        ["enqueued", "outcome_unknown lease_lost", "late_result", "captured"]
+    );
+    assert!(world.wire(&Kind::Afterpay.payment(1)).is_empty(), "nobody asked anew");
 }
