@@ -8,6 +8,7 @@ use capture::outbox::{ConnectSettings, Outbox};
 use sqlx::postgres::{PgDatabaseError, PgRow};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 /// One server for the whole binary. Its leash stops it and removes its directory when this process ends, however it does.
@@ -138,6 +139,21 @@ impl Session {
         let mut column = self.column(sql).await;
         assert_eq!(column.len(), 1, "not one row: {sql}");
         column.remove(0)
+    }
+
+    /// Does somebody wait in this database for a lock that another session holds?
+    pub async fn somebody_is_blocked(&mut self) -> bool {
+        self.scalar(
+            "select exists (select from pg_stat_activity where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0)",
+        )
+        .await
+    }
+
+    /// Until what that task does in this database is blocked.
+    pub async fn until_blocked<T>(&mut self, task: &JoinHandle<T>) {
+        while !self.somebody_is_blocked().await {
+            assert!(!task.is_finished(), "it ended, and was blocked by nobody");
+        }
     }
 }
 

@@ -397,12 +397,9 @@ async fn a_late_result_that_is_settled_twice_at_once_is_kept_once_and_refused_to
     running
         .run(&format!("begin; select capture.settle($doc${documents}$doc$, '[]')"))
         .await;
-    let waiting = "select pid from pg_stat_activity where cardinality(pg_blocking_pids(pid)) > 0 and datname = current_database()";
     let outbox = world.outbox.clone();
     let again = tokio::spawn(async move { outbox.settle(&late, &[]).await });
-    while world.db.column::<i32>(waiting).await.is_empty() {
-        assert!(!again.is_finished(), "it did not wait for the first try");
-    }
+    world.db.until_blocked(&again).await;
     running.run("commit").await;
     assert_eq!(again.await.unwrap().unwrap(), [Settled::AlreadyRecorded]);
     assert_eq!(

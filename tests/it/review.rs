@@ -6,10 +6,9 @@ use std::time::Duration;
 use capture::outbox::{AuditStamp, Replayed};
 use capture::retry::{Disposition, Wait};
 use capture::verify::ReplayPlan;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::by_hand::{Ask, captured, claim};
+use crate::by_hand::{Ask, captured, claim, settlement};
 use crate::database::Session;
 use crate::kind::Kind;
 use crate::world::World;
@@ -135,17 +134,15 @@ async fn a_step_of_the_upkeep_that_fails_keeps_no_other_from_being_done() {
         )
         .await;
     world.pass(Duration::from_secs(121)).await;
-    let stop = CancellationToken::new();
-    let seen = async {
-        for _ in 0..200 {
-            if world.state(intent).await == "captured" {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        stop.cancel();
-    };
-    tokio::join!(world.worker.run(stop.clone()), seen);
+    world
+        .while_running(async |world| {
+            world
+                .until_sql(&format!(
+                    "select exists (select from capture.outcomes where intent = '{intent}')"
+                ))
+                .await;
+        })
+        .await;
     assert_eq!(world.end(intent).await, "captured", "nobody rescued it");
 }
 
@@ -190,12 +187,12 @@ async fn a_cancel_and_a_late_receipt_do_not_miss_each_other() {
         .await
     };
     assert_eq!(said, "cancelled");
-    let settled = world.settle(old, Disposition::Captured(receipt));
-    let committed = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        shop.run("commit").await;
-    };
-    tokio::join!(settled, committed);
+    let outbox = world.outbox.clone();
+    let late = [settlement(old, Disposition::Captured(receipt))];
+    let settling = tokio::spawn(async move { outbox.settle(&late, &[]).await });
+    world.db.until_blocked(&settling).await;
+    shop.run("commit").await;
+    settling.await.unwrap().unwrap();
     let story = world.story(intent).await;
     assert_eq!(
         story.last().unwrap(),

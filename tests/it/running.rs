@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 impl World {
     /// Lets the worker run while something is done, and stops it.
-    async fn while_running<T>(&mut self, act: impl AsyncFnOnce(&mut World) -> T) -> T {
+    pub async fn while_running<T>(&mut self, act: impl AsyncFnOnce(&mut World) -> T) -> T {
         let runner = self.another_worker().await;
         self.while_this_runs(runner, act).await
     }

@@ -224,6 +224,12 @@ async fn no_trap_of_a_low_role_is_stepped_into() {
         let intents: i64 = owner.scalar("select count(*) from capture.intents").await;
         let enqueues = i64::from(names.contains(&"enqueue")) * 2 + i64::from(role == "capture_producer");
         assert_eq!(intents, 1 + enqueues, "{role}");
+        // An empty table of a trap would bite nobody who only reads it, and would hide what is to be cancelled.
+        let target: String = owner
+            .scalar("select state from capture.status where capture_ref = 'target'")
+            .await;
+        let cancels = names.contains(&"cancel");
+        assert_eq!(target, if cancels { "cancelled" } else { "ready" }, "{role}");
         let told: i64 = owner
             .scalar("select count(distinct intent_id) from capture.events")
             .await;

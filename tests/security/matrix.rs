@@ -225,7 +225,7 @@ async fn what_is_not_declared_is_refused_when_it_is_tried_column_by_column() {
     for role in ROLES.into_iter().chain(["capture_test_anybody"]) {
         let mut db = Session::open(&url).await;
         db.run(&format!("set role {role}; set lock_timeout = '10s'")).await;
-        for relation in relations.iter().filter(|relation| relation.kind != "v") {
+        for relation in &relations {
             let letters = declared(role, &relation.name).unwrap_or_default();
             for (verb, letter) in [
                 ("select", 'r'),
@@ -236,6 +236,9 @@ async fn what_is_not_declared_is_refused_when_it_is_tried_column_by_column() {
                 ("lock", 'l'),
                 ("drop table", 'o'),
             ] {
+                if relation.kind == "v" && verb != "select" {
+                    continue;
+                }
                 let each_column = matches!(verb, "select" | "insert" | "update");
                 let columns = if each_column { relation.columns.len() } else { 1 };
                 for column in relation.columns.iter().take(columns) {

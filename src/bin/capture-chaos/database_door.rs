@@ -14,9 +14,8 @@ use tokio::sync::watch;
 use super::frames::{Class, Opening, Statements, message, opening, sqlstate};
 use super::kind::Kind;
 use super::schedule::Step;
-use super::stage::{Mode, Primary, Reach, Stage};
+use super::stage::{Primary, Reach, Stage, may_pass};
 use rustix::process::Signal;
-use std::sync::atomic::Ordering;
 
 /// Takes connections of one worker, for ever.
 pub async fn serve(listener: TcpListener, worker: usize, stage: Arc<Stage>) {
@@ -68,7 +67,7 @@ enum Next {
 
 impl Door {
     async fn pass(mut self, mut client: TcpStream) -> io::Result<()> {
-        if !self.may_pass().await {
+        if !may_pass(&mut self.reach).await {
             return client.set_zero_linger();
         }
         let mut from_client = BytesMut::new();
@@ -129,7 +128,7 @@ impl Door {
                 }
                 _ = self.reach.changed() => {}
             }
-            if !self.may_pass().await {
+            if !may_pass(&mut self.reach).await {
                 return Ok(Next::Reset);
             }
             while let Some((kind, length)) = message(&from_client) {
@@ -163,27 +162,6 @@ impl Door {
                 match self.backward(kind, whole, &mut cycles, client).await? {
                     Next::Go => {}
                     other => return Ok(other),
-                }
-            }
-        }
-    }
-
-    /// Waits while this worker is cut off silently. False: its connections are reset.
-    async fn may_pass(&mut self) -> bool {
-        let mut counted = false;
-        loop {
-            let reach = self.reach.borrow_and_update().clone();
-            if reach.mode != Mode::Open && !counted {
-                reach.hits.fetch_add(1, Ordering::Relaxed);
-                counted = true;
-            }
-            match reach.mode {
-                Mode::Open => return true,
-                Mode::Refused => return false,
-                Mode::Silent => {
-                    if self.reach.changed().await.is_err() {
-                        return false;
-                    }
                 }
             }
         }

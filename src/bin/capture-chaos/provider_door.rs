@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::exchange::{AnswerHead, Errand, Found, Request, answer, request};
 use super::kind::Kind;
 use super::schedule::Step;
-use super::stage::{Mode, Reach, Stage};
+use super::stage::{Reach, Stage, may_pass};
 
 /// How long a delivery goes on when nobody waits for its answer any more: longer than the provider's silences.
 const DELIVERY: Duration = Duration::from_secs(30);
@@ -67,7 +67,7 @@ impl Door {
                     continue;
                 }
             };
-            if !self.may_pass().await {
+            if !may_pass(&mut self.reach).await {
                 return client.set_zero_linger();
             }
             let bytes = inbox.split_to(asked.length).freeze();
@@ -75,26 +75,6 @@ impl Door {
                 Next::Go => {}
                 Next::Reset => return client.set_zero_linger(),
                 Next::Close => return Ok(()),
-            }
-        }
-    }
-
-    async fn may_pass(&mut self) -> bool {
-        let mut counted = false;
-        loop {
-            let reach = self.reach.borrow_and_update().clone();
-            if reach.mode != Mode::Open && !counted {
-                reach.hits.fetch_add(1, Ordering::Relaxed);
-                counted = true;
-            }
-            match reach.mode {
-                Mode::Open => return true,
-                Mode::Refused => return false,
-                Mode::Silent => {
-                    if self.reach.changed().await.is_err() {
-                        return false;
-                    }
-                }
             }
         }
     }
@@ -232,7 +212,7 @@ impl Door {
                     return Ok(Next::Close);
                 }
             }
-            if !self.may_pass().await {
+            if !may_pass(&mut self.reach).await {
                 return Ok(Next::Reset);
             }
             if head.is_none() {

@@ -56,6 +56,27 @@ impl Reach {
     }
 }
 
+/// Waits while a worker is cut off silently. False: its connections are reset.
+pub async fn may_pass(changes: &mut watch::Receiver<Reach>) -> bool {
+    let mut counted = false;
+    loop {
+        let reach = changes.borrow_and_update().clone();
+        if reach.mode != Mode::Open && !counted {
+            reach.hits.fetch_add(1, Ordering::Relaxed);
+            counted = true;
+        }
+        match reach.mode {
+            Mode::Open => return true,
+            Mode::Refused => return false,
+            Mode::Silent => {
+                if changes.changed().await.is_err() {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Trap {
     step: Step,
