@@ -48,7 +48,14 @@ pub fn note_interrupts(interrupted: CancellationToken) -> Result<(), Error> {
 }
 
 /// Ends the process at once, as a crash would, when its stdin ends: whoever holds the other end has gone, however it went.
+/// If that one had frozen us, we are woken to see it.
 pub fn end_with_stdin() {
+    // The kernel wakes what stands still in an orphaned process group too, but looks just once: a process that was still
+    // about to stop when its parent died would stand for ever.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::CONT)) {
+        tracing::warn!(%error, "cannot ask to be woken when the process that started this one dies");
+    }
     std::thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         std::process::exit(1);

@@ -2,8 +2,8 @@
 //!
 //! Each has a pipe as its standard input that only we hold open, and ends at once when the pipe does (`--until-stdin-closes`):
 //! however we end, SIGKILL included, nothing is left behind. Each has a process group of its own, so that Ctrl-C in a
-//! terminal reaches us alone; and because the group is an orphan once we have gone, the kernel wakes a process that we had
-//! frozen (SIGHUP, SIGCONT), which then finds its pipe closed.
+//! terminal reaches us alone. A process that we had frozen asked the kernel to be woken at our death, and then finds its
+//! pipe closed.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
