@@ -41,10 +41,10 @@ pub struct Args {
 enum DeadVerb {
     /// Show them; the same as without a verb
     List(Box<ListArgs>),
-    /// Say what a class or a dead reason means, where to look and what to type
+    /// Say what a class, a dead reason or an alert means, where to look and what to type
     Explain {
-        /// Such as ambiguous or undecided; without it all
-        #[arg(value_name = "CLASS|REASON")]
+        /// Such as ambiguous, undecided or lane_paused; without it all
+        #[arg(value_name = "CLASS|REASON|ALERT")]
         name: Option<String>,
     },
 }
@@ -220,7 +220,7 @@ fn explain(name: Option<&str>, context: &Context) -> Result<Exit, Error> {
         names.dedup();
         let given = name.unwrap_or_default();
         return Err(
-            Error::usage(format!("'{given}' is neither a class nor a dead reason")).hint(format!(
+            Error::usage(format!("'{given}' is neither a class, a dead reason nor an alert")).hint(format!(
                 "there are {}; a code is the provider's own word",
                 names.join(", ")
             )),

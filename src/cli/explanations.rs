@@ -1,4 +1,5 @@
-//! What classes and dead reasons mean, in words: data, so that the command line and documents say the same.
+//! What classes, dead reasons and alerts mean, in words: data, so that the command line, `docs/ops.md` and the alerting
+//! rules say the same.
 
 /// What a name is a name of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,6 +8,8 @@ pub enum Of {
     Class,
     /// Why a capture is dead: what became of it.
     DeadReason,
+    /// Why somebody was woken: a line of `status --check`, or a rule over the metrics.
+    Alert,
 }
 
 impl Of {
@@ -15,11 +18,12 @@ impl Of {
         match self {
             Of::Class => "class",
             Of::DeadReason => "dead_reason",
+            Of::Alert => "alert",
         }
     }
 }
 
-/// One class or dead reason.
+/// One class, dead reason or alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Explanation {
     /// What it is a name of. `rejected` is both.
@@ -34,8 +38,8 @@ pub struct Explanation {
     pub act: &'static str,
 }
 
-/// All of them: classes first, then dead reasons, each in the order of the contract.
-pub const EXPLANATIONS: [Explanation; 13] = [
+/// All of them: classes first, then dead reasons, each in the order of the contract; then alerts, the most urgent first.
+pub const EXPLANATIONS: [Explanation; 22] = [
     Explanation {
         of: Of::Class,
         name: "transient",
@@ -155,6 +159,90 @@ nobody else.",
 capture get ID -o json.",
         act: "Report it with the log. After an upgrade: capture replay ID --reason '…'.",
     },
+    Explanation {
+        of: Of::Alert,
+        name: "late_receipt",
+        means: "A receipt came after its lease had been lost: real money. An intent that was still open ends captured by it, \
+by itself. One that had been ended as dead or cancelled meanwhile does not: there the books and the provider differ. \
+Rule: capture_late_results_total with outcome captured rose.",
+        look: "capture doctor (receipts that no capture has), capture timeline ID of those it names; events late_result in the \
+feed, with their alarm.",
+        act: "Nothing if doctor finds none. A dead one: capture resolve ID --as captured --evidence RECEIPT --reason '…'. A cancelled one: refund at the \
+provider, and tell the order system.",
+    },
+    Explanation {
+        of: Of::Alert,
+        name: "deadline_near",
+        means: "Authorisations end within 24 hours, and their money is not captured. What ends uncaptured is lost, or needs a \
+new payment of the customer. Held captures count: nobody has released them.",
+        look: "capture list --expires-within 24h: which states? Held: did the shipment not happen, or was it not told? \
+Scheduled, ready: what keeps them: a paused lane, an outage, a rate budget?",
+        act: "Held and shipped: capture release. A paused lane: see lane_paused. What cannot be captured in time: ask the \
+customer for a new payment while the old one still shows as authorised.",
+    },
+    Explanation {
+        of: Of::Alert,
+        name: "no_worker",
+        means: "No worker has sent a heartbeat for a minute: nothing is captured. Nothing is lost either, what is asked for \
+waits; authorisations go on ending. Rule: capture_workers is 0.",
+        look: "the processes (systemctl status capture, kubectl get pods), their last log lines, capture doctor: does the \
+database take them?",
+        act: "Start capture work. Several may run at once; what the lost ones held is verified when their leases end.",
+    },
+    Explanation {
+        of: Of::Alert,
+        name: "lane_unserved",
+        means: "Captures wait in a lane that no running worker serves: its account is in nobody's capture.toml, or the worker \
+that has it is down.",
+        look: "capture lane list, capture status: which workers, which lanes? Was an order sent with a misspelt account?",
+        act: "Add the account to capture.toml and start the workers anew; capture config check says whether it is in order. A \
+misspelt account: capture cancel ID, then enqueue it under the right one.",
+    },
+    Explanation {
+        of: Of::Alert,
+        name: "lane_paused",
+        means: "A lane stands still, by a person or because its account is misconfigured, and captures wait in it.",
+        look: "capture lane list says who paused it, when and why. A code such as unauthorized means that the worker paused it.",
+        act: "When the cause is mended: capture lane resume PROVIDER/ACCOUNT --reason '…'.",
+    },
+    Explanation {
+        of: Of::Alert,
+        name: "outcome_unknown",
+        means: "It has been unknown for over an hour whether these captures moved money. Each is verified again and again; \
+nothing is sent on a guess.",
+        look: "capture list --state verifying; capture timeline ID --evidence. Does the provider answer reads? Then capture \
+status: is the breaker of the lane open?",
+        act: "Nothing while reads go on: most end by themselves when the provider answers again. What they cannot decide becomes \
+dead as undecided, and is a person's then.",
+    },
+    Explanation {
+        of: Of::Alert,
+        name: "ready_too_long",
+        means: "What may be captured now has not been claimed for minutes: too few workers or slots, a rate budget below what \
+comes in, or a lane whose breaker is open. Rule: capture_oldest_ready_age_seconds over 300.",
+        look: "capture status: ready and leased by lane. Leased equals the concurrency: slots are the limit. Leased is 0: pause, \
+breaker or no worker.",
+        act: "More workers, a higher concurrency or rate_per_minute of the account, as far as the provider allows; or wait, if a \
+peak is passing.",
+    },
+    Explanation {
+        of: Of::Alert,
+        name: "dead_letters_rise",
+        means: "Many captures died within a short time: more likely one cause than many. Rule: capture_dead_letters grew by \
+more than 20 in 15 minutes.",
+        look: "capture dead: by reason, class and code. One code on top is the cause.",
+        act: "capture dead explain CLASS, mend the cause, then capture replay --code CODE --since 24h --reason '…' -n, and \
+without -n.",
+    },
+    Explanation {
+        of: Of::Alert,
+        name: "database_errors",
+        means: "Workers cannot reach the database, or it refuses their statements. They repeat what is safe to repeat, send \
+nothing meanwhile, and go on by themselves. Rule: capture_database_errors_total rises, or capture_database_up is 0.",
+        look: "capture doctor; the server's log; connections against max_connections.",
+        act: "Mend the database. Workers need no restart. After a fail-over they verify before they send: expect reads, and a \
+slower start.",
+    },
 ];
 
 /// What is said of that name; `rejected` has two entries.
@@ -178,6 +266,61 @@ mod tests {
         assert!(named(Of::DeadReason).eq(DeadReason::ALL.map(DeadReason::name)));
     }
 
+    /// The document is for people without the program at hand; what it says of a name is what the program says.
+    #[test]
+    fn the_guide_of_the_night_shift_says_the_same() {
+        let mut said = String::new();
+        for (of, heading) in [
+            (Of::Alert, "Alerts"),
+            (Of::Class, "Classes of failures"),
+            (Of::DeadReason, "Dead reasons"),
+        ] {
+            said.push_str(&format!("## {heading}\n\n"));
+            for e in EXPLANATIONS.iter().filter(|e| e.of == of) {
+                let (name, means, look, act) = (e.name, escaped(e.means), escaped(e.look), escaped(e.act));
+                said.push_str(&format!(
+                    "### `{name}`\n\n{means}\n\n- **Look at** {look}\n- **Do** {act}\n\n"
+                ));
+            }
+        }
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ops.md");
+        let guide = std::fs::read_to_string(path).unwrap();
+        let (before, _) = guide.split_once(BEGIN).unwrap();
+        let whole = format!("{before}{BEGIN}\n{}", said.trim_end().to_owned() + "\n");
+        if std::env::var_os("CAPTURE_WRITE_DOCS").is_some() {
+            std::fs::write(path, &whole).unwrap();
+        }
+        assert!(
+            guide == whole,
+            "docs/ops.md differs; CAPTURE_WRITE_DOCS=1 cargo test --lib the_guide writes it anew"
+        );
+    }
+
+    const BEGIN: &str =
+        "<!-- What follows is written from src/cli/explanations.rs; a test holds the two together. -->\n";
+
+    fn escaped(text: &str) -> String {
+        text.replace('<', "\\<")
+    }
+
+    #[test]
+    fn every_alerting_rule_and_every_check_is_explained() {
+        let rules = include_str!("../../deploy/alerts.yml");
+        let mut ruled: Vec<&str> = rules
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("- alert: "))
+            .collect();
+        let checks = ["deadline_near", "lane_unserved", "lane_paused", "outcome_unknown"];
+        ruled.extend(checks);
+        for name in &ruled {
+            let explained = explanations_of(name).iter().any(|e| e.of == Of::Alert);
+            assert!(explained, "{name}");
+        }
+        for e in EXPLANATIONS.iter().filter(|e| e.of == Of::Alert) {
+            assert!(ruled.contains(&e.name), "{} never rings", e.name);
+        }
+    }
+
     #[test]
     fn every_verb_that_an_explanation_names_exists() {
         let definition = crate::cli::CommandLine::definition();
@@ -188,7 +331,19 @@ mod tests {
                     let verb = definition.find_subcommand(words[0]);
                     let is_prose = !matches!(
                         words[0],
-                        "status" | "dead" | "replay" | "resolve" | "lane" | "list" | "get" | "timeline" | "config"
+                        "status"
+                            | "dead"
+                            | "replay"
+                            | "resolve"
+                            | "lane"
+                            | "list"
+                            | "get"
+                            | "timeline"
+                            | "config"
+                            | "doctor"
+                            | "cancel"
+                            | "release"
+                            | "work"
                     );
                     assert!(is_prose || verb.is_some(), "{}: {named}", explanation.name);
                 }
