@@ -360,7 +360,9 @@ begin
     v_said := cancel(p_intent, p_reason || ' (by ' || p_actor || ')');
     if v_said = 'cancelled' or v_said = 'in_flight' and v_asked is null then
         insert into audit (at, actor, action, reason, intent, lane, operation, detail)
-            select clock_now(), p_actor, 'cancel', p_reason, i.id, l.id, p_operation, jsonb_build_object('said', v_said, 'before', v_before)
+            -- At the time of its event, if it has one: the two are one act.
+            select coalesce((select e.occurred_at from events e where e.intent_id = i.id and e.type = 'capture.cancelled' order by e.seq desc limit 1), clock_now()),
+                   p_actor, 'cancel', p_reason, i.id, l.id, p_operation, jsonb_build_object('said', v_said, 'before', v_before)
             from intents i join lanes l on l.provider = i.provider and l.account = i.account where i.id = p_intent;
     end if;
     return v_said;
