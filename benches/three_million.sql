@@ -22,7 +22,7 @@ insert into lanes (provider, account) values
 -- What each one is. One in thirty is dead, in runs as an outage makes them; one in a hundred has not ended and is young.
 create temp table crowd as
 select n, id, created_at,
-       case when n > :captures * 0.99 then (array['held', 'scheduled', 'ready', 'verifying', 'leased', 'backoff'])[1 + (n * 7919 % 100) / 17]
+       case when n > :captures * 0.99 then (array['held', 'scheduled', 'ready', 'verifying', 'leased', 'backoff'])[(1 + n * 7919 % 100 / 17)::integer]
             when n % 3000 < 101 then 'dead'
             when n % 2000 = 1999 then 'cancelled'
             else 'captured' end as place,
@@ -32,7 +32,7 @@ from (
     select n, now() - (:captures - n) * interval '20 seconds' as created_at,
            (overlay(lpad(to_hex(floor(extract(epoch from now() - (:captures - n) * interval '20 seconds') * 4096000)::bigint), 15, '0')
                     placing '7' from 13 for 0) || '-8000-' || lpad(to_hex(n), 12, '0'))::uuid as id
-    from generate_series(1, :captures) n
+    from generate_series(1::bigint, :captures) n
 ) made;
 alter table crowd add primary key (n);
 analyze crowd;
@@ -58,10 +58,10 @@ insert into outcomes (intent, lane, state, fence, attempts, ended_at, captured_m
 select c.id, l.lane, c.place, 1, case when c.place = 'cancelled' then 0 else 1 end, c.created_at + interval '15 seconds',
        case when c.place = 'captured' then c.amount end, case when c.place = 'captured' then 'p-' || c.n end,
        case when c.place = 'captured' then c.created_at + interval '15 seconds' end, case when c.place = 'captured' then 'answer' end,
-       case when c.place = 'dead' then (array['rejected', 'rejected', 'rejected', 'exhausted', 'expired', 'undecided', 'captured_elsewhere'])[1 + c.n / 3000 % 7] end,
-       case when c.place = 'dead' then (array['rejected', 'rejected', 'rejected', 'transient', 'transient', 'ambiguous', 'maybe_done'])[1 + c.n / 3000 % 7]
+       case when c.place = 'dead' then (array['rejected', 'rejected', 'rejected', 'exhausted', 'expired', 'undecided', 'captured_elsewhere'])[1 + (c.n / 3000 % 7)::integer] end,
+       case when c.place = 'dead' then (array['rejected', 'rejected', 'rejected', 'transient', 'transient', 'ambiguous', 'maybe_done'])[1 + (c.n / 3000 % 7)::integer]
             when c.place = 'captured' and c.n % 40 = 0 then 'transient' end,
-       case when c.place = 'dead' then (array['declined', 'payment_voided', 'unclassified', 'http_503', 'connect', 'timeout', 'fully_captured'])[1 + c.n / 3000 % 7]
+       case when c.place = 'dead' then (array['declined', 'payment_voided', 'unclassified', 'http_503', 'connect', 'timeout', 'fully_captured'])[1 + (c.n / 3000 % 7)::integer]
             when c.place = 'captured' and c.n % 40 = 0 then 'http_503' end
 from crowd c join crowd_lanes l on l.place = c.lane_place
 where c.place in ('captured', 'dead', 'cancelled');

@@ -44,7 +44,8 @@ begin
                 'select on all tables in schema %1$I', 'insert on intents', 'execute on function clock_now',
                 'execute on function new_id', 'execute on function enqueue', 'execute on function enqueue_json',
                 'execute on function events_after', 'execute on function cancel', 'execute on function release',
-                'execute on function replay', 'execute on function resolve', 'execute on function set_lane_pause']),
+                'execute on function replay', 'execute on function resolve', 'execute on function set_lane_pause',
+                'execute on function set_lane_rate', 'execute on function test_lane', 'execute on function begin_prune', 'execute on function prune_some']),
             ('capture_metrics', array['select on all tables in schema %1$I', 'execute on function clock_now'])
         ) as t(role, verbs)
     loop

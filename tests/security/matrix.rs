@@ -16,7 +16,7 @@ pub const ROLES: [&str; 6] = [
 ];
 
 /// What each role, in the order of `ROLES`, may do to a relation: r(ead), i(nsert), u(pdate), d(elete). Nothing else.
-const RELATIONS: [(&str, [&str; 6]); 24] = [
+const RELATIONS: [(&str, [&str; 6]); 25] = [
     ("_sqlx_migrations", ["", "", "r", "r", "r", "r"]),
     ("attempts", ["", "", "r", "r", "r", "r"]),
     ("audit", ["", "", "r", "r", "r", "r"]),
@@ -33,6 +33,7 @@ const RELATIONS: [(&str, [&str; 6]); 24] = [
     ("outcomes", ["", "", "r", "r", "r", "r"]),
     ("progress", ["", "", "r", "r", "r", "r"]),
     ("providers", ["", "", "r", "r", "r", "r"]),
+    ("prunings", ["", "", "r", "r", "r", "r"]),
     ("ready", ["", "", "r", "r", "r", "r"]),
     ("releases", ["", "", "r", "r", "r", "r"]),
     ("requirements", ["", "", "r", "r", "r", "r"]),
@@ -47,7 +48,8 @@ const RELATIONS: [(&str, [&str; 6]); 24] = [
 const COLUMN_RIGHT: (&str, &str, &str) = ("capture_worker", "lanes", "rate_per_minute");
 
 /// Who may call what, by the letters p(roducer), f(ulfilment), w(orker), r(eadonly), o(perator), m(etrics).
-const FUNCTIONS: [(&str, &str); 32] = [
+const FUNCTIONS: [(&str, &str); 37] = [
+    ("begin_prune", "o"),
     ("cancel", "po"),
     ("captures_beside", ""),
     ("claim", "w"),
@@ -65,8 +67,10 @@ const FUNCTIONS: [(&str, &str); 32] = [
     ("minor_units_hint", ""),
     ("move_due", "w"),
     ("new_id", "po"),
+    ("prune_some", "o"),
     ("refuse_bad_intent", ""),
     ("refuse_change", ""),
+    ("refuse_change_but_prune", ""),
     ("refuse_change_of_intent", ""),
     ("release", "fo"),
     ("replay", "o"),
@@ -75,8 +79,10 @@ const FUNCTIONS: [(&str, &str); 32] = [
     ("server_identifier", "w"),
     ("server_timeline", "w"),
     ("set_lane_pause", "o"),
+    ("set_lane_rate", "o"),
     ("settle", "w"),
     ("take_shipments", "w"),
+    ("test_lane", "o"),
     ("urgency_of", ""),
     ("wake_sleepers", ""),
     ("watch_deadlines", "w"),
