@@ -39,6 +39,9 @@ pub struct Args {
 enum DeadVerb {
     /// Show them; the same as without a verb
     List(Box<ListArgs>),
+    // Not a doc comment, which would take the place of what `--help` says beyond this line.
+    #[command(about = "Codes that are new, or that no class is known for")]
+    Codes(super::codes::Args),
     /// Say what a class or a dead reason means, where to look and what to type
     Explain {
         /// Such as ambiguous or undecided; without it all
@@ -79,6 +82,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     match args.verb {
         None => list(args.list, context).await,
         Some(DeadVerb::List(args)) => list(*args, context).await,
+        Some(DeadVerb::Codes(args)) => super::codes::run(args, context).await,
         Some(DeadVerb::Explain { name }) => explain(name.as_deref(), context),
     }
 }

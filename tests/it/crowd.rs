@@ -12,9 +12,11 @@ const SCRIPT: &str = include_str!("../../benches/three_million.sql");
 
 /// Fills the tables.
 pub async fn crowd(db: &mut Session, captures: u32) {
-    let ours = |line: &&str| !line.starts_with('\\') && !line.starts_with("vacuum") && !line.starts_with("select place");
+    let ours =
+        |line: &&str| !line.starts_with('\\') && !line.starts_with("vacuum") && !line.starts_with("select place");
     let script: Vec<&str> = SCRIPT.lines().filter(ours).collect();
-    db.run(&script.join("\n").replace(":captures", &captures.to_string())).await;
+    db.run(&script.join("\n").replace(":captures", &captures.to_string()))
+        .await;
     db.run("set search_path to default").await;
     db.run("vacuum analyze").await;
 }
@@ -93,7 +95,9 @@ impl Known {
             && is(&filter.order_id, &self.order_id)
             && is(&filter.payment_id, &self.payment_id)
             && (filter.states.is_empty() || filter.states.iter().any(|state| state.name() == self.state))
-            && filter.class.is_none_or(|class| Some(class.name()) == self.class.as_deref())
+            && filter
+                .class
+                .is_none_or(|class| Some(class.name()) == self.class.as_deref())
             && filter.code.as_ref().is_none_or(|code| Some(code) == self.code.as_ref())
             && filter.since.is_none_or(|since| self.created_at >= since)
             && filter.until.is_none_or(|until| self.created_at < until)

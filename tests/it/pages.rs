@@ -48,10 +48,19 @@ fn some_filter(chance: &mut StdRng, all: &[Known]) -> Filter {
         pairs.push(("state", state.name().to_owned()));
     }
     if chance.random_ratio(1, 4) {
-        pairs.push(("class", Class::ALL[chance.random_range(0..Class::ALL.len())].name().to_owned()));
+        pairs.push((
+            "class",
+            Class::ALL[chance.random_range(0..Class::ALL.len())].name().to_owned(),
+        ));
     }
     if chance.random_ratio(1, 5) {
-        pairs.push(("code", words(&["declined", "http_503", "timeout", "unclassified", "no' or true --"], chance)));
+        pairs.push((
+            "code",
+            words(
+                &["declined", "http_503", "timeout", "unclassified", "no' or true --"],
+                chance,
+            ),
+        ));
     }
     if chance.random_ratio(1, 6) {
         pairs.push(("order", row.order().to_owned()));
@@ -83,7 +92,11 @@ async fn every_filter_finds_what_it_says_and_nothing_is_read_from_end_to_end() {
     crowd(&mut db, MANY).await;
     let outbox = connect(&url).await;
     let facts = outbox.doctor_facts().await.unwrap();
-    assert_eq!((facts.misplaced, facts.unclaimed_receipts), (0, 0), "the crowd is not as real work leaves it");
+    assert_eq!(
+        (facts.misplaced, facts.unclaimed_receipts),
+        (0, 0),
+        "the crowd is not as real work leaves it"
+    );
     let all = known(&mut db).await;
     let scans = "select coalesce(sum(seq_scan), 0)::bigint from pg_stat_user_tables where relname in ('intents', 'outcomes', 'attempts')";
     let mut chance = StdRng::seed_from_u64(9);
@@ -93,7 +106,11 @@ async fn every_filter_finds_what_it_says_and_nothing_is_read_from_end_to_end() {
         let filter = some_filter(&mut chance, &all);
         let limit = [1, 7, 50, 1000][chance.random_range(0..4)];
         let now = outbox.now().await.unwrap();
-        let right: Vec<Uuid> = all.iter().filter(|row| row.matches(&filter, now)).map(|row| row.id).collect();
+        let right: Vec<Uuid> = all
+            .iter()
+            .filter(|row| row.matches(&filter, now))
+            .map(|row| row.id)
+            .collect();
         // Of what matches many, a few pages tell as much as all of them.
         if right.len() / limit as usize > 20 {
             let page = outbox.page(&filter, None, limit).await.unwrap();
@@ -138,7 +155,10 @@ async fn a_walk_meets_each_capture_once_while_others_are_inserted_and_captured()
              select gen_random_uuid(), 'optty', 'o', 'p' || n, 'c', 1000, 'USD' from generate_series(1, 40) n",
         )
         .await;
-    let random: Vec<Uuid> = world.db.column("select id from capture.intents where order_id = 'o'").await;
+    let random: Vec<Uuid> = world
+        .db
+        .column("select id from capture.intents where order_id = 'o'")
+        .await;
     there.extend(random);
     let mut met: Vec<Uuid> = Vec::new();
     let mut after = None;
@@ -149,7 +169,10 @@ async fn a_walk_meets_each_capture_once_while_others_are_inserted_and_captured()
         if after.is_none() {
             break;
         }
-        world.db.run(&enqueue(Kind::Afterpay, &format!("77000{n}"), "c1", 1000, "")).await;
+        world
+            .db
+            .run(&enqueue(Kind::Afterpay, &format!("77000{n}"), "c1", 1000, ""))
+            .await;
         if n == 3 {
             world.drain().await;
         }
@@ -176,7 +199,13 @@ async fn speed() {
         }
     };
     let outbox = connect(&url).await;
-    let some = outbox.list(&Filter::from_pairs([("state", "dead"), ("limit", "1")], Utc::now()).unwrap(), 1).await.unwrap();
+    let some = outbox
+        .list(
+            &Filter::from_pairs([("state", "dead"), ("limit", "1")], Utc::now()).unwrap(),
+            1,
+        )
+        .await
+        .unwrap();
     let (order, payment) = (some[0].order_id.clone(), some[0].payment_id.clone());
     let mut slow = Vec::new();
     let filters: Vec<Vec<(&str, &str)>> = vec![
@@ -207,7 +236,10 @@ async fn speed() {
         vec![("state", "captured"), ("amount", "=4321.00 EUR")],
     ];
     for pairs in filters {
-        let name = pairs.iter().map(|(name, text)| format!(" {name}={text}")).collect::<String>();
+        let name = pairs
+            .iter()
+            .map(|(name, text)| format!(" {name}={text}"))
+            .collect::<String>();
         let filter = Filter::from_pairs(pairs, Utc::now()).unwrap();
         measure(&mut slow, &format!("page{name}"), async || {
             outbox.page(&filter, None, 50).await.unwrap();
@@ -253,7 +285,12 @@ async fn measure(slow: &mut Vec<String>, what: &str, mut run: impl AsyncFnMut())
     }
     times.sort_unstable();
     let micros = |at: usize| times[at].as_micros();
-    println!("{what:60} median {:>5}.{} ms   worst {:>5} ms", micros(10) / 1000, micros(10) % 1000 / 100, micros(19) / 1000);
+    println!(
+        "{what:60} median {:>5}.{} ms   worst {:>5} ms",
+        micros(10) / 1000,
+        micros(10) % 1000 / 100,
+        micros(19) / 1000
+    );
     if times[10] > Duration::from_millis(300) {
         slow.push(what.to_owned());
     }
