@@ -72,11 +72,13 @@ begin
                  lane integer, free integer, sending integer, retrying integer, verifying integer,
                  favour smallint, send_calls integer, read_calls integer)
         join lanes l on l.id = a.lane
+        -- An operator's word goes before the settings'.
+        cross join lateral (select coalesce(l.rate_override, l.rate_per_minute) as per_minute) rate
         -- A tenth of the minute's calls may burst, or what one intent needs if that is more; the rest flows evenly, so
         -- that no sliding minute sees more than the limit.
-        cross join lateral (select greatest(a.send_calls, a.read_calls, l.rate_per_minute / 10) as calls) burst
+        cross join lateral (select greatest(a.send_calls, a.read_calls, rate.per_minute / 10) as calls) burst
         cross join lateral (
-            select case when l.rate_per_minute > 0 then interval '60 seconds' / greatest(1, l.rate_per_minute - burst.calls) end as step
+            select case when rate.per_minute > 0 then interval '60 seconds' / greatest(1, rate.per_minute - burst.calls) end as step
         ) budget
         where a.lane = any (v_open) and a.free > 0
     ),
@@ -303,7 +305,8 @@ begin
     ), told as (
         insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
         select 'capture.outcome_unknown', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
-               jsonb_build_object('fence', o.fence, 'class', 'ambiguous', 'code', 'lease_lost'), v_now
+               jsonb_strip_nulls(jsonb_build_object('fence', o.fence, 'class', 'ambiguous', 'code', 'lease_lost',
+                                                    'expires_at', i.authorization_expires_at)), v_now
         from open o
         cross join lateral (select i.* from intents i where i.id = o.intent limit 1) i
     )

@@ -176,7 +176,10 @@ begin
     told as (
         insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
         select e.event ->> 'type', h.intent, h.provider, h.account, h.order_id, h.payment_id, h.capture_ref, h.amount_minor, h.currency,
-               coalesce(e.event -> 'data', '{}'), v_now
+               coalesce(e.event -> 'data', '{}')
+               -- An alert must tell how much time is left without asking back.
+               || case when e.event ->> 'type' in ('capture.dead_lettered', 'capture.outcome_unknown') and h.authorization_expires_at is not null
+                       then jsonb_build_object('expires_at', h.authorization_expires_at) else '{}' end, v_now
         from held h cross join lateral jsonb_array_elements(h.events) with ordinality as e(event, place)
         order by h.n, e.place
     ),

@@ -174,9 +174,17 @@ begin
     ), told as (
         insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
         select 'capture.auth_expiring', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
-               jsonb_build_object('expires_at', n.expires_at, 'within_hours', case n.level when 1 then 48 when 2 then 24 else 0 end), v_now
+               jsonb_strip_nulls(jsonb_build_object(
+                   'expires_at', n.expires_at, 'within_hours', case n.level when 1 then 48 when 2 then 24 else 0 end,
+                   -- Why it is not captured yet: what waits for a release is another matter than what fails.
+                   'state', case when r.purpose = 2 or w.purpose = 2 then 'verifying' when r.purpose is not null then 'ready'
+                                 when w.cause = 'held' then 'held' when w.purpose is not null then 'scheduled' else 'leased' end,
+                   'class', p.last_class, 'code', p.last_code)), v_now
         from sure n
         cross join lateral (select i.* from intents i where i.id = n.intent limit 1) i
+        left join lateral (select r.purpose from ready r where r.intent = n.intent limit 1) r on true
+        left join lateral (select w.purpose, w.cause from waiting w where w.intent = n.intent limit 1) w on true
+        left join lateral (select p.last_class, p.last_code from progress p where p.intent = n.intent limit 1) p on true
         returning 1
     )
     select count(*) into v_told from told;

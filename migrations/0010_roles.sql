@@ -48,7 +48,8 @@ begin
                 'execute on function events_after', 'execute on function cancel', 'execute on function release',
                 'execute on function replay', 'execute on function resolve', 'execute on function set_lane_pause',
                 'execute on function cancel_by', 'execute on function begin_operation', 'execute on function set_operation_state',
-                'execute on function operation_step', 'execute on function operation_tokens', 'execute on function verify_audit']),
+                'execute on function operation_step', 'execute on function operation_tokens', 'execute on function verify_audit',
+                'execute on function set_lane_rate', 'execute on function test_lane', 'execute on function begin_prune', 'execute on function prune_some']),
             ('capture_metrics', array['select on all tables in schema %1$I', 'execute on function clock_now'])
         ) as t(role, verbs)
     loop

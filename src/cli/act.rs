@@ -20,6 +20,38 @@ pub struct ActArgs {
     actor: Option<String>,
 }
 
+/// The same, on a verb that may also only look.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Who and why")]
+pub struct OptionalActArgs {
+    /// Change nothing, and say what would be done
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Why; kept with the act, for those who read its story
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Who acts, as the audit trail shall name them; else USER, LOGNAME, or the name of this process's user
+    #[arg(long, value_name = "NAME")]
+    actor: Option<String>,
+}
+
+impl OptionalActArgs {
+    /// Who and why, if it acts.
+    pub fn stamp(&self, context: &Context) -> Result<AuditStamp, Error> {
+        let act = ActArgs {
+            dry_run: self.dry_run,
+            reason: self.reason.clone(),
+            actor: self.actor.clone(),
+        };
+        act.stamp(context)
+    }
+
+    /// Is nothing to be changed?
+    pub fn dry_run(&self) -> bool {
+        self.dry_run
+    }
+}
+
 impl ActArgs {
     /// Who and why. An empty name or reason explains nothing; who only looks needs neither.
     pub fn stamp(&self, context: &Context) -> Result<AuditStamp, Error> {

@@ -5,14 +5,19 @@ use clap::Command;
 /// The verbs of the front page, by what they are for.
 const GROUPS: [(&str, &[&str]); 6] = [
     ("Run", &["demo", "dev", "work", "simulate"]),
-    ("Schema", &["migrate", "doctor"]),
-    ("Look", &["status", "list", "get", "timeline", "dead", "events"]),
+    ("Schema", &["migrate", "doctor", "prune"]),
+    (
+        "Look",
+        &[
+            "status", "top", "list", "get", "timeline", "dead", "risk", "order", "events", "export",
+        ],
+    ),
     (
         "Act",
         &["enqueue", "release", "cancel", "replay", "resolve", "operations"],
     ),
     ("Lanes", &["lane"]),
-    ("Other", &["audit", "config", "health", "version"]),
+    ("Other", &["audit", "config", "health", "completion", "man", "version"]),
 ];
 
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 failed · 2 wrong command line or settings · 3 not found · 4 not allowed \

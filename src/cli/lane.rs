@@ -1,4 +1,4 @@
-//! `lane`: looks at lanes, pauses and resumes them.
+//! `lane`: looks at lanes, pauses and resumes them; `lane_acts` limits and tests them.
 
 use clap::Subcommand;
 
@@ -6,17 +6,24 @@ use crate::outbox::{LaneRow, Outbox};
 
 use super::act::ActArgs;
 use super::context::Context;
+use super::lane_acts;
 use super::output::{Cell, Column, Error, Exit, Format, say};
+use super::watch::WatchArgs;
 
 /// What to do with lanes.
 #[derive(Debug, Subcommand)]
 pub enum LaneVerb {
     /// Lanes, their pauses, limits and breakers
-    List,
+    List(WatchArgs),
     /// Claim nothing of a lane until it is resumed; what is in flight goes on
     Pause(Change),
     /// Go on with a paused lane; also closes its breaker
     Resume(Change),
+    /// Set how many calls a minute all workers together may make, against the settings, until --clear
+    Limit(lane_acts::Limit),
+    // Not a doc comment, which would take the place of what `--help` says beyond this line.
+    #[command(about = "Let an open breaker test the provider now, or read once from it")]
+    Probe(lane_acts::Probe),
 }
 
 /// Which lanes, who and why.
@@ -32,30 +39,37 @@ pub struct Change {
 /// Runs it.
 pub async fn run(verb: LaneVerb, context: &Context) -> Result<Exit, Error> {
     match verb {
-        LaneVerb::List => list(context).await,
+        LaneVerb::List(watch) => list(&watch, context).await,
         LaneVerb::Pause(change) => set(change, true, context).await,
         LaneVerb::Resume(change) => set(change, false, context).await,
+        LaneVerb::Limit(args) => lane_acts::limit(args, context).await,
+        LaneVerb::Probe(args) => lane_acts::probe(args, context).await,
     }
 }
 
-async fn list(context: &Context) -> Result<Exit, Error> {
+async fn list(watch: &WatchArgs, context: &Context) -> Result<Exit, Error> {
     let outbox = context.outbox().await?;
-    let now = outbox.now().await?;
-    let people = context.output.format == Format::Table;
-    let mut rows = context.output.rows(if people { &SHORT } else { &WHOLE })?;
-    for lane in outbox.lanes().await? {
-        let open = lane.open_until.is_some_and(|until| until > now);
-        let breaker = if open { "open" } else { "closed" };
-        rows.row(&if people {
-            short(&lane, breaker)
-        } else {
-            whole(&lane, breaker)
-        })?;
-    }
-    if rows.finish()? == 0 {
-        say("no lanes yet: the first capture, or the first worker, makes them");
-    }
-    Ok(Exit::Done)
+    let draw = async |page: &mut Vec<u8>| {
+        let now = outbox.now().await?;
+        let people = context.output.format == Format::Table;
+        let mut rows = context
+            .output
+            .rows_to(if people { &SHORT[..] } else { &WHOLE[..] }, page)?;
+        for lane in outbox.lanes().await? {
+            let open = lane.open_until.is_some_and(|until| until > now);
+            let breaker = if open { "open" } else { "closed" };
+            rows.row(&if people {
+                short(&lane, breaker)
+            } else {
+                whole(&lane, breaker)
+            })?;
+        }
+        if rows.finish()? == 0 {
+            say("no lanes yet: the first capture, or the first worker, makes them");
+        }
+        Ok(Exit::Done)
+    };
+    watch.run(context, draw).await
 }
 
 const SHORT: [Column; 9] = [
@@ -72,7 +86,10 @@ const SHORT: [Column; 9] = [
 
 fn short(lane: &LaneRow, breaker: &str) -> Vec<Cell> {
     let paused = lane.paused.as_ref().map(|(_, who, why)| format!("{who}: {why}"));
-    let limit = (lane.rate_per_minute > 0).then_some(lane.rate_per_minute);
+    let limit = lane.rate_in_force().map(|rate| match lane.rate_override {
+        Some(_) => format!("{rate} (operator)"),
+        None => rate.to_string(),
+    });
     vec![
         lane.lane.to_string().into(),
         paused.into(),
@@ -86,7 +103,7 @@ fn short(lane: &LaneRow, breaker: &str) -> Vec<Cell> {
     ]
 }
 
-const WHOLE: [Column; 16] = [
+const WHOLE: [Column; 17] = [
     Column::id("lane"),
     Column::text("provider"),
     Column::text("account"),
@@ -95,6 +112,7 @@ const WHOLE: [Column; 16] = [
     Column::text("paused_by"),
     Column::text("pause_reason"),
     Column::number("rate_per_minute"),
+    Column::number("rate_override"),
     Column::text("limited_until"),
     Column::text("breaker"),
     Column::text("open_until"),
@@ -116,6 +134,7 @@ fn whole(lane: &LaneRow, breaker: &str) -> Vec<Cell> {
         paused.map(|(_, who, _)| who.as_str()).into(),
         paused.map(|(_, _, why)| why.as_str()).into(),
         lane.rate_per_minute.into(),
+        lane.rate_override.into(),
         lane.limited_until.into(),
         breaker.into(),
         lane.open_until.into(),
@@ -166,7 +185,7 @@ async fn set(change: Change, pause: bool, context: &Context) -> Result<Exit, Err
 }
 
 /// The lanes that `provider` or `provider/account` means.
-async fn named(outbox: &Outbox, name: &str) -> Result<Vec<LaneRow>, Error> {
+pub async fn named(outbox: &Outbox, name: &str) -> Result<Vec<LaneRow>, Error> {
     let all = outbox.lanes().await?;
     let known: Vec<String> = all.iter().map(|lane| lane.lane.to_string()).collect();
     let meant: Vec<LaneRow> = all

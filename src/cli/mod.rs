@@ -17,6 +17,8 @@ mod acting;
 mod audit;
 mod cancel;
 mod capture_rows;
+mod codes;
+mod completion;
 mod context;
 mod dead;
 mod demo;
@@ -24,25 +26,33 @@ mod dev;
 mod doctor;
 mod enqueue;
 mod events;
+mod export;
 mod get;
 mod health;
 mod help;
 mod intent_id;
 mod lane;
+mod lane_acts;
 mod list;
+mod man;
 mod migrate;
 mod operations;
+mod order;
 mod probe;
+mod prune;
 mod refusal;
 mod release;
 mod replay;
 mod resolve;
+mod risk;
 mod selection;
 mod signals;
 mod simulate;
 mod status;
 mod timeline;
+mod top;
 mod version;
+mod watch;
 mod work;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -83,6 +93,8 @@ enum Verb {
     Doctor,
     #[command(about = "Lanes, workers and counts at a glance")]
     Status(status::Args),
+    #[command(about = "A live view of lanes, money at risk and workers")]
+    Top(top::Args),
     #[command(about = "Captures, the newest first")]
     List(Box<list::Args>),
     #[command(about = "One capture, whole")]
@@ -91,9 +103,16 @@ enum Verb {
     Timeline(timeline::Args),
     #[command(about = "Dead letters: counted, listed, explained")]
     Dead(Box<dead::Args>),
+    #[command(about = "Money that is authorised and not captured, by how soon that ends")]
+    Risk(risk::Args),
+    #[command(about = "The ledger of an order; with --ask beside the provider's word")]
+    Order(order::Args),
     /// The feed of events
     #[command(subcommand)]
     Events(events::EventsVerb),
+    /// Captures, events or the audit trail, of any size, as JSON lines or CSV
+    #[command(subcommand)]
+    Export(export::ExportVerb),
     #[command(about = "Ask for a capture")]
     Enqueue(Box<enqueue::Args>),
     #[command(about = "Let a held capture go")]
@@ -110,7 +129,9 @@ enum Verb {
     /// What operators did, and whether that record is whole
     #[command(subcommand)]
     Audit(audit::AuditVerb),
-    /// Lanes: look at them, pause and resume them
+    #[command(about = "Remove attempts and events of captures that ended long ago")]
+    Prune(prune::Args),
+    /// Lanes: look at them, pause, resume, limit and test them
     #[command(subcommand)]
     Lane(lane::LaneVerb),
     /// The settings: which are in force, and whether they are in order
@@ -119,6 +140,10 @@ enum Verb {
     /// Ask a running worker whether it is live, or ready
     #[command(subcommand)]
     Health(health::HealthVerb),
+    #[command(about = "What a shell needs to complete this command line")]
+    Completion(completion::Args),
+    #[command(about = "Manual pages")]
+    Man(man::Args),
     /// What this binary is
     Version,
 }
@@ -149,7 +174,10 @@ impl Verb {
             | Verb::Replay(_)
             | Verb::Resolve(_)
             | Verb::Operations(_)
-            | Verb::Events(_) => true,
+            | Verb::Events(_)
+            | Verb::Export(_)
+            | Verb::Prune(_)
+            | Verb::Top(_) => true,
             Verb::Migrate(_)
             | Verb::Doctor
             | Verb::Status(_)
@@ -157,6 +185,10 @@ impl Verb {
             | Verb::Get(_)
             | Verb::Timeline(_)
             | Verb::Dead(_)
+            | Verb::Risk(_)
+            | Verb::Order(_)
+            | Verb::Completion(_)
+            | Verb::Man(_)
             | Verb::Release(_)
             | Verb::Audit(_)
             | Verb::Lane(_)
@@ -204,6 +236,13 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
         Verb::Lane(verb) => lane::run(verb, context).await,
         Verb::Health(verb) => health::run(verb, context).await,
         Verb::Version => version::run(context),
+        Verb::Top(args) => top::run(args, context).await,
+        Verb::Risk(args) => risk::run(args, context).await,
+        Verb::Order(args) => order::run(args, context).await,
+        Verb::Export(verb) => export::run(verb, context).await,
+        Verb::Prune(args) => prune::run(args, context).await,
+        Verb::Completion(args) => completion::run(&args),
+        Verb::Man(args) => man::run(&args),
         Verb::Config(verb) => config::run(verb, &context.sources, &context.output),
     }
 }

@@ -1,67 +1,42 @@
 //! `status`: lanes, workers and counts at a glance.
 
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::filter::State;
-use crate::outbox::{Check, LaneBacklog, LaneRow, Outbox, WorkerRow};
+use crate::outbox::{Check, LaneBacklog, LaneRow, Outbox, StateCount, WorkerRow};
 
 use super::context::Context;
 use super::output::{Cell, Column, Error, Exit, Format, Output};
-
-/// How often --watch draws anew.
-const REDRAW: Duration = Duration::from_secs(2);
-
-/// Moves the cursor home and clears the screen behind it.
-const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
+use super::watch::WatchArgs;
 
 /// Lanes, workers and counts at a glance.
 ///
-/// Dead letters that a person resolved as not captured are closed: they are counted as resolved, not as dead. In JSON one
-/// object with lanes, workers and states; in the other forms for programs the lanes alone.
+/// Dead letters that a person resolved as not captured are closed: they are counted as resolved, not as dead. Of more than
+/// 100,000 captured or cancelled ones the number is an estimate, and says so. In JSON one object with lanes, workers, states
+/// and which of those are estimated; in the other forms for programs the lanes alone.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show only what somebody should look at, and end with 7 if there is anything
     #[arg(long, conflicts_with = "watch")]
     check: bool,
-    /// Draw anew every 2 s, on a terminal, until Ctrl-C
-    #[arg(long)]
-    watch: bool,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 /// Runs it.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
-    if args.watch && !(context.output.terminal && context.output.format == Format::Table) {
-        return Err(Error::usage("--watch needs a terminal and the form table")
-            .hint("for programs, ask again and again, or scrape /metrics of a worker"));
-    }
     let outbox = context.outbox().await?;
     if args.check {
         return check(&outbox, &context.output).await;
     }
-    if !args.watch {
-        Overview::read(&outbox)
-            .await?
-            .write(&context.output, &mut BufWriter::new(std::io::stdout().lock()))?;
-        return Ok(Exit::Done);
-    }
-    loop {
-        let mut page = Vec::new();
-        match Overview::read(&outbox).await {
-            Ok(overview) => overview.write(&context.output, &mut page)?,
-            // A watch outlives a fail-over; it says so instead of the last numbers.
-            Err(error) if error.exit == Exit::Unreachable => writeln!(page, "{error}")?,
-            Err(error) => return Err(error),
-        }
-        let mut stdout = std::io::stdout().lock();
-        stdout.write_all(CLEAR.as_bytes())?;
-        stdout.write_all(&page)?;
-        stdout.flush()?;
-        drop(stdout);
-        tokio::time::sleep(REDRAW).await;
-    }
+    let draw = async |page: &mut Vec<u8>| {
+        Overview::read(&outbox).await?.write(&context.output, page)?;
+        Ok(Exit::Done)
+    };
+    args.watch.run(context, draw).await
 }
 
 async fn check(outbox: &Outbox, output: &Output) -> Result<Exit, Error> {
@@ -96,7 +71,7 @@ fn joined(counts: &[String], width: Option<u16>) -> String {
 struct Overview {
     lanes: Vec<(LaneBacklog, Option<LaneRow>)>,
     workers: Vec<WorkerRow>,
-    counts: Vec<(String, i64)>,
+    counts: Vec<StateCount>,
 }
 
 impl Overview {
@@ -110,7 +85,7 @@ impl Overview {
         Ok(Overview {
             lanes: lanes.collect(),
             workers: outbox.workers().await?,
-            counts: outbox.counts().await?,
+            counts: outbox.tally().await?.states,
         })
     }
 
@@ -126,10 +101,15 @@ impl Overview {
                     .chain([("resolved", self.resolved())])
                     .map(|(name, n)| (name.to_owned(), n.into()))
                     .collect();
+                let estimated: Vec<&str> = State::ALL
+                    .map(State::name)
+                    .into_iter()
+                    .filter(|name| self.estimated(name))
+                    .collect();
                 writeln!(
                     to,
                     "{}",
-                    json!({ "lanes": lanes, "workers": workers, "states": states })
+                    json!({ "lanes": lanes, "workers": workers, "states": states, "estimated": estimated })
                 )?;
                 to.flush()?;
                 Ok(())
@@ -165,7 +145,14 @@ impl Overview {
         if rows.finish()? == 0 {
             writeln!(to, "no worker: start capture work")?;
         }
-        let mut states: Vec<String> = self.by_state().iter().map(|(name, n)| format!("{name} {n}")).collect();
+        let mut states: Vec<String> = self
+            .by_state()
+            .iter()
+            .map(|(name, n)| match self.estimated(name) {
+                true => format!("{name} about {n}"),
+                false => format!("{name} {n}"),
+            })
+            .collect();
         if self.resolved() > 0 {
             states.push(format!("resolved as not captured {}", self.resolved()));
         }
@@ -187,11 +174,16 @@ impl Overview {
         self.count("resolved")
     }
 
+    /// Too many to be counted: the server's statistics say about how many.
+    fn estimated(&self, wanted: &str) -> bool {
+        self.counts.iter().any(|count| count.state == wanted && count.estimated)
+    }
+
     fn count(&self, wanted: &str) -> i64 {
         self.counts
             .iter()
-            .filter(|(name, _)| name == wanted)
-            .map(|(_, n)| n)
+            .filter(|count| count.state == wanted)
+            .map(|count| count.captures)
             .sum()
     }
 }

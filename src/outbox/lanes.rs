@@ -21,8 +21,10 @@ pub struct LaneRow {
     pub lane: Lane,
     /// Since when it is paused, by whom and why.
     pub paused: Option<(DateTime<Utc>, String, String)>,
-    /// Calls a minute; 0: no limit.
+    /// Calls a minute by the workers' settings; 0: no limit.
     pub rate_per_minute: i32,
+    /// Calls a minute as an operator set them: this is in force until it is taken back.
+    pub rate_override: Option<i32>,
     /// The provider asked to wait until then.
     pub limited_until: Option<DateTime<Utc>>,
     /// Calls in a row without an answer.
@@ -37,6 +39,51 @@ pub struct LaneRow {
     pub leased: i64,
     /// Workers with a fresh heartbeat that serve it.
     pub workers: i64,
+}
+
+/// What a test of a lane's breaker came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaneTest {
+    /// The next claim lets one row through.
+    Probing,
+    /// A person, or a worker, has paused it: nothing is let through.
+    Paused,
+    /// The breaker is closed: there is nothing to test.
+    Closed,
+    /// Its time is over: the next claim tests anyway.
+    Due,
+    /// A test is in flight.
+    Testing,
+}
+
+impl LaneTest {
+    const ALL: [LaneTest; 5] = [
+        LaneTest::Probing,
+        LaneTest::Paused,
+        LaneTest::Closed,
+        LaneTest::Due,
+        LaneTest::Testing,
+    ];
+
+    /// The name in SQL, CLI and HTTP.
+    pub fn name(self) -> &'static str {
+        match self {
+            LaneTest::Probing => "probing",
+            LaneTest::Paused => "paused",
+            LaneTest::Closed => "closed",
+            LaneTest::Due => "due",
+            LaneTest::Testing => "testing",
+        }
+    }
+}
+
+impl LaneRow {
+    /// Calls a minute that are in force; `None`: no limit.
+    pub fn rate_in_force(&self) -> Option<i32> {
+        self.rate_override
+            .or(Some(self.rate_per_minute))
+            .filter(|rate| *rate > 0)
+    }
 }
 
 impl Outbox {
@@ -70,7 +117,7 @@ impl Outbox {
     /// All lanes, by name.
     pub async fn lanes(&self) -> Result<Vec<LaneRow>, OutboxError> {
         let rows = sqlx::query!(
-            r#"select l.id as "id: LaneId", l.provider, l.account, l.paused_at, l.paused_by, l.pause_reason, l.rate_per_minute,
+            r#"select l.id as "id: LaneId", l.provider, l.account, l.paused_at, l.paused_by, l.pause_reason, l.rate_per_minute, l.rate_override,
                       l.limited_until, l.unanswered, l.open_until,
                       (select count(*) from ready r where r.lane = l.id) as "ready!",
                       (select count(*) from waiting w where w.lane = l.id) as "waiting!",
@@ -94,6 +141,7 @@ impl Outbox {
                     .zip(row.paused_by.zip(row.pause_reason))
                     .map(|(at, (by, why))| (at, by, why)),
                 rate_per_minute: row.rate_per_minute,
+                rate_override: row.rate_override,
                 limited_until: row.limited_until,
                 unanswered: row.unanswered,
                 open_until: row.open_until,
@@ -116,5 +164,38 @@ impl Outbox {
         )
         .fetch_one(&self.pool)
         .await?)
+    }
+    /// Sets a lane's rate against the workers' settings, or with `None` gives it back to them. False: it already was so.
+    pub async fn set_lane_rate(
+        &self,
+        lane: LaneId,
+        rate: Option<i32>,
+        stamp: &AuditStamp,
+    ) -> Result<bool, OutboxError> {
+        Ok(sqlx::query_scalar!(
+            r#"select set_lane_rate($1, $2, $3, $4) as "changed!""#,
+            lane.0,
+            rate,
+            stamp.actor,
+            stamp.reason
+        )
+        .fetch_one(&self.pool)
+        .await?)
+    }
+
+    /// Lets an open breaker test the provider now.
+    pub async fn test_lane(&self, lane: LaneId, stamp: &AuditStamp) -> Result<LaneTest, OutboxError> {
+        let said = sqlx::query_scalar!(
+            r#"select test_lane($1, $2, $3) as "said!""#,
+            lane.0,
+            stamp.actor,
+            stamp.reason
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        let test = LaneTest::ALL.into_iter().find(|test| test.name() == said);
+        test.ok_or(OutboxError::NotUnderstood {
+            what: format!("the test '{said}' of a lane"),
+        })
     }
 }

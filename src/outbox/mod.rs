@@ -17,18 +17,27 @@ mod audit;
 mod candidates;
 mod captures;
 mod claim;
+mod codes;
 mod dead_letters;
 mod doubt;
 mod events;
+mod export;
+mod forecast;
 mod health;
 mod lanes;
 #[cfg(feature = "proof")]
 pub mod memory;
 mod operations;
+mod orders;
+mod pages;
+mod prune;
+mod questions;
+mod risk;
 mod roles;
 mod schema;
 mod settle;
 mod store;
+mod tally;
 mod upkeep;
 mod workers;
 
@@ -44,18 +53,27 @@ pub use audit::{AuditFault, AuditRow, AuditStamp, AuditVerdict};
 pub use candidates::{Candidates, CaptureFacts, ReadFacts, Resolution};
 pub use captures::{AttemptRow, CaptureRow, Enqueued, HeldRelease, TimelineEntry};
 pub use claim::{Claim, ClaimRequest, Claimed, LaneRequest, Purpose, Ticket, Unreadable};
-pub use dead_letters::{DeadGroup, DeadLetter, RESOLVED_NOT_CAPTURED, Replayed, Resolved};
+pub use codes::CodeRow;
+pub use dead_letters::{DeadGroup, DeadLetter, GroupBy, RESOLVED_NOT_CAPTURED, Replayed, Resolved};
 pub use doubt::CommitDoubts;
-pub use events::{Event, Page};
+pub use events::{Event, EventPage};
+pub use export::AuditLine;
+pub use forecast::{Forecast, ForecastRow, LaneRate};
 pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown, RoleFacts};
-pub use lanes::{LaneId, LaneRow};
+pub use lanes::{LaneId, LaneRow, LaneTest};
 pub use operations::{
     Changed, DueOperation, NewOperation, OpenItem, OperationItem, OperationRow, PlannedItem, Stepped,
 };
+pub use orders::{OrderLedger, PaymentLedger};
+pub use pages::{Cursor, CursorFault, Page};
+pub use prune::{PrunePlace, Pruned};
+pub use questions::Question;
+pub use risk::{Hours, Risk, RiskRow};
 pub use roles::UnusableRoles;
 pub use schema::{MigrationState, SchemaFault};
 pub use settle::{AttemptRecord, LaneNews, Settled, Settlement};
 pub use store::{Listener, Store};
+pub use tally::{RunningOperation, StateCount, Tally};
 pub use upkeep::Moved;
 pub use workers::{Sleep, WorkerRow};
 
@@ -212,6 +230,8 @@ impl Outbox {
                 // Nothing of ours holds a transaction open across a round trip; if it ever did, the server ends it.
                 ("idle_in_transaction_session_timeout", "30s".to_owned()),
                 ("lock_timeout", "10s".to_owned()),
+                // Compiling a plan takes longer than any of our statements runs.
+                ("jit", "off".to_owned()),
                 // A half-open connection is found out within a minute or so.
                 ("tcp_keepalives_idle", "20".to_owned()),
                 ("tcp_keepalives_interval", "10".to_owned()),

@@ -68,8 +68,8 @@ const TABLES: [(&str, &str); 14] = [
                 case when type in ('capture.attempt_failed', 'capture.outcome_unknown') then data ->> 'code' end,
                 data ->> 'attempts', data ->> 'in_ms', case when type = 'capture.dead_lettered' then data ->> 'reason' end,
                 data ->> 'captured_minor', case when type = 'capture.captured' then data ->> 'provider_capture_id' end,
-                us((data ->> 'captured_at')::timestamptz), data ->> 'proof', data ->> 'outcome', data ->> 'state', data ->> 'alarm',
-                us((data ->> 'expires_at')::timestamptz), data ->> 'within_hours', data ->> 'shipment_ref', data ->> 'as'] from events",
+                us((data ->> 'captured_at')::timestamptz), data ->> 'proof', data ->> 'outcome', case when type = 'capture.late_result' then data ->> 'state' end, data ->> 'alarm',
+                case when type = 'capture.auth_expiring' then us((data ->> 'expires_at')::timestamptz) end, data ->> 'within_hours', data ->> 'shipment_ref', data ->> 'as'] from events",
     ),
     (
         "act",

@@ -9,6 +9,7 @@
 mod answers;
 mod authorisations;
 mod by_hand;
+mod crowd;
 mod database;
 mod epochs;
 mod faults;
@@ -21,6 +22,7 @@ mod late_reads;
 mod money_path;
 mod operators;
 mod outages;
+mod pages;
 mod plans;
 mod poison;
 mod releases;

@@ -16,7 +16,7 @@ pub const ROLES: [&str; 6] = [
 ];
 
 /// What each role, in the order of `ROLES`, may do to a relation: r(ead), i(nsert), u(pdate), d(elete). Nothing else.
-const RELATIONS: [(&str, [&str; 6]); 27] = [
+const RELATIONS: [(&str, [&str; 6]); 28] = [
     ("_sqlx_migrations", ["", "", "r", "r", "r", "r"]),
     ("attempts", ["", "", "r", "r", "r", "r"]),
     ("audit", ["", "", "r", "r", "r", "r"]),
@@ -36,6 +36,7 @@ const RELATIONS: [(&str, [&str; 6]); 27] = [
     ("outcomes", ["", "", "r", "r", "r", "r"]),
     ("progress", ["", "", "r", "r", "r", "r"]),
     ("providers", ["", "", "r", "r", "r", "r"]),
+    ("prunings", ["", "", "r", "r", "r", "r"]),
     ("ready", ["", "", "r", "r", "r", "r"]),
     ("releases", ["", "", "r", "r", "r", "r"]),
     ("requirements", ["", "", "r", "r", "r", "r"]),
@@ -50,11 +51,12 @@ const RELATIONS: [(&str, [&str; 6]); 27] = [
 const COLUMN_RIGHT: (&str, &str, &str) = ("capture_worker", "lanes", "rate_per_minute");
 
 /// Who may call what, by the letters p(roducer), f(ulfilment), w(orker), r(eadonly), o(perator), m(etrics).
-const FUNCTIONS: [(&str, &str); 45] = [
+const FUNCTIONS: [(&str, &str); 50] = [
     ("audit_chained", ""),
     ("audit_hash", ""),
     ("audit_operation", ""),
     ("begin_operation", "o"),
+    ("begin_prune", "o"),
     ("cancel", "po"),
     ("cancel_by", "o"),
     ("cancel_for", ""),
@@ -77,8 +79,10 @@ const FUNCTIONS: [(&str, &str); 45] = [
     ("new_id", "po"),
     ("operation_step", "wo"),
     ("operation_tokens", "wo"),
+    ("prune_some", "o"),
     ("refuse_bad_intent", ""),
     ("refuse_change", ""),
+    ("refuse_change_but_prune", ""),
     ("refuse_change_of_intent", ""),
     ("release", "fo"),
     ("replay", "o"),
@@ -90,8 +94,10 @@ const FUNCTIONS: [(&str, &str); 45] = [
     ("server_timeline", "w"),
     ("set_lane_pause", "o"),
     ("set_operation_state", "o"),
+    ("set_lane_rate", "o"),
     ("settle", "w"),
     ("take_shipments", "w"),
+    ("test_lane", "o"),
     ("urgency_of", ""),
     ("verify_audit", "ro"),
     ("wake_sleepers", ""),
