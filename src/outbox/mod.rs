@@ -42,7 +42,7 @@ pub use claim::{Claim, ClaimRequest, Claimed, LaneRequest, Purpose, Ticket, Unre
 pub use dead_letters::{AuditStamp, DeadGroup, DeadLetter, RESOLVED_NOT_CAPTURED, Replayed, Resolved};
 pub use doubt::CommitDoubts;
 pub use events::{Event, Page};
-pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown, RoleFacts};
+pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown, Pooling, RoleFacts};
 pub use lanes::{LaneId, LaneRow};
 pub use roles::UnusableRoles;
 pub use schema::{MigrationState, SchemaFault};
@@ -77,6 +77,9 @@ pub enum OutboxError {
     /// A commit was answered with a warning: it is not known to survive a fail-over.
     #[error("a claim was committed with a warning (a cancelled wait for the standby?): it is not known to be durable")]
     NotDurable,
+    /// A pooler in transaction mode, whose sessions mix up prepared statements.
+    #[error("a pooler in transaction mode stands between: statements are prepared in one session and meant in another")]
+    MixedSessions,
     /// What came back makes no sense to this version.
     #[error("the database gave {what}, which this version does not understand")]
     NotUnderstood {
@@ -91,7 +94,10 @@ impl OutboxError {
         match self {
             OutboxError::Unreachable { .. } | OutboxError::NotDurable => true,
             OutboxError::Sql(error) => is_connection_error(error),
-            OutboxError::Url(_) | OutboxError::Schema(_) | OutboxError::NotUnderstood { .. } => false,
+            OutboxError::Url(_)
+            | OutboxError::Schema(_)
+            | OutboxError::MixedSessions
+            | OutboxError::NotUnderstood { .. } => false,
         }
     }
 
@@ -124,6 +130,14 @@ pub struct Refusal {
     pub column: Option<String>,
     /// What to do.
     pub hint: Option<String>,
+}
+
+impl Refusal {
+    /// A statement that was prepared for somebody else is there (42P05), or one of ours is not (26000): this connection's
+    /// session changed under it.
+    pub fn mixes_sessions(&self) -> bool {
+        matches!(self.sqlstate.as_str(), "42P05" | "26000")
+    }
 }
 
 pub(crate) fn is_connection_error(error: &sqlx::Error) -> bool {

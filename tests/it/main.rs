@@ -23,6 +23,7 @@ mod operators;
 mod outages;
 mod plans;
 mod poison;
+mod pooler;
 mod releases;
 mod replays;
 mod review;
