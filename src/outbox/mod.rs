@@ -22,6 +22,7 @@ mod health;
 mod lanes;
 #[cfg(feature = "proof")]
 pub mod memory;
+mod repeat;
 mod roles;
 mod schema;
 mod settle;
@@ -29,7 +30,6 @@ mod store;
 mod upkeep;
 mod workers;
 
-use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -44,12 +44,17 @@ pub use doubt::CommitDoubts;
 pub use events::{Event, Page};
 pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown, Pooling, RoleFacts};
 pub use lanes::{LaneId, LaneRow};
+#[cfg(feature = "proof")]
+pub use repeat::repeating;
 pub use roles::UnusableRoles;
 pub use schema::{MigrationState, SchemaFault};
 pub use settle::{AttemptRecord, LaneNews, Settled, Settlement};
 pub use store::{Listener, Store};
 pub use upkeep::Moved;
 pub use workers::{Sleep, WorkerRow};
+
+#[cfg(not(feature = "proof"))]
+use repeat::repeating;
 
 /// Which layout of requests this version writes (table `leases`, column `request_format`).
 pub const REQUEST_FORMAT: i16 = 1;
@@ -276,35 +281,5 @@ fn interval(span: Duration) -> PgInterval {
         months: 0,
         days: 0,
         microseconds: i64::try_from(span.as_micros()).unwrap_or(i64::MAX),
-    }
-}
-
-/// Repeats a whole statement that lost against another one: serialization failures and deadlocks, and once for a cached
-/// plan that a migration made stale.
-async fn repeating<T, F, Fut>(mut statement: F) -> Result<T, sqlx::Error>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, sqlx::Error>>,
-{
-    let mut tries = 0u32;
-    loop {
-        let error = match statement().await {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
-        tries += 1;
-        let code = error
-            .as_database_error()
-            .and_then(|database| database.code())
-            .unwrap_or_default();
-        let again = match code.as_ref() {
-            "40001" | "40P01" => tries <= 8,
-            "0A000" | "26000" => tries <= 2,
-            _ => false,
-        };
-        if !again {
-            return Err(error);
-        }
-        tokio::time::sleep(Duration::from_millis(u64::from(5 * tries))).await;
     }
 }
