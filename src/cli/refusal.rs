@@ -24,6 +24,7 @@ impl From<OutboxError> for Error {
                 | SchemaFault::Altered { .. }
                 | SchemaFault::Dirty { .. }
                 | SchemaFault::Locked { .. }
+                | SchemaFault::Isolated { .. }
                 | SchemaFault::LosesCommits { .. } => Error::state_forbids(fault.to_string()),
             },
             OutboxError::MixedSessions => Error::state_forbids(error.to_string()).hint(POOLED_BY_TRANSACTION),

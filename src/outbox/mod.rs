@@ -220,6 +220,9 @@ impl Outbox {
             .options([
                 // `pg_temp` last: nobody's temporary table may stand in for one of ours.
                 ("search_path", format!("{},pg_temp", settings.schema)),
+                // Our functions look once more after they have locked, which needs a snapshot for each statement, whatever
+                // the database or the role is set to.
+                ("default_transaction_isolation", "read committed".to_owned()),
                 // Nothing of ours holds a transaction open across a round trip; if it ever did, the server ends it.
                 ("idle_in_transaction_session_timeout", "30s".to_owned()),
                 ("lock_timeout", "10s".to_owned()),

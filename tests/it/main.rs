@@ -18,6 +18,7 @@ mod intake;
 mod kind;
 mod lanes;
 mod late_reads;
+mod losses;
 mod money_path;
 mod operators;
 mod outages;
