@@ -1,9 +1,12 @@
 //! The command line, as a shell sees it: the built binary, its output and its exit codes.
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     reason = "a test that meets something unexpected should fail loudly"
 )]
 
+#[path = "it/pooler.rs"]
+mod pgbouncer;
 #[path = "cli/place.rs"]
 mod place;
 
@@ -17,6 +20,8 @@ mod help;
 mod intake;
 #[path = "cli/look.rs"]
 mod look;
+#[path = "cli/pooler.rs"]
+mod pooler;
 #[path = "cli/resolved.rs"]
 mod resolved;
 #[path = "cli/schema.rs"]

@@ -4,6 +4,10 @@ use crate::outbox::{OutboxError, Refusal, SchemaFault};
 
 use super::output::{Error, Exit};
 
+/// What to do about a pooler in transaction mode.
+pub const POOLED_BY_TRANSACTION: &str = "connect workers to PostgreSQL itself (5 connections each), or use the pooler's session mode; through transaction \
+mode workers are never notified and poll instead, and the schema must be set by ALTER ROLE … SET search_path = capture, pg_temp";
+
 impl From<OutboxError> for Error {
     fn from(error: OutboxError) -> Error {
         match &error {
@@ -20,13 +24,22 @@ impl From<OutboxError> for Error {
                 | SchemaFault::Altered { .. }
                 | SchemaFault::Dirty { .. }
                 | SchemaFault::Locked { .. }
+                | SchemaFault::Isolated { .. }
                 | SchemaFault::LosesCommits { .. } => Error::state_forbids(fault.to_string()),
             },
+            OutboxError::MixedSessions => Error::state_forbids(error.to_string()).hint(POOLED_BY_TRANSACTION),
             OutboxError::NotDurable => Error::failed(error.to_string()),
             OutboxError::NotUnderstood { .. } => {
                 Error::failed(error.to_string()).hint("a newer version may have written it; see capture version")
             }
             OutboxError::Sql(_) => match error.refusal() {
+                Some(refusal) if refusal.mixes_sessions() => Error::state_forbids(format!(
+                    "{}\nSQLSTATE {}: {}",
+                    OutboxError::MixedSessions,
+                    refusal.sqlstate,
+                    refusal.message
+                ))
+                .hint(POOLED_BY_TRANSACTION),
                 Some(refusal) => refused(&refusal),
                 None if error.is_connection_lost() => Error::unreachable(format!("the database went away: {error}")),
                 None => Error::failed(error.to_string()),

@@ -96,6 +96,7 @@ async fn start(
     shutdown: &CancellationToken,
 ) -> Result<Started, Error> {
     let outbox = connect(config, CONNECTIONS).await?;
+    outbox.check_pooling().await?;
     outbox.check_schema().await?;
     if !config.worker.allow_lost_commits {
         outbox.check_durability().await?;

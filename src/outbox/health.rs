@@ -54,6 +54,17 @@ pub struct Check {
     pub intents: i64,
 }
 
+/// How a server's sessions come to connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// Each connection keeps its session: no pooler, or one in session mode.
+    Kept,
+    /// A pooler in transaction mode, which takes care of prepared statements.
+    ByTransaction,
+    /// A pooler in transaction mode, and prepared statements meet in sessions that they do not belong to.
+    Mixed,
+}
+
 /// What `doctor` asks the server.
 #[derive(Debug, Clone, Serialize)]
 pub struct DoctorFacts {
@@ -366,14 +377,14 @@ impl Outbox {
             misplaced: row.misplaced,
             lapsed_leases: row.lapsed_leases,
             unclaimed_receipts: row.unclaimed_receipts,
-            pooled_transactions: self.is_pooled_by_transaction().await?,
+            pooled_transactions: self.pooling().await? != Pooling::Kept,
             data_checksums: row.data_checksums,
         })
     }
 
-    /// Two connections that are open at the same time have one session between them, or one has several: a pooler in
-    /// transaction mode stands between, and lends sessions by the transaction.
-    pub async fn is_pooled_by_transaction(&self) -> Result<bool, OutboxError> {
+    /// How this connection's sessions are lent. Two connections that are open at the same time have one session between
+    /// them, or one has several: a pooler in transaction mode stands between, and lends sessions by the transaction.
+    pub async fn pooling(&self) -> Result<Pooling, OutboxError> {
         let mut one = self.connect_alone().await?;
         let mut other = self.connect_alone().await?;
         let mut sessions = std::collections::BTreeSet::new();
@@ -382,15 +393,33 @@ impl Outbox {
                 let asked = sqlx::query_scalar!(r#"select pg_backend_pid() as "pid!""#);
                 match asked.fetch_one(connection).await {
                     Ok(pid) => sessions.insert(pid),
-                    // A statement that was prepared on another's behalf is there, or one of ours is not.
-                    Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42P05" | "26000")) => {
-                        return Ok(true);
+                    Err(error) => {
+                        let error = OutboxError::from(error);
+                        let mixed = error.refusal().is_some_and(|refusal| refusal.mixes_sessions());
+                        return if mixed { Ok(Pooling::Mixed) } else { Err(error) };
                     }
-                    Err(error) => return Err(error.into()),
                 };
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        Ok(sessions.len() != 2)
+        Ok(match sessions.len() {
+            2 => Pooling::Kept,
+            _ => Pooling::ByTransaction,
+        })
+    }
+
+    /// Refuses a pooler whose sessions do not have the statements that this program prepared: sooner or later every
+    /// statement fails through it. One that lends sessions by the transaction and repeats what was prepared is told of.
+    pub async fn check_pooling(&self) -> Result<(), OutboxError> {
+        match self.pooling().await? {
+            Pooling::Kept => Ok(()),
+            Pooling::ByTransaction => {
+                tracing::warn!(
+                    "a pooler in transaction mode stands between: this worker is never notified, and polls instead"
+                );
+                Ok(())
+            }
+            Pooling::Mixed => Err(OutboxError::MixedSessions),
+        }
     }
 }

@@ -32,6 +32,7 @@ mod orders;
 mod pages;
 mod prune;
 mod questions;
+mod repeat;
 mod risk;
 mod roles;
 mod schema;
@@ -41,7 +42,6 @@ mod tally;
 mod upkeep;
 mod workers;
 
-use std::future::Future;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ pub use doubt::CommitDoubts;
 pub use events::{Event, EventPage};
 pub use export::AuditLine;
 pub use forecast::{Forecast, ForecastRow, LaneRate};
-pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown, RoleFacts};
+pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown, Pooling, RoleFacts};
 pub use lanes::{LaneId, LaneRow, LaneTest};
 pub use operations::{
     Changed, DueOperation, NewOperation, OpenItem, OperationItem, OperationRow, PlannedItem, Stepped,
@@ -68,6 +68,8 @@ pub use orders::{OrderLedger, PaymentLedger};
 pub use pages::{Cursor, CursorFault, Page};
 pub use prune::{PrunePlace, Pruned};
 pub use questions::Question;
+#[cfg(feature = "proof")]
+pub use repeat::repeating;
 pub use risk::{Hours, Risk, RiskRow};
 pub use roles::UnusableRoles;
 pub use schema::{MigrationState, SchemaFault};
@@ -76,6 +78,9 @@ pub use store::{Listener, Store};
 pub use tally::{RunningOperation, StateCount, Tally};
 pub use upkeep::Moved;
 pub use workers::{Sleep, WorkerRow};
+
+#[cfg(not(feature = "proof"))]
+use repeat::repeating;
 
 /// Which layout of requests this version writes (table `leases`, column `request_format`).
 pub const REQUEST_FORMAT: i16 = 1;
@@ -103,6 +108,9 @@ pub enum OutboxError {
     /// A commit was answered with a warning: it is not known to survive a fail-over.
     #[error("a claim was committed with a warning (a cancelled wait for the standby?): it is not known to be durable")]
     NotDurable,
+    /// A pooler in transaction mode, whose sessions mix up prepared statements.
+    #[error("a pooler in transaction mode stands between: statements are prepared in one session and meant in another")]
+    MixedSessions,
     /// What came back makes no sense to this version.
     #[error("the database gave {what}, which this version does not understand")]
     NotUnderstood {
@@ -117,7 +125,10 @@ impl OutboxError {
         match self {
             OutboxError::Unreachable { .. } | OutboxError::NotDurable => true,
             OutboxError::Sql(error) => is_connection_error(error),
-            OutboxError::Url(_) | OutboxError::Schema(_) | OutboxError::NotUnderstood { .. } => false,
+            OutboxError::Url(_)
+            | OutboxError::Schema(_)
+            | OutboxError::MixedSessions
+            | OutboxError::NotUnderstood { .. } => false,
         }
     }
 
@@ -150,6 +161,14 @@ pub struct Refusal {
     pub column: Option<String>,
     /// What to do.
     pub hint: Option<String>,
+}
+
+impl Refusal {
+    /// A statement that was prepared for somebody else is there (42P05), or one of ours is not (26000): this connection's
+    /// session changed under it.
+    pub fn mixes_sessions(&self) -> bool {
+        matches!(self.sqlstate.as_str(), "42P05" | "26000")
+    }
 }
 
 pub(crate) fn is_connection_error(error: &sqlx::Error) -> bool {
@@ -227,6 +246,9 @@ impl Outbox {
             .options([
                 // `pg_temp` last: nobody's temporary table may stand in for one of ours.
                 ("search_path", format!("{},pg_temp", settings.schema)),
+                // Our functions look once more after they have locked, which needs a snapshot for each statement, whatever
+                // the database or the role is set to.
+                ("default_transaction_isolation", "read committed".to_owned()),
                 // Nothing of ours holds a transaction open across a round trip; if it ever did, the server ends it.
                 ("idle_in_transaction_session_timeout", "30s".to_owned()),
                 ("lock_timeout", "10s".to_owned()),
@@ -290,35 +312,5 @@ fn interval(span: Duration) -> PgInterval {
         months: 0,
         days: 0,
         microseconds: i64::try_from(span.as_micros()).unwrap_or(i64::MAX),
-    }
-}
-
-/// Repeats a whole statement that lost against another one: serialization failures and deadlocks, and once for a cached
-/// plan that a migration made stale.
-async fn repeating<T, F, Fut>(mut statement: F) -> Result<T, sqlx::Error>
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Result<T, sqlx::Error>>,
-{
-    let mut tries = 0u32;
-    loop {
-        let error = match statement().await {
-            Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
-        tries += 1;
-        let code = error
-            .as_database_error()
-            .and_then(|database| database.code())
-            .unwrap_or_default();
-        let again = match code.as_ref() {
-            "40001" | "40P01" => tries <= 8,
-            "0A000" | "26000" => tries <= 2,
-            _ => false,
-        };
-        if !again {
-            return Err(error);
-        }
-        tokio::time::sleep(Duration::from_millis(u64::from(5 * tries))).await;
     }
 }

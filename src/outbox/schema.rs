@@ -84,6 +84,14 @@ pub enum SchemaFault {
         /// How often it was tried.
         tries: u32,
     },
+    /// Statements of this connection do not see what was committed while they waited.
+    #[error(
+        "transactions of this connection are {isolation}, and a pooler drops our setting: run ALTER ROLE … SET default_transaction_isolation = 'read committed'"
+    )]
+    Isolated {
+        /// Its isolation level.
+        isolation: String,
+    },
     /// A setting that loses acknowledged commits is on.
     #[error(
         "the server runs with {setting} = {value}: a commit that was acknowledged may be lost, and with it the proof that a capture was sent; turn it on, or set worker.allow_lost_commits for a test"
@@ -333,6 +341,13 @@ impl Outbox {
             .fetch_one(&mut connection)
             .await?
             .get(0);
+        let isolation: String = sqlx::query("select current_setting('transaction_isolation')")
+            .fetch_one(&mut connection)
+            .await?
+            .get(0);
+        if isolation != "read committed" {
+            return Err(SchemaFault::Isolated { isolation }.into());
+        }
         connection.close().await?;
         let ours = env!("CARGO_PKG_VERSION");
         if version_numbers(&least) > version_numbers(ours) {

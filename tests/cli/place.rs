@@ -13,7 +13,11 @@ use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use super::pgbouncer::{Mode, Pooler};
+
 static SERVER: OnceCell<LocalPostgres> = OnceCell::const_new();
+/// Before the server with `CAPTURE_TEST_PGBOUNCER=1`.
+static POOLER: OnceCell<Option<Pooler>> = OnceCell::const_new();
 
 /// One server for the whole binary; it goes when this process does.
 pub async fn server() -> &'static LocalPostgres {
@@ -30,6 +34,30 @@ pub async fn server() -> &'static LocalPostgres {
             .unwrap()
         })
         .await
+}
+
+async fn pooler() -> Option<&'static Pooler> {
+    let server = server().await;
+    let asked_for = || std::env::var_os("CAPTURE_TEST_PGBOUNCER").is_some_and(|asked| asked == "1");
+    let pooler = POOLER.get_or_init(|| async { asked_for().then(|| Pooler::start(server, Mode::Session, 60)) });
+    pooler.await.as_ref()
+}
+
+/// A place with a bare database on a server of its own.
+pub async fn own_server(database: &str) -> (LocalPostgres, Place) {
+    let server = LocalPostgres::start(PostgresSettings {
+        data: DataDir::Temporary,
+        durability: Durability::ForTests,
+        listen: Listen::SocketOnly,
+        ..PostgresSettings::default()
+    })
+    .await
+    .unwrap();
+    let mut place = Place::empty();
+    place.set("DATABASE_URL", &server.url("postgres"));
+    place.run_sql(&format!("create database {database}")).await;
+    place.set("DATABASE_URL", &server.url(database));
+    (server, place)
 }
 
 /// What a run said and how it ended.
@@ -77,17 +105,31 @@ impl Place {
         Place { directory, environment }
     }
 
+    /// As [`Place::with_bare_database`], for a schema of another name: straight to the server, for no pooler passes that on.
+    pub async fn with_bare_database_for_any_schema() -> Place {
+        Place::with_database(None).await
+    }
+
     /// With a database that nothing was done to.
     pub async fn with_bare_database() -> Place {
+        Place::with_database(pooler().await).await
+    }
+
+    async fn with_database(pooler: Option<&Pooler>) -> Place {
         let name = format!("cli{}", Uuid::new_v4().simple());
         let mut place = Place::empty();
-        let place_url = server().await.url(&name);
-        let mut admin = PgConnection::connect(&server().await.url("postgres")).await.unwrap();
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("create database {name}")))
-            .execute(&mut admin)
-            .await
-            .unwrap();
-        place.environment.push(("DATABASE_URL", place_url));
+        place.set("DATABASE_URL", &server().await.url("postgres"));
+        place.run_sql(&format!("create database {name}")).await;
+        let direct = server().await.url(&name);
+        match pooler {
+            None => place.set("DATABASE_URL", &direct),
+            Some(pooler) => {
+                // It passes no `options` on, and with them no `search_path`.
+                let settings = format!("alter database {name} set search_path = capture, pg_temp");
+                place.run_sql(&settings).await;
+                place.set("DATABASE_URL", &pooler.url(&direct));
+            }
+        }
         place
     }
 
@@ -150,6 +192,13 @@ impl Place {
     /// A connection of its own, as whoever the place works as: at first the database's owner.
     pub async fn connection(&self) -> PgConnection {
         PgConnection::connect(self.database_url()).await.unwrap()
+    }
+
+    /// Runs statements, as whoever the place works as.
+    pub async fn run_sql(&self, sql: &str) {
+        let mut connection = self.connection().await;
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
     }
 
     /// Runs all that follows with a new login of these attributes, such as `in role capture_readonly`; gives its name.

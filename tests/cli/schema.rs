@@ -41,7 +41,7 @@ async fn migrations_are_shown_applied_once_and_verified() {
 
 #[tokio::test]
 async fn the_script_makes_the_schema_that_the_binary_makes() {
-    let mut place = Place::with_bare_database().await;
+    let mut place = Place::with_bare_database_for_any_schema().await;
     place.set("CAPTURE_SCHEMA", "payments");
     let script = place.run(&["migrate", "sql"]).await.ends_with(0).stdout;
     let database = {

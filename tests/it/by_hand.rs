@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use capture::clock::{Boottime, SendGuard};
-use capture::outbox::{AttemptRecord, Claim, ClaimRequest, LaneId, LaneNews, LaneRequest, Outbox, Settled, Settlement};
+use capture::outbox::{
+    AttemptRecord, Claim, ClaimRequest, LaneId, LaneNews, LaneRequest, Outbox, OutboxError, Settled, Settlement,
+};
 use capture::outcome::{Evidence, Outcome, Proof, Receipt};
 use capture::provider::Call;
 use capture::retry::{Decision, Disposition};
@@ -52,6 +54,11 @@ impl Ask {
 
 /// Claims as a worker would. Rows that cannot be read are not expected.
 pub async fn claim(outbox: &Outbox, ask: &Ask) -> Vec<Claim> {
+    try_claim(outbox, ask).await.unwrap()
+}
+
+/// As [`claim`]; what the outbox could not do is returned.
+pub async fn try_claim(outbox: &Outbox, ask: &Ask) -> Result<Vec<Claim>, OutboxError> {
     let mut lanes = Vec::new();
     for kind in &ask.kinds {
         let lane = kind.lane();
@@ -76,9 +83,9 @@ pub async fn claim(outbox: &Outbox, ask: &Ask) -> Vec<Claim> {
         alone: ask.alone,
         lanes: &lanes,
     };
-    let claimed = outbox.claim(&request).await.unwrap();
+    let claimed = outbox.claim(&request).await?;
     assert!(claimed.unreadable.is_empty(), "{:?}", claimed.unreadable);
-    claimed.claims
+    Ok(claimed.claims)
 }
 
 impl World {

@@ -1,4 +1,6 @@
 //! Databases for tests: one private server for the whole binary, a database of its own for each test.
+//!
+//! With `CAPTURE_TEST_PGBOUNCER=1` a PgBouncer in session mode stands before that server.
 
 #[path = "planted.rs"]
 mod planted;
@@ -11,8 +13,12 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use crate::pooler::{Mode, Pooler};
+
 /// One server for the whole binary. Its leash stops it and removes its directory when this process ends, however it does.
 static SERVER: OnceCell<LocalPostgres> = OnceCell::const_new();
+/// Before the server, if that is asked for.
+static POOLER: OnceCell<Option<Pooler>> = OnceCell::const_new();
 /// A database that is migrated and empty: copying it is cheaper than migrating anew.
 static TEMPLATE: OnceCell<()> = OnceCell::const_new();
 
@@ -33,6 +39,14 @@ async fn server() -> &'static LocalPostgres {
         .await
 }
 
+async fn pooler() -> Option<&'static Pooler> {
+    let server = server().await;
+    let asked_for = || std::env::var_os("CAPTURE_TEST_PGBOUNCER").is_some_and(|asked| asked == "1");
+    let pooler = POOLER.get_or_init(|| async { asked_for().then(|| Pooler::start(server, Mode::Session, 60)) });
+    pooler.await.as_ref()
+}
+
+/// Creates a database and gives the URL that goes straight to it.
 async fn create(name: &str, template: &str) -> String {
     let server = server().await;
     let mut admin = Session::open(&server.url("postgres")).await;
@@ -41,11 +55,30 @@ async fn create(name: &str, template: &str) -> String {
             "create database {name} template {template} strategy file_copy"
         ))
         .await;
+    if pooler().await.is_some() {
+        // It passes no `options` on, and with them no `search_path`.
+        admin
+            .run(&format!("alter database {name} set search_path = capture, pg_temp"))
+            .await;
+    }
     server.url(name)
+}
+
+/// The URL that the tests and what they test get of it.
+async fn reached(direct: String) -> String {
+    match pooler().await {
+        Some(pooler) => pooler.url(&direct),
+        None => direct,
+    }
 }
 
 /// A new database with nothing in it; returns its URL.
 pub async fn new_database() -> String {
+    reached(create(&format!("t{}", Uuid::new_v4().simple()), "template0").await).await
+}
+
+/// As [`new_database`], for connections that ask for a schema of their own, which no pooler passes on: straight to the server.
+pub async fn new_database_for_any_schema() -> String {
     create(&format!("t{}", Uuid::new_v4().simple()), "template0").await
 }
 
@@ -60,7 +93,7 @@ pub async fn migrated_database() -> String {
             planted::plant(&mut Session::open(&url).await).await;
         })
         .await;
-    create(&format!("t{}", Uuid::new_v4().simple()), "migrated").await
+    reached(create(&format!("t{}", Uuid::new_v4().simple()), "migrated").await).await
 }
 
 /// A small way into the outbox of that database.
@@ -71,6 +104,14 @@ pub async fn connect(url: &str) -> Outbox {
     })
     .await
     .unwrap()
+}
+
+/// The same URL for a new login that has that role and nothing else.
+pub async fn log_in(url: &str, role: &str) -> String {
+    let login = format!("login_{}", Uuid::new_v4().simple());
+    let mut admin = Session::open(url).await;
+    admin.run(&format!("create role {login} login in role {role}")).await;
+    url.replace("user=postgres", &format!("user={login}"))
 }
 
 /// A refusal by the database.

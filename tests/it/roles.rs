@@ -6,12 +6,12 @@ use capture::outbox::{ConnectSettings, Outbox};
 use capture::worker::Worker;
 use uuid::Uuid;
 
-use crate::database::{Session, migrated_database};
+use crate::database::{Session, log_in, migrated_database};
 use crate::kind::Kind;
 use crate::world::{World, enqueue};
 
-fn as_role(url: &str, role: &str) -> ConnectSettings {
-    ConnectSettings::new(format!("{url}&options=-c%20role%3D{role}"))
+async fn as_role(url: &str, role: &str) -> ConnectSettings {
+    ConnectSettings::new(log_in(url, role).await)
 }
 
 #[tokio::test]
@@ -49,7 +49,9 @@ async fn a_producer_asks_cancels_and_reads_the_feed_and_that_is_all() {
 #[tokio::test]
 async fn the_role_of_a_worker_is_enough_for_a_worker() {
     let mut world = World::new().await;
-    let outbox = Outbox::connect(&as_role(&world.url, "capture_worker")).await.unwrap();
+    let outbox = Outbox::connect(&as_role(&world.url, "capture_worker").await)
+        .await
+        .unwrap();
     let worker = Worker::new(
         outbox.clone(),
         world.plan.lanes(&world.simulator),
@@ -90,7 +92,7 @@ async fn the_role_of_metrics_is_enough_to_look_and_that_of_an_operator_to_act() 
     let mut world = World::new().await;
     let intent = world.capture(Kind::Afterpay, 1, 1234).await;
     for role in ["capture_metrics", "capture_readonly", "capture_operator"] {
-        let outbox = Outbox::connect(&as_role(&world.url, role)).await.unwrap();
+        let outbox = Outbox::connect(&as_role(&world.url, role).await).await.unwrap();
         outbox.backlog().await.unwrap();
         outbox.checks().await.unwrap();
         outbox.counts().await.unwrap();

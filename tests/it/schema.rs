@@ -8,7 +8,7 @@ use capture::worker::Worker;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::database::{Session, connect, migrated_database, new_database};
+use crate::database::{Session, connect, migrated_database, new_database, new_database_for_any_schema};
 use crate::kind::Kind;
 use crate::world::{Plan, enqueue};
 
@@ -197,7 +197,7 @@ async fn states(outbox: &Outbox, intents: &[Uuid]) -> Vec<String> {
 
 #[tokio::test]
 async fn a_schema_of_another_name_works_from_end_to_end_and_needs_none_named_capture() {
-    let url = new_database().await;
+    let url = new_database_for_any_schema().await;
     let simulator = Simulator::start(Plan::default().simulator).await.unwrap();
     connect_to(&url, "tenant_a").await.migrate().await.unwrap();
 
@@ -239,7 +239,7 @@ async fn a_schema_of_another_name_works_from_end_to_end_and_needs_none_named_cap
 
 #[tokio::test]
 async fn two_schemas_of_one_database_do_not_see_each_other() {
-    let url = new_database().await;
+    let url = new_database_for_any_schema().await;
     let simulator = Simulator::start(Plan::default().simulator).await.unwrap();
     let (ours, theirs) = (connect_to(&url, "capture").await, connect_to(&url, "tenant_a").await);
     // At once: the roles belong to the server, and both want to create them.
@@ -269,7 +269,7 @@ async fn two_schemas_of_one_database_do_not_see_each_other() {
 /// As behind a pooler that drops the `search_path`. The settings allow no such name; Postgres folds it.
 #[tokio::test]
 async fn nothing_is_migrated_into_a_schema_that_was_not_meant() {
-    let url = new_database().await;
+    let url = new_database_for_any_schema().await;
     let mut db = Session::open(&url).await;
     db.run("create schema tenanta").await;
     let outbox = connect_to(&url, "TenantA").await;

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::cluster::{options, url};
+use super::cluster::{Who, options, url};
 use super::nemesis::{Nemesis, Operator};
 use super::progress::Progress;
 use super::server::Ground;
@@ -20,7 +20,7 @@ pub const OPEN_BUT_QUIET: &str = "select count(*) from capture.status s where st
 
 pub async fn connect(stage: &Stage) -> anyhow::Result<PgConnection> {
     let socket = stage.primary.borrow().socket.clone().context("there is no primary")?;
-    Ok(PgConnection::connect_with(&options(&socket)).await?)
+    Ok(PgConnection::connect_with(&options(&socket, Who::Administrator)).await?)
 }
 
 /// What is cancelled while its outcome is unknown is read until its key means nothing any more: 23 h at Afterpay. A day
@@ -41,10 +41,9 @@ pub async fn pass_key_windows(nemesis: &Nemesis) -> anyhow::Result<()> {
 pub async fn drain(
     nemesis: &Nemesis,
     question: &'static str,
-    patience: Duration,
+    until: Instant,
     progress: &Progress,
 ) -> anyhow::Result<bool> {
-    let began = Instant::now();
     let mut connection = connect(&nemesis.stage).await?;
     loop {
         let open: i64 = sqlx::query_scalar(question).fetch_one(&mut connection).await?;
@@ -52,7 +51,7 @@ pub async fn drain(
         if open == 0 {
             return Ok(true);
         }
-        if began.elapsed() > patience {
+        if Instant::now() > until {
             return Ok(false);
         }
         nemesis.resume_lanes().await?;

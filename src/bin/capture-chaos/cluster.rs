@@ -27,8 +27,37 @@ pub struct Cluster {
     count: u16,
 }
 
-/// How to reach the server with that socket, as its superuser.
-pub fn options(socket: &std::path::Path) -> PgConnectOptions {
+/// Who connects. Nobody but the administrator may more than the role of his trade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// The server's superuser: who migrates, judges, and is on duty.
+    Administrator,
+    Worker,
+    /// The order system, and its reader of the event feed.
+    Shop,
+    /// Who tells of shipments.
+    Warehouse,
+}
+
+impl Who {
+    const LOGINS: [(Who, &'static str); 3] = [
+        (Who::Worker, "capture_worker"),
+        (Who::Shop, "capture_producer"),
+        (Who::Warehouse, "capture_fulfilment"),
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Who::Administrator => "postgres",
+            Who::Worker => "chaos_worker",
+            Who::Shop => "chaos_shop",
+            Who::Warehouse => "chaos_warehouse",
+        }
+    }
+}
+
+/// How to reach the server with that socket.
+pub fn options(socket: &std::path::Path, who: Who) -> PgConnectOptions {
     let port = socket
         .extension()
         .and_then(|port| port.to_str()?.parse().ok())
@@ -36,12 +65,12 @@ pub fn options(socket: &std::path::Path) -> PgConnectOptions {
     PgConnectOptions::new_without_pgpass()
         .socket(socket.parent().unwrap_or(socket))
         .port(port)
-        .username("postgres")
+        .username(who.name())
         .database("postgres")
         .application_name("chaos")
 }
 
-/// The same as a URL, for the command line.
+/// The same as a URL, for the command line of the administrator.
 pub fn url(socket: &std::path::Path) -> String {
     let port = socket.extension().unwrap_or_default().to_string_lossy();
     let directory = socket.parent().unwrap_or(socket).to_string_lossy().replace('/', "%2F");
@@ -124,7 +153,16 @@ impl Cluster {
     }
 
     pub async fn connect(&self) -> anyhow::Result<PgConnection> {
-        Ok(PgConnection::connect_with(&options(&self.primary.socket())).await?)
+        Ok(PgConnection::connect_with(&options(&self.primary.socket(), Who::Administrator)).await?)
+    }
+
+    /// Once the outbox is there, and its roles with it.
+    pub async fn create_logins(&self) -> anyhow::Result<()> {
+        for (who, role) in Who::LOGINS {
+            self.run(&format!("create role {} login in role {role}", who.name()))
+                .await?;
+        }
+        Ok(())
     }
 
     async fn run(&self, sql: &str) -> anyhow::Result<()> {

@@ -3,17 +3,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use capture::simulator::{LedgerEntry, Writer, read_ledger};
 use serde::Serialize;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
+use super::counters::Counted;
 use super::feed::Feed;
 use super::load::Load;
 use super::orders::{Belief, Plan, Wanted};
+use super::schedule::LEASE_MS;
 use super::stage::{Stage, locked};
 use super::workers::SECRET;
+
+/// For how long a worker of a lost history may go on sending: as long as a lease lasts. And a moment to get here.
+const LAST_OF_A_HISTORY: Duration = Duration::from_millis(LEASE_MS + 2_000);
 
 /// The sins, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -37,6 +43,8 @@ pub enum Sin {
     Unrecorded,
     /// A secret in a log, a table or a metric.
     Secret,
+    /// Workers counted more than there is.
+    Miscounted,
     /// A worker panicked.
     Panicked,
 }
@@ -67,6 +75,14 @@ pub struct Judgement {
     pub captured: u64,
     pub undecided: u64,
     pub attempts: i64,
+    /// Capture POSTs that workers put on the wire.
+    pub posts: u64,
+    /// Of these, the ones of a history that was lost: no row tells of them.
+    pub posts_of_lost_histories: u64,
+    /// What workers counted, as far as it was heard.
+    pub counted: Counted,
+    /// What the tables hold of money captured, in minor units.
+    pub captured_minor: i64,
     pub events: i64,
     /// What is odd and no sin.
     pub notes: Vec<String>,
@@ -85,13 +101,15 @@ impl Judgement {
         load: &Load,
         stage: &Stage,
         feed: &Feed,
+        counted: Counted,
     ) -> anyhow::Result<()> {
         let entries = read_ledger(ledger)?;
         let recorded = recorded(connection).await?;
         self.intents(&entries, &recorded, load);
         self.authorizations(&entries, load);
         self.events(connection, &recorded, feed).await?;
-        self.attempts(connection, load, stage).await?;
+        self.attempts(connection, stage).await?;
+        self.counters(counted, load);
         self.places(connection).await?;
         Ok(())
     }
@@ -169,6 +187,7 @@ impl Judgement {
         match (recorded.state.as_str(), recorded.reason.as_str()) {
             ("captured", _) => {
                 self.captured += 1;
+                self.captured_minor += recorded.captured_minor.unwrap_or(0);
                 if real.is_empty() || recorded.captured_minor != Some(wanted.amount_minor) {
                     self.sin(Sin::Invented, says);
                 }
@@ -259,33 +278,67 @@ impl Judgement {
         Ok(())
     }
 
-    /// Every capture POST that left a worker has an attempt of its own. Where a history was lost, attempts went with it.
-    async fn attempts(&mut self, connection: &mut PgConnection, load: &Load, stage: &Stage) -> anyhow::Result<()> {
+    /// Every capture POST that left a worker has an attempt of its own: one that sent, or one whose lease was lost. Where a
+    /// history was lost, attempts went with it: held against it is then what was posted once no worker of that history could
+    /// send any more, and the rest is counted.
+    async fn attempts(&mut self, connection: &mut PgConnection, stage: &Stage) -> anyhow::Result<()> {
         let rows = sqlx::query(
-            "select i.payment_id, count(a.intent) filter (where a.sent is distinct from false), count(a.intent) \
+            "select i.payment_id, count(a.intent) filter (where a.sent is distinct from false), count(a.intent), \
+                    count(a.intent) filter (where a.sent is distinct from false and a.ended_at >= coalesce($1, '-infinity')) \
              from capture.intents i left join capture.attempts a on a.intent = i.id group by 1",
         )
+        .bind(stage.anew())
         .fetch_all(connection)
         .await?;
-        let mut open: BTreeMap<String, i64> = BTreeMap::new();
+        let mut open: BTreeMap<String, (i64, i64)> = BTreeMap::new();
         for row in rows {
-            open.insert(row.try_get(0)?, row.try_get(1)?);
+            open.insert(row.try_get(0)?, (row.try_get(1)?, row.try_get(3)?));
             self.attempts += row.try_get::<i64, _>(2)?;
         }
-        if load.history() > 0 {
-            return Ok(());
-        }
+        let of_this_history = stage.anew().map(|anew| anew + LAST_OF_A_HISTORY);
         for (path, posts) in stage.posts() {
             let payment = path.trim_end_matches("/capture").rsplit('/').next().unwrap_or_default();
-            let attempts = open.get(payment).copied().unwrap_or(0);
-            if i64::try_from(posts)? > attempts {
+            let (attempts, of_late) = open.get(payment).copied().unwrap_or_default();
+            let all = i64::try_from(posts.len())?;
+            let late = posts
+                .iter()
+                .filter(|at| of_this_history.is_none_or(|from| **at >= from));
+            let late = i64::try_from(late.count())?;
+            self.posts += u64::try_from(all)?;
+            if late > of_late {
                 self.sin(
                     Sin::Unrecorded,
-                    format!("{payment}: {posts} capture POSTs, {attempts} attempts that sent"),
+                    format!("{payment}: {late} capture POSTs, {of_late} attempts that sent (in all {all}, {attempts})"),
                 );
+            } else {
+                self.posts_of_lost_histories += u64::try_from(all - attempts).unwrap_or(0);
             }
         }
         Ok(())
+    }
+
+    /// Workers count what they do; nobody may count more than there is. Less is no sin: what a worker counts just before it
+    /// is killed is heard by nobody. What was captured in a history that was lost may be counted in the next one again.
+    fn counters(&mut self, counted: Counted, load: &Load) {
+        self.counted = counted;
+        if load.history() > 0 {
+            return;
+        }
+        let more = |counted: u64, there: i64| i64::try_from(counted).is_ok_and(|counted| counted > there);
+        if more(counted.attempts, self.attempts) {
+            let says = format!(
+                "workers counted {} capture POSTs, and there are {} attempts",
+                counted.attempts, self.attempts
+            );
+            self.sin(Sin::Miscounted, says);
+        }
+        if more(counted.captured_minor, self.captured_minor) {
+            let says = format!(
+                "workers counted {} captured, and {} is recorded",
+                counted.captured_minor, self.captured_minor
+            );
+            self.sin(Sin::Miscounted, says);
+        }
     }
 
     /// Nothing is left in the places of what has not ended.

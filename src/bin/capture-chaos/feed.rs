@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::{Connection, PgConnection, Row};
 use uuid::Uuid;
 
-use super::cluster::options;
+use super::cluster::{Who, options};
 use super::load::Load;
 use super::stage::{Stage, locked};
 
@@ -38,7 +38,7 @@ impl Feed {
             if connection.is_none() {
                 let socket = stage.primary.borrow().socket.clone();
                 if let Some(socket) = socket {
-                    connection = PgConnection::connect_with(&options(&socket)).await.ok();
+                    connection = PgConnection::connect_with(&options(&socket, Who::Shop)).await.ok();
                 }
             }
             let over = self.over.load(Ordering::SeqCst);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
-use super::cluster::options;
+use super::cluster::{Who, options};
 use super::orders::{Book, Order, Plan, Wanted, order};
 use super::stage::{Stage, locked};
 
@@ -118,7 +118,7 @@ impl Load {
             return self.side_by_side(order).await;
         }
         if connection.is_none() {
-            *connection = self.connect().await;
+            *connection = self.connect(Who::Shop).await;
         }
         let Some(connection) = connection else {
             return Ended::Unheard;
@@ -150,7 +150,7 @@ impl Load {
     async fn side_by_side(&self, order: &Order) -> Ended {
         let mut sessions = Vec::new();
         for wanted in &order.wanted {
-            let Some(mut session) = self.connect().await else {
+            let Some(mut session) = self.connect(Who::Shop).await else {
                 return Ended::Unheard;
             };
             if sqlx::raw_sql("begin").execute(&mut session).await.is_err() {
@@ -175,14 +175,15 @@ impl Load {
         Ended::Committed
     }
 
-    async fn connect(&self) -> Option<PgConnection> {
+    async fn connect(&self, who: Who) -> Option<PgConnection> {
         let socket = self.stage.primary.borrow().socket.clone()?;
-        PgConnection::connect_with(&options(&socket)).await.ok()
+        PgConnection::connect_with(&options(&socket, who)).await.ok()
     }
 
     /// Releases and cancels what is due, until told to end; then all of it.
     pub async fn follow_up(self: Arc<Load>) {
-        let mut connection = None;
+        // By whom: the shop cancels, the warehouse releases.
+        let (mut shop, mut warehouse) = (None, None);
         loop {
             let over = self.over.load(Ordering::SeqCst);
             let next = {
@@ -198,9 +199,13 @@ impl Load {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let done = tokio::time::timeout(PATIENCE, self.act(&next, &mut connection)).await;
+            let connection = match next.act {
+                Act::Release => &mut warehouse,
+                Act::Cancel => &mut shop,
+            };
+            let done = tokio::time::timeout(PATIENCE, self.act(&next, connection)).await;
             if !done.unwrap_or(false) {
-                connection = None;
+                *connection = None;
                 locked(&self.later).push(next);
                 tokio::time::sleep(PAUSE).await;
             }
@@ -215,8 +220,12 @@ impl Load {
     async fn act(&self, later: &Later, connection: &mut Option<PgConnection>) -> bool {
         // An answer of a history that was lost meanwhile would be noted under the new one: it counts as unheard.
         let history = self.history.load(Ordering::SeqCst);
+        let who = match later.act {
+            Act::Release => Who::Warehouse,
+            Act::Cancel => Who::Shop,
+        };
         if connection.is_none() {
-            *connection = self.connect().await;
+            *connection = self.connect(who).await;
         }
         let Some(connection) = connection else { return false };
         match later.act {
@@ -278,7 +287,7 @@ impl Load {
     }
 
     async fn reinsert(&self, believed: &[(Wanted, Plan)], lossy: bool) -> Option<()> {
-        let mut connection = self.connect().await?;
+        let mut connection = self.connect(Who::Shop).await?;
         let there: Vec<Uuid> = sqlx::query_scalar("select id from capture.intents")
             .fetch_all(&mut connection)
             .await

@@ -6,6 +6,7 @@
 mod aftermath;
 mod cluster;
 mod compare;
+mod counters;
 mod database_door;
 mod disk;
 mod exchange;

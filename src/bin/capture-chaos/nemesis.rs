@@ -8,7 +8,7 @@ use anyhow::Context;
 use rustix::process::Signal;
 use sqlx::Connection;
 
-use super::cluster::{Cluster, options, url};
+use super::cluster::{Cluster, Who, options, url};
 use super::disk::Disk;
 use super::kind::{Kind, Track};
 use super::load::Load;
@@ -183,6 +183,9 @@ impl Nemesis {
 
     async fn fail_over(&self, cluster: &mut Cluster, lossy: bool, step: Step) -> anyhow::Result<bool> {
         cluster.fail_over().await?;
+        if lossy {
+            self.stage.history_was_lost();
+        }
         self.fail_overs.fetch_add(1, Ordering::SeqCst);
         // The order system finds out some time later.
         tokio::time::sleep(Duration::from_millis(step.draw % 3000)).await;
@@ -325,7 +328,7 @@ impl Nemesis {
             .socket
             .clone()
             .context("there is no primary")?;
-        let mut connection = sqlx::PgConnection::connect_with(&options(&socket)).await?;
+        let mut connection = sqlx::PgConnection::connect_with(&options(&socket, Who::Administrator)).await?;
         let paused: Vec<String> =
             sqlx::query_scalar("select provider || '/' || account from capture.lanes where paused_at is not null")
                 .fetch_all(&mut connection)

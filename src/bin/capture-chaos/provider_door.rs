@@ -67,6 +67,9 @@ impl Door {
                     continue;
                 }
             };
+            if matches!(asked.errand, Errand::Capture { .. }) {
+                self.stage.posted(&asked.path, chrono::Utc::now());
+            }
             if !may_pass(&mut self.reach).await {
                 return client.set_zero_linger();
             }
@@ -86,9 +89,6 @@ impl Door {
         asked: &Request,
         bytes: Bytes,
     ) -> io::Result<Next> {
-        if matches!(asked.errand, Errand::Capture { .. }) {
-            self.stage.posted(&asked.path);
-        }
         if let Some(step) = self.before(asked.errand) {
             match step.kind {
                 Kind::PostDeliveredLate => {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::compare::{Breach, Judgement, Sin};
+use super::counters::Counted;
 use super::kind::Kind;
 
 #[derive(Debug, Serialize)]
@@ -24,6 +25,12 @@ pub struct Report {
     pub captured: u64,
     pub ends: BTreeMap<String, u64>,
     pub attempts: i64,
+    /// Capture POSTs on the wire, and how many of them are told of by no attempt because their history was lost.
+    pub posts: u64,
+    pub posts_of_lost_histories: u64,
+    /// By the workers' own counters, as far as they were heard before a worker was killed.
+    pub counted: Counted,
+    pub captured_minor: i64,
     pub events: i64,
     /// Inserted again after a fail-over that lost them.
     pub lost_with_history: u64,
@@ -52,12 +59,16 @@ impl Report {
         self.over_authorized = judgement.count(Sin::OverAuthorized);
         self.undecided = judgement.count(Sin::Undecided);
         self.stuck = judgement.count(Sin::Stuck);
-        let other = [Sin::Feed, Sin::Unrecorded, Sin::Secret, Sin::Panicked];
+        let other = [Sin::Feed, Sin::Unrecorded, Sin::Secret, Sin::Miscounted, Sin::Panicked];
         self.other = other.into_iter().map(|sin| judgement.count(sin)).sum();
         self.intents = judgement.intents;
         self.captured = judgement.captured;
         self.ends = judgement.ends;
         self.attempts = judgement.attempts;
+        self.posts = judgement.posts;
+        self.posts_of_lost_histories = judgement.posts_of_lost_histories;
+        self.counted = judgement.counted;
+        self.captured_minor = judgement.captured_minor;
         self.events = judgement.events;
         self.breaches = judgement.breaches;
         self.breaches.sort_by_key(|breach| breach.sin);
@@ -101,6 +112,21 @@ impl Report {
         lines.push(format!(
             "{} attempts, {} events, {} fail-overs, {} intents lost with a history and inserted again, {} replays",
             self.attempts, self.events, self.fail_overs, self.lost_with_history, self.replayed
+        ));
+        lines.push(format!(
+            "{} capture POSTs on the wire, {} of them of a lost history and told of by no attempt",
+            self.posts, self.posts_of_lost_histories
+        ));
+        let counted = self.counted;
+        lines.push(format!(
+            "{} worker processes were heard to count {} POSTs, {} answered as captured, and {} captured and recorded; the tables \
+             hold {} attempts and {}",
+            counted.processes,
+            counted.attempts,
+            counted.captured,
+            counted.captured_minor,
+            self.attempts,
+            self.captured_minor
         ));
         lines.extend(self.skipped.iter().map(|skipped| format!("skipped: {skipped}")));
         lines.extend(self.notes.iter().map(|note| format!("note: {note}")));

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use super::aftermath::{OPEN, OPEN_BUT_QUIET, connect, drain, dump, pass_key_windows, replay, undecided};
 use super::cluster::{Cluster, url};
 use super::compare::Judgement;
+use super::counters::{Counted, Counters};
 use super::disk::Disk;
 use super::feed::Feed;
 use super::leash::Leash;
@@ -28,6 +29,9 @@ const PRODUCERS: u64 = 3;
 /// How often what is left undecided is sent back to its reads, once all is healed.
 const REPLAYS: u32 = 3;
 
+/// What building up, healing, comparing and tearing down may take on top of trouble and drain. A step that has begun is ended.
+const AROUND: Duration = Duration::from_secs(180);
+
 pub struct Wish {
     pub seconds: u64,
     pub seed: u64,
@@ -44,8 +48,10 @@ pub struct Wish {
 pub async fn run(wish: Wish) -> anyhow::Result<Report> {
     let binary = binary(wish.binary.clone())?;
     let directory = directory(wish.keep.clone())?;
+    let most = Duration::from_secs(wish.seconds) + wish.drain + AROUND;
     let report = tokio::select! {
         report = in_directory(&wish, &binary, &directory) => report,
+        () = tokio::time::sleep(most) => Err(anyhow::anyhow!("it has not come to its end after {most:?}")),
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
     let clean = report.as_ref().is_ok_and(Report::is_clean);
@@ -84,6 +90,7 @@ async fn in_directory(wish: &Wish, binary: &Path, directory: &Path) -> anyhow::R
     let stage = Arc::new(Stage::new(wish.workers, simulator.address));
     let cluster = Cluster::start(directory.to_path_buf(), leash, Arc::clone(&stage)).await?;
     migrate(binary, &stage).await?;
+    cluster.create_logins().await?;
     let disk = Disk::mount(cluster.ground());
     let ground = cluster.ground().clone();
     let workers = Workers::start(binary, directory, wish.workers, &stage).await?;
@@ -111,6 +118,8 @@ async fn in_directory(wish: &Wish, binary: &Path, directory: &Path) -> anyhow::R
     let progress = Progress::new(wish.seconds);
     let reading = tokio::spawn(Arc::clone(&feed).read(Arc::clone(&stage), Arc::clone(&load)));
     let following = tokio::spawn(Arc::clone(&load).follow_up());
+    let counters = Arc::new(Counters::default());
+    let counting = tokio::spawn(Arc::clone(&counters).listen(Arc::clone(&workers), Arc::clone(&stage)));
     let replayed = Arc::new(AtomicU64::new(0));
     let troubled = Arc::new(AtomicBool::new(true));
     let duty = tokio::spawn(on_duty(
@@ -128,11 +137,12 @@ async fn in_directory(wish: &Wish, binary: &Path, directory: &Path) -> anyhow::R
     let _ = duty.await;
     load.finish();
     let _ = following.await;
-    let mut drained = drain(&nemesis, OPEN_BUT_QUIET, wish.drain, &progress).await?;
+    let until = Instant::now() + wish.drain;
+    let mut drained = drain(&nemesis, OPEN_BUT_QUIET, until, &progress).await?;
     pass_key_windows(&nemesis).await?;
     let mut rounds = 0;
     drained &= loop {
-        let drained = drain(&nemesis, OPEN, wish.drain, &progress).await?;
+        let drained = drain(&nemesis, OPEN, until, &progress).await?;
         let undecided = undecided(&stage).await?;
         if !drained || undecided.is_empty() || rounds == REPLAYS {
             break drained;
@@ -150,10 +160,15 @@ async fn in_directory(wish: &Wish, binary: &Path, directory: &Path) -> anyhow::R
             .notes
             .push(format!("not everything ended within {:?}", wish.drain));
     }
+    counters.finish();
+    let _ = counting.await;
     let told = workers.metrics().await;
     for (worker, metrics) in told.into_iter().enumerate() {
         match metrics {
-            Some(metrics) => judgement.text(&format!("metrics of worker {worker}"), &metrics),
+            Some(metrics) => {
+                counters.heard(worker, stage.process(worker), &metrics);
+                judgement.text(&format!("metrics of worker {worker}"), &metrics);
+            }
             None => judgement
                 .notes
                 .push(format!("worker {worker} does not show its metrics")),
@@ -162,7 +177,7 @@ async fn in_directory(wish: &Wish, binary: &Path, directory: &Path) -> anyhow::R
     workers.stop().await;
     let mut connection = connect(&stage).await?;
     judgement
-        .compare(&mut connection, &simulator.ledger, &load, &stage, &feed)
+        .compare(&mut connection, &simulator.ledger, &load, &stage, &feed, counters.sum())
         .await?;
     for log in workers.logs().await {
         judgement.text(
@@ -315,6 +330,10 @@ async fn report(
         captured: 0,
         ends: Default::default(),
         attempts: 0,
+        posts: 0,
+        posts_of_lost_histories: 0,
+        counted: Counted::default(),
+        captured_minor: 0,
         events: 0,
         lost_with_history: nemesis.load.lost_with_history.load(Ordering::Relaxed),
         fail_overs: nemesis.fail_overs.load(Ordering::SeqCst),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 
@@ -99,7 +100,9 @@ pub struct Stage {
     /// Errors and warnings that the database answered to workers, by SQLSTATE.
     sqlstates: Mutex<BTreeMap<String, u64>>,
     /// Capture POSTs that workers put on the wire, by path.
-    posts: Mutex<BTreeMap<String, u64>>,
+    posts: Mutex<BTreeMap<String, Vec<DateTime<Utc>>>>,
+    /// When the last history began that followed one whose commits were lost.
+    anew: Mutex<Option<DateTime<Utc>>>,
     /// Answers 429.
     pub limited: AtomicU64,
     /// Connections that the provider reset without an answer.
@@ -124,6 +127,7 @@ impl Stage {
             simulator,
             sqlstates: Mutex::default(),
             posts: Mutex::default(),
+            anew: Mutex::default(),
             limited: AtomicU64::new(0),
             provider_resets: AtomicU64::new(0),
         }
@@ -186,12 +190,27 @@ impl Stage {
         locked(&self.sqlstates).clone()
     }
 
-    pub fn posted(&self, path: &str) {
-        *locked(&self.posts).entry(path.to_owned()).or_default() += 1;
+    pub fn posted(&self, path: &str, at: DateTime<Utc>) {
+        locked(&self.posts).entry(path.to_owned()).or_default().push(at);
     }
 
-    pub fn posts(&self) -> BTreeMap<String, u64> {
+    /// When they came, by path.
+    pub fn posts(&self) -> BTreeMap<String, Vec<DateTime<Utc>>> {
         locked(&self.posts).clone()
+    }
+
+    /// A standby that lacked commits is the primary now.
+    pub fn history_was_lost(&self) {
+        *locked(&self.anew) = Some(Utc::now());
+    }
+
+    pub fn anew(&self) -> Option<DateTime<Utc>> {
+        *locked(&self.anew)
+    }
+
+    /// The process in that place; 0: none.
+    pub fn process(&self, worker: usize) -> i32 {
+        self.pids.get(worker).map_or(0, |pid| pid.load(Ordering::SeqCst))
     }
 
     pub fn set_pid(&self, worker: usize, pid: i32) {

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Mutex;
 
+use super::cluster::Who;
 use super::stage::{Stage, locked};
 use super::{database_door, provider_door};
 
@@ -256,18 +257,20 @@ impl Workers {
         Some(self.slots.first()?.lock().await.config.clone())
     }
 
+    /// Where each tells its metrics.
+    pub async fn listens(&self) -> Vec<String> {
+        let mut listens = Vec::new();
+        for slot in &self.slots {
+            listens.push(slot.lock().await.listen.clone());
+        }
+        listens
+    }
+
     /// What the workers say of themselves; `None` for one that does not answer.
     pub async fn metrics(&self) -> Vec<Option<String>> {
         let mut told = Vec::new();
-        for slot in &self.slots {
-            let url = format!("http://{}/metrics", slot.lock().await.listen);
-            let answer = async { reqwest::get(url).await.ok()?.error_for_status().ok()?.text().await.ok() };
-            told.push(
-                tokio::time::timeout(Duration::from_secs(5), answer)
-                    .await
-                    .ok()
-                    .flatten(),
-            );
+        for listen in self.listens().await {
+            told.push(page(&listen, Duration::from_secs(5)).await);
         }
         told
     }
@@ -288,6 +291,13 @@ impl Workers {
             self.drain(worker).await;
         }
     }
+}
+
+/// The metrics that a worker shows there, if it does so in time.
+pub async fn page(listen: &str, within: Duration) -> Option<String> {
+    let url = format!("http://{listen}/metrics");
+    let answer = async { reqwest::get(url).await.ok()?.error_for_status().ok()?.text().await.ok() };
+    tokio::time::timeout(within, answer).await.ok().flatten()
 }
 
 /// Where Debian, Fedora and others keep libfaketime.
@@ -315,11 +325,12 @@ fn config(slot: &Slot) -> String {
     };
     [
         format!(
-            "database_url = \"postgres://postgres@127.0.0.1:{}/postgres?sslmode=disable\"\n\n\
+            "database_url = \"postgres://{}@127.0.0.1:{}/postgres?sslmode=disable\"\n\n\
              [worker]\nconnect_timeout = \"1s\"\nread_timeout = \"2s\"\nlease = \"10s\"\ndrain_timeout = \"4s\"\n\
              settle_window = \"{window}ms\"\n\n\
              [retry]\ninitial = \"200ms\"\nmax = \"3s\"\nverify_quiet = \"3s\"\n\n\
              [breaker]\nopen = \"500ms\"\nopen_max = \"2s\"\n\n[telemetry]\nformat = \"json\"\n",
+            Who::Worker.name(),
             slot.addresses.database
         ),
         account("afterpay", "default", ""),

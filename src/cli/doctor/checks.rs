@@ -3,8 +3,9 @@
 use crate::cli::accounts;
 use crate::cli::context::Context;
 use crate::cli::output::Error;
+use crate::cli::refusal::POOLED_BY_TRANSACTION;
 use crate::config::{Config, Need, Sources};
-use crate::outbox::{DoctorFacts, Outbox, OutboxError, RoleFacts};
+use crate::outbox::{DoctorFacts, Outbox, OutboxError, Pooling, RoleFacts};
 
 use super::{Finding, Level};
 
@@ -53,14 +54,13 @@ pub fn settings(context: &Context) -> Finding {
 
 /// Does each connection keep its session?
 pub async fn pooler(outbox: &Outbox) -> Finding {
-    match outbox.is_pooled_by_transaction().await {
-        Ok(false) => Finding::ok("pooler", "each connection keeps its session"),
-        Ok(true) => Finding::new(
+    match outbox.pooling().await {
+        Ok(Pooling::Kept) => Finding::ok("pooler", "each connection keeps its session"),
+        Ok(Pooling::ByTransaction | Pooling::Mixed) => Finding::new(
             "pooler",
             Level::Fail,
             "a pooler in transaction mode stands between: a session changes between two statements",
-            "connect workers to PostgreSQL itself (5 connections each), or use the pooler's session mode; through transaction \
-mode workers are never notified and poll instead, and the schema must be set by ALTER ROLE … SET search_path = capture, pg_temp",
+            POOLED_BY_TRANSACTION,
         ),
         Err(error) => Finding::new(
             "pooler",

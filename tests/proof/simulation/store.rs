@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use capture::intent::Lane;
 use capture::outbox::memory::Cause;
 use capture::outbox::{
-    ClaimRequest, Claimed, LaneId, LaneNews, Listener, Moved, OutboxError, Settled, Settlement, Store,
+    ClaimRequest, Claimed, LaneId, LaneNews, Listener, Moved, OutboxError, Settled, Settlement, Store, repeating,
 };
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -30,6 +30,16 @@ enum Wrong {
     Refused,
     SessionEnded,
     NotDurable,
+}
+
+/// What a statement is, to what may go wrong with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    /// Moves rows, and opens attempts.
+    Claims,
+    /// Moves rows: may lose against another.
+    Moves,
+    Other,
 }
 
 struct Plan {
@@ -82,7 +92,8 @@ fn told(code: &'static str) -> OutboxError {
 }
 
 impl SimStore {
-    fn plan(&self, claims: bool) -> Plan {
+    fn plan(&self, sort: Sort) -> Plan {
+        let claims = sort == Sort::Claims;
         let mut world = lock(&self.world);
         let world = &mut *world;
         let name = &self.life.name;
@@ -132,16 +143,59 @@ impl SimStore {
         }
     }
 
+    /// Loses against others so many times, and is repeated as the outbox on Postgres repeats it. What lost was rolled back,
+    /// so it did nothing, and what loses too often is told to the worker, as it is there.
+    async fn win(&self, sort: Sort) -> Result<(), OutboxError> {
+        let (losses, code) = {
+            let mut world = lock(&self.world);
+            let world = &mut *world;
+            if sort == Sort::Other || !world.strikes(10) {
+                return Ok(());
+            }
+            let losses = if world.chance(15) { 9 } else { world.between(1, 3) };
+            let (fault, code) = if world.chance(70) {
+                (Fault::SerializationFailure, "40001")
+            } else {
+                (Fault::Deadlock, "40P01")
+            };
+            world.fault(fault, &self.life.name);
+            (losses, code)
+        };
+        let mut tries = 0;
+        let won = repeating(|| {
+            tries += 1;
+            let lost = tries <= losses;
+            async move {
+                self.life.runs().await;
+                if !lost {
+                    return Ok(());
+                }
+                // A deadlock is looked for after a second (`deadlock_timeout`).
+                pause(if code == "40P01" { 1_000 } else { 1 }).await;
+                Err(sqlx::Error::Database(Box::new(Told(code))))
+            }
+        })
+        .await;
+        let path = if won.is_ok() {
+            Path::StatementRepeated
+        } else {
+            Path::StatementGivenUp
+        };
+        lock(&self.world).path(path);
+        Ok(won?)
+    }
+
     async fn statement<T>(
         &self,
-        claims: bool,
+        sort: Sort,
         effect: impl FnOnce(&mut World, DateTime<Utc>) -> T + Send,
     ) -> Result<T, OutboxError>
     where
         T: Send,
     {
         self.life.runs().await;
-        let plan = self.plan(claims);
+        self.win(sort).await?;
+        let plan = self.plan(sort);
         pause(plan.before_ms).await;
         if self.life.is_over() {
             if !plan.outlives {
@@ -279,19 +333,21 @@ impl Store for SimStore {
     }
 
     async fn register_lane(&self, lane: &Lane, rate_per_minute: u32) -> Result<LaneId, OutboxError> {
-        self.statement(false, |world, _| world.tables.register_lane(lane, rate_per_minute))
-            .await
+        self.statement(Sort::Other, |world, _| {
+            world.tables.register_lane(lane, rate_per_minute)
+        })
+        .await
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claimed, OutboxError> {
         let name = &self.life.name;
-        self.statement(true, |world, now| claim(world, now, request, name))
+        self.statement(Sort::Claims, |world, now| claim(world, now, request, name))
             .await
     }
 
     async fn give_back(&self, lease: Uuid) -> Result<i32, OutboxError> {
         let name = &self.life.name;
-        self.statement(false, |world, now| {
+        self.statement(Sort::Other, |world, now| {
             let back = world.tables.give_back(now, lease);
             world.tally.paths_by(Path::GivenBack, u64::try_from(back).unwrap());
             world.say(|| format!("{name}: gives back {} ({back})", short(lease)));
@@ -302,18 +358,18 @@ impl Store for SimStore {
 
     async fn settle(&self, settlements: &[Settlement], lanes: &[LaneNews]) -> Result<Vec<Settled>, OutboxError> {
         let name = &self.life.name;
-        self.statement(false, |world, now| settle(world, now, settlements, lanes, name))
+        self.statement(Sort::Moves, |world, now| settle(world, now, settlements, lanes, name))
             .await
     }
 
     async fn move_due(&self, limit: i32) -> Result<Moved, OutboxError> {
-        self.statement(false, |world, now| world.tables.move_due(now, most(limit)))
+        self.statement(Sort::Moves, |world, now| world.tables.move_due(now, most(limit)))
             .await
     }
 
     async fn rescue(&self, limit: i32) -> Result<i32, OutboxError> {
         let name = &self.life.name;
-        self.statement(false, |world, now| {
+        self.statement(Sort::Moves, |world, now| {
             let rescued = world.tables.rescue(now, most(limit));
             world.tally.paths_by(Path::Rescued, u64::try_from(rescued).unwrap());
             if rescued > 0 {
@@ -325,7 +381,7 @@ impl Store for SimStore {
     }
 
     async fn releases_are_open(&self) -> Result<bool, OutboxError> {
-        self.statement(false, |world, _| {
+        self.statement(Sort::Other, |world, _| {
             let mut releases = world.tables.releases.iter();
             releases.any(|release| release.matched.is_none())
         })
@@ -337,12 +393,12 @@ impl Store for SimStore {
     }
 
     async fn match_releases(&self, limit: i32) -> Result<i32, OutboxError> {
-        self.statement(false, |world, now| world.tables.match_releases(now, most(limit)))
+        self.statement(Sort::Other, |world, now| world.tables.match_releases(now, most(limit)))
             .await
     }
 
     async fn watch_deadlines(&self, margin: Duration, limit: i32) -> Result<i32, OutboxError> {
-        self.statement(false, |world, now| {
+        self.statement(Sort::Other, |world, now| {
             let told = world.tables.watch_deadlines(now, margin, most(limit));
             world
                 .tally
@@ -353,7 +409,7 @@ impl Store for SimStore {
     }
 
     async fn any_alone(&self, lanes: &[LaneId]) -> Result<bool, OutboxError> {
-        self.statement(false, |world, _| {
+        self.statement(Sort::Other, |world, _| {
             let mut ready = world.tables.ready.keys();
             ready.any(|key| key.alone && lanes.contains(&key.lane))
         })
@@ -373,7 +429,7 @@ impl Store for SimStore {
     }
 
     async fn listen(&self) -> Result<Box<dyn Listener>, OutboxError> {
-        self.statement(false, |_, _| ()).await?;
+        self.statement(Sort::Other, |_, _| ()).await?;
         Ok(Box::new(Ear {
             world: self.world.clone(),
             life: self.life.clone(),
@@ -381,14 +437,14 @@ impl Store for SimStore {
     }
 
     async fn lie_down(&self, worker: Uuid) -> Result<(), OutboxError> {
-        self.statement(false, |world, _| {
+        self.statement(Sort::Other, |world, _| {
             world.sleepers.insert(worker);
         })
         .await
     }
 
     async fn get_up(&self, worker: Uuid) -> Result<(), OutboxError> {
-        self.statement(false, |world, _| {
+        self.statement(Sort::Other, |world, _| {
             world.sleepers.remove(&worker);
         })
         .await

@@ -10,6 +10,8 @@ pub enum Fault {
     StatementStalled,
     StatementRefused,
     SessionEnded,
+    SerializationFailure,
+    Deadlock,
     CommitNotDurable,
     DatabaseDown,
     FailOver,
@@ -45,12 +47,14 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Fault; 37] = [
+    pub const ALL: [Fault; 39] = [
         Fault::StatementNeverArrived,
         Fault::CommitAnswerLost,
         Fault::StatementStalled,
         Fault::StatementRefused,
         Fault::SessionEnded,
+        Fault::SerializationFailure,
+        Fault::Deadlock,
         Fault::CommitNotDurable,
         Fault::DatabaseDown,
         Fault::FailOver,
@@ -89,6 +93,8 @@ impl Fault {
 /// What the workers came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Path {
+    StatementRepeated,
+    StatementGivenUp,
     GivenBack,
     Rescued,
     LeaseLost,
@@ -125,7 +131,9 @@ pub enum Path {
 }
 
 impl Path {
-    pub const ALL: [Path; 33] = [
+    pub const ALL: [Path; 35] = [
+        Path::StatementRepeated,
+        Path::StatementGivenUp,
         Path::GivenBack,
         Path::Rescued,
         Path::LeaseLost,
