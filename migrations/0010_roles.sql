@@ -44,7 +44,8 @@ begin
                 'select on all tables in schema %1$I', 'insert on intents', 'execute on function clock_now',
                 'execute on function new_id', 'execute on function enqueue', 'execute on function enqueue_json',
                 'execute on function events_after', 'execute on function cancel', 'execute on function release',
-                'execute on function replay', 'execute on function resolve', 'execute on function set_lane_pause']),
+                'execute on function replay', 'execute on function resolve', 'execute on function set_lane_pause',
+                'execute on function create_api_key', 'execute on function revoke_api_key', 'execute on function note_api_key_use']),
             ('capture_metrics', array['select on all tables in schema %1$I', 'execute on function clock_now'])
         ) as t(role, verbs)
     loop

@@ -4,12 +4,12 @@ use clap::Command;
 
 /// The verbs of the front page, by what they are for.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("Run", &["demo", "dev", "work", "simulate"]),
+    ("Run", &["demo", "dev", "work", "serve", "simulate"]),
     ("Schema", &["migrate", "doctor"]),
     ("Look", &["status", "list", "get", "timeline", "dead", "events"]),
     ("Act", &["enqueue", "release", "cancel", "replay", "resolve"]),
     ("Lanes", &["lane"]),
-    ("Other", &["config", "health", "version"]),
+    ("Other", &["key", "config", "health", "version"]),
 ];
 
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 failed · 2 wrong command line or settings · 3 not found · 4 not allowed \

@@ -3,13 +3,14 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Outbox, OutboxError, interval, repeating};
 use crate::filter::{Filter, State};
 
 /// A row of the view `status`, with what a list shows beside it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct CaptureRow {
     /// The intent.
     pub id: Uuid,
@@ -52,7 +53,7 @@ pub struct CaptureRow {
 }
 
 /// One closed attempt.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct AttemptRow {
     /// Of the claim.
     pub fence: i32,
@@ -83,7 +84,7 @@ pub struct AttemptRow {
 }
 
 /// One line of an intent's story.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct TimelineEntry {
     /// When.
     pub at: DateTime<Utc>,
@@ -94,7 +95,7 @@ pub struct TimelineEntry {
 }
 
 /// What an enqueue did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Enqueued {
     /// The intent.
     pub id: Uuid,

@@ -19,6 +19,7 @@ mod dead_letters;
 mod doubt;
 mod events;
 mod health;
+mod keys;
 mod lanes;
 #[cfg(feature = "proof")]
 pub mod memory;
@@ -43,6 +44,7 @@ pub use dead_letters::{AuditStamp, DeadGroup, DeadLetter, RESOLVED_NOT_CAPTURED,
 pub use doubt::CommitDoubts;
 pub use events::{Event, Page};
 pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown, RoleFacts};
+pub use keys::{FoundKey, KeyRow, MadeKey, NewKey, Revoked};
 pub use lanes::{LaneId, LaneRow};
 pub use roles::UnusableRoles;
 pub use schema::{MigrationState, SchemaFault};
@@ -153,6 +155,8 @@ pub struct ConnectSettings {
     pub max_connections: u32,
     /// How long to wait for a connection.
     pub acquire_timeout: Duration,
+    /// The server ends a statement that takes longer. `None`: it may take as long as it takes.
+    pub statement_timeout: Option<Duration>,
 }
 
 impl ConnectSettings {
@@ -163,6 +167,7 @@ impl ConnectSettings {
             schema: "capture".to_owned(),
             max_connections: 4,
             acquire_timeout: Duration::from_secs(10),
+            statement_timeout: None,
         }
     }
 }
@@ -209,6 +214,10 @@ impl Outbox {
                 ("tcp_keepalives_interval", "10".to_owned()),
                 ("tcp_keepalives_count", "3".to_owned()),
             ]);
+        let options = match settings.statement_timeout {
+            Some(most) => options.options([("statement_timeout", format!("{}ms", most.as_millis()))]),
+            None => options,
+        };
         let address = match options.get_socket() {
             Some(socket) => format!("{} (port {})", socket.display(), options.get_port()),
             None => format!("{}:{}", options.get_host(), options.get_port()),
