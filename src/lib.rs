@@ -12,6 +12,7 @@ macro_rules! planted {
     };
 }
 
+pub mod api_key;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -4,7 +4,7 @@ use clap::Command;
 
 /// The verbs of the front page, by what they are for.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("Run", &["demo", "dev", "work", "simulate"]),
+    ("Run", &["demo", "dev", "work", "serve", "simulate"]),
     ("Schema", &["migrate", "doctor", "prune"]),
     (
         "Look",
@@ -17,7 +17,10 @@ const GROUPS: [(&str, &[&str]); 6] = [
         &["enqueue", "release", "cancel", "replay", "resolve", "operations"],
     ),
     ("Lanes", &["lane"]),
-    ("Other", &["audit", "config", "health", "completion", "man", "version"]),
+    (
+        "Other",
+        &["audit", "key", "config", "health", "completion", "man", "version"],
+    ),
 ];
 
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 failed · 2 wrong command line or settings · 3 not found · 4 not allowed \

@@ -31,6 +31,7 @@ mod get;
 mod health;
 mod help;
 mod intent_id;
+mod key;
 mod lane;
 mod lane_acts;
 mod list;
@@ -46,6 +47,7 @@ mod replay;
 mod resolve;
 mod risk;
 mod selection;
+mod serve;
 mod signals;
 mod simulate;
 mod status;
@@ -84,6 +86,8 @@ enum Verb {
     Dev(dev::Args),
     #[command(about = "Claim intents and capture them, until it is told to stop; then drain")]
     Work(work::Args),
+    #[command(about = "Serve the HTTP API, its documentation and the console")]
+    Serve(serve::Args),
     #[command(about = "Play the three providers over HTTP, with faults and a ledger of what was truly captured")]
     Simulate(simulate::Args),
     /// The schema of the outbox: apply it, look at it, check it
@@ -134,6 +138,9 @@ enum Verb {
     /// Lanes: look at them, pause, resume, limit and test them
     #[command(subcommand)]
     Lane(lane::LaneVerb),
+    /// Keys of the HTTP API: make, list, rotate and revoke them
+    #[command(subcommand)]
+    Key(key::KeyVerb),
     /// The settings: which are in force, and whether they are in order
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -168,6 +175,7 @@ impl Verb {
             Verb::Demo(_)
             | Verb::Dev(_)
             | Verb::Work(_)
+            | Verb::Serve(_)
             | Verb::Simulate(_)
             | Verb::Enqueue(_)
             | Verb::Cancel(_)
@@ -192,6 +200,7 @@ impl Verb {
             | Verb::Release(_)
             | Verb::Audit(_)
             | Verb::Lane(_)
+            | Verb::Key(_)
             | Verb::Config(_)
             | Verb::Health(_)
             | Verb::Version => false,
@@ -203,7 +212,7 @@ impl Verb {
 pub async fn run(command: CommandLine, environment: &Environment) -> Result<Exit, Error> {
     let context = Context::new(command.global, environment);
     let minds_interrupts = command.verb.minds_interrupts();
-    if !matches!(command.verb, Verb::Work(_) | Verb::Simulate(_)) {
+    if !matches!(command.verb, Verb::Work(_) | Verb::Serve(_) | Verb::Simulate(_)) {
         signals::note_interrupts(context.interrupted.clone())?;
     }
     tokio::select! {
@@ -217,6 +226,8 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
         Verb::Demo(args) => demo::run(args, context).await,
         Verb::Dev(args) => dev::run(args, context).await,
         Verb::Work(args) => work::run(args, context).await,
+        Verb::Serve(args) => serve::run(args, context).await,
+        Verb::Key(verb) => key::run(verb, context).await,
         Verb::Simulate(args) => simulate::run(args, context).await,
         Verb::Migrate(verb) => migrate::run(verb, context).await,
         Verb::Status(args) => status::run(args, context).await,

@@ -184,7 +184,8 @@ pub fn settings(config: &Config, listen: Option<String>) -> Settings {
     }
 }
 
-fn start_logs(config: &Config, context: &Context) -> Result<LogGuard, Error> {
+/// Starts the log as the settings say.
+pub fn start_logs(config: &Config, context: &Context) -> Result<LogGuard, Error> {
     let stderr = std::io::stderr();
     let logs = Logs {
         format: config.telemetry.format,

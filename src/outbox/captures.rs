@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Outbox, OutboxError, repeating};
@@ -12,7 +13,7 @@ use crate::filter::Filter;
 const LIST_PAGE: u32 = 10_000;
 
 /// A row of the view `status`, with what a list shows beside it.
-#[derive(Debug, Clone, PartialEq, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema, sqlx::FromRow)]
 pub struct CaptureRow {
     /// The intent.
     pub id: Uuid,
@@ -55,7 +56,7 @@ pub struct CaptureRow {
 }
 
 /// One closed attempt.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct AttemptRow {
     /// Of the claim.
     pub fence: i32,
@@ -86,7 +87,7 @@ pub struct AttemptRow {
 }
 
 /// One line of an intent's story.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct TimelineEntry {
     /// When.
     pub at: DateTime<Utc>,
@@ -97,7 +98,7 @@ pub struct TimelineEntry {
 }
 
 /// What an enqueue did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Enqueued {
     /// The intent.
     pub id: Uuid,

@@ -24,6 +24,7 @@ mod events;
 mod export;
 mod forecast;
 mod health;
+mod keys;
 mod lanes;
 #[cfg(feature = "proof")]
 pub mod memory;
@@ -60,6 +61,7 @@ pub use events::{Event, EventPage};
 pub use export::AuditLine;
 pub use forecast::{Forecast, ForecastRow, LaneRate};
 pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown, Pooling, RoleFacts};
+pub use keys::{FoundKey, KeyRow, MadeKey, NewKey, Revoked};
 pub use lanes::{LaneId, LaneRow, LaneTest};
 pub use operations::{
     Changed, DueOperation, NewOperation, OpenItem, OperationItem, OperationRow, PlannedItem, Stepped,
@@ -198,6 +200,8 @@ pub struct ConnectSettings {
     pub max_connections: u32,
     /// How long to wait for a connection.
     pub acquire_timeout: Duration,
+    /// The server ends a statement that takes longer. `None`: it may take as long as it takes.
+    pub statement_timeout: Option<Duration>,
 }
 
 impl ConnectSettings {
@@ -208,6 +212,7 @@ impl ConnectSettings {
             schema: "capture".to_owned(),
             max_connections: 4,
             acquire_timeout: Duration::from_secs(10),
+            statement_timeout: None,
         }
     }
 }
@@ -259,6 +264,10 @@ impl Outbox {
                 ("tcp_keepalives_interval", "10".to_owned()),
                 ("tcp_keepalives_count", "3".to_owned()),
             ]);
+        let options = match settings.statement_timeout {
+            Some(most) => options.options([("statement_timeout", format!("{}ms", most.as_millis()))]),
+            None => options,
+        };
         let address = match options.get_socket() {
             Some(socket) => format!("{} (port {})", socket.display(), options.get_port()),
             None => format!("{}:{}", options.get_host(), options.get_port()),
