@@ -1,12 +1,10 @@
 //! `dead`: dead letters, counted and explained.
 
-use std::collections::BTreeMap;
-
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use clap::{Subcommand, ValueEnum};
 
 use crate::filter::State;
-use crate::outbox::{CaptureRow, DeadGroup, RESOLVED_NOT_CAPTURED};
+use crate::outbox::{CaptureRow, DeadGroup, GroupBy, RESOLVED_NOT_CAPTURED};
 
 use super::capture_rows::{self, amount};
 use super::context::Context;
@@ -98,7 +96,8 @@ async fn list(args: ListArgs, context: &Context) -> Result<Exit, Error> {
     let people = context.output.format == Format::Table;
     if people || args.group_by.is_some() {
         let by = args.group_by.as_deref().unwrap_or(&[By::Reason, By::Class, By::Code]);
-        write_sums(&outbox.dead_groups(&filter).await?, by, context)?;
+        let groups: Vec<GroupBy> = by.iter().map(|by| by.group()).collect();
+        write_sums(&outbox.dead_groups(&filter, &groups).await?, by, context)?;
     }
     if args.group_by.is_some() {
         return Ok(Exit::Done);
@@ -145,28 +144,7 @@ fn writeln_stdout(line: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A sum over groups that differ only in what nobody asked for.
-struct Sum {
-    captures: i64,
-    minor: i64,
-    oldest: DateTime<Utc>,
-}
-
 fn write_sums(groups: &[DeadGroup], by: &[By], context: &Context) -> Result<(), Error> {
-    let mut sums: BTreeMap<(Vec<Option<&str>>, &str), Sum> = BTreeMap::new();
-    for group in groups {
-        let key = by.iter().map(|by| by.of(group)).collect();
-        let sum = sums.entry((key, group.currency.as_str())).or_insert(Sum {
-            captures: 0,
-            minor: 0,
-            oldest: group.oldest,
-        });
-        sum.captures += group.captures;
-        sum.minor = sum.minor.saturating_add(group.amount_minor);
-        sum.oldest = sum.oldest.min(group.oldest);
-    }
-    let mut sums: Vec<_> = sums.into_iter().collect();
-    sums.sort_by_key(|(_, sum)| std::cmp::Reverse(sum.minor));
     let mut columns: Vec<Column> = by.iter().map(|by| Column::text(by.name()).shortens(2, 12)).collect();
     columns.extend([
         Column::number("captures"),
@@ -174,12 +152,12 @@ fn write_sums(groups: &[DeadGroup], by: &[By], context: &Context) -> Result<(), 
         Column::text("oldest").leaves(1),
     ]);
     let mut rows = context.output.rows(&columns)?;
-    for ((key, currency), sum) in sums {
-        let mut cells: Vec<Cell> = key.into_iter().map(Cell::from).collect();
+    for group in groups {
+        let mut cells: Vec<Cell> = by.iter().map(|by| group.of(by.group()).into()).collect();
         cells.extend([
-            sum.captures.into(),
-            amount(sum.minor, currency),
-            capture_rows::time(sum.oldest, &context.output),
+            group.captures.into(),
+            amount(group.amount_minor, &group.currency),
+            capture_rows::time(group.oldest, &context.output),
         ]);
         rows.row(&cells)?;
     }
@@ -198,13 +176,13 @@ impl By {
         }
     }
 
-    fn of(self, group: &DeadGroup) -> Option<&str> {
+    fn group(self) -> GroupBy {
         match self {
-            By::Provider => Some(&group.provider),
-            By::Account => Some(&group.account),
-            By::Reason => Some(&group.dead_reason),
-            By::Class => group.last_class.as_deref(),
-            By::Code => group.last_code.as_deref(),
+            By::Provider => GroupBy::Provider,
+            By::Account => GroupBy::Account,
+            By::Reason => GroupBy::Reason,
+            By::Class => GroupBy::Class,
+            By::Code => GroupBy::Code,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use crate::filter::event_type;
-use crate::outbox::{Event, Outbox, Page};
+use crate::outbox::{Event, EventPage, Outbox};
 
 use super::capture_rows::amount;
 use super::context::Context;
@@ -129,7 +129,7 @@ fn event_types(names: &[String]) -> Result<Vec<String>, Error> {
     }
 }
 
-async fn next(outbox: &Outbox, cursor: &str) -> Result<Page, Error> {
+async fn next(outbox: &Outbox, cursor: &str) -> Result<EventPage, Error> {
     Ok(outbox.events_after(Some(cursor), PAGE).await?)
 }
 

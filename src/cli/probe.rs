@@ -10,7 +10,7 @@ use crate::filter::Filter;
 use crate::http::{Probe, Readiness};
 use crate::intent::Currency;
 use crate::metrics::{BacklogGauges, BacklogState, LaneGauges, Within};
-use crate::outbox::{Backlog, DeadGroup, Outbox, OutboxError};
+use crate::outbox::{Backlog, DeadGroup, GroupBy, Outbox, OutboxError};
 use crate::retry::DeadReason;
 
 /// A worker that has been silent for longer is not counted: it renews its heartbeat every few seconds.
@@ -30,7 +30,8 @@ impl WorkerProbe {
 
     async fn read(&self) -> Result<BacklogGauges, OutboxError> {
         let backlog = self.outbox.backlog().await?;
-        let mut gauges = gauges(backlog, &self.outbox.dead_groups(&Filter::default()).await?);
+        let by = [GroupBy::Provider, GroupBy::Account, GroupBy::Reason];
+        let mut gauges = gauges(backlog, &self.outbox.dead_groups(&Filter::default(), &by).await?);
         for unknown in self.outbox.oldest_unknown().await? {
             let lane = gauges.lanes.entry(unknown.lane).or_default();
             lane.oldest_unknown = Some(Duration::from_secs(count(unknown.age_s)));
@@ -105,10 +106,11 @@ fn gauges(backlog: Backlog, dead: &[DeadGroup]) -> BacklogGauges {
             ..LaneGauges::default()
         };
         for group in dead {
-            let same_lane = group.provider == lane.lane.provider && group.account == lane.lane.account;
+            let same_lane = group.of(GroupBy::Provider) == Some(&lane.lane.provider)
+                && group.of(GroupBy::Account) == Some(&lane.lane.account);
             let reason = DeadReason::ALL
                 .into_iter()
-                .find(|reason| reason.name() == group.dead_reason);
+                .find(|reason| Some(reason.name()) == group.of(GroupBy::Reason));
             if let (true, Some(reason)) = (same_lane, reason) {
                 *gauges.dead_letters.entry(reason.name()).or_default() += count(group.captures);
             }

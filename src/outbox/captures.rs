@@ -6,11 +6,14 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Outbox, OutboxError, interval, repeating};
-use crate::filter::{Filter, State};
+use super::{Outbox, OutboxError, repeating};
+use crate::filter::Filter;
+
+/// So many rows are read at once of a list that may be long: few statements, and no page that is a burden.
+const LIST_PAGE: u32 = 10_000;
 
 /// A row of the view `status`, with what a list shows beside it.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema, sqlx::FromRow)]
 pub struct CaptureRow {
     /// The intent.
     pub id: Uuid,
@@ -125,58 +128,18 @@ pub struct HeldRelease {
 impl Outbox {
     /// Captures that match, the newest first. `most`: if the filter sets no limit.
     pub async fn list(&self, filter: &Filter, most: u32) -> Result<Vec<CaptureRow>, OutboxError> {
-        let states: Vec<String> = filter
-            .states
-            .iter()
-            .map(|state: &State| state.name().to_owned())
-            .collect();
-        let states = if states.is_empty() { None } else { Some(states) };
-        let (sign, minor, currency) = match filter.amount {
-            Some((comparison, money)) => (Some(comparison.sign()), Some(money.minor), Some(money.currency.code())),
-            None => (None, None, None),
-        };
-        let limit = i64::from(filter.limit.unwrap_or(most));
-        Ok(sqlx::query_as!(
-            CaptureRow,
-            r#"select s.id as "id!", s.provider as "provider!", s.account as "account!", s.order_id as "order_id!",
-                      s.payment_id as "payment_id!", s.capture_ref as "capture_ref!", s.amount_minor::bigint as "amount_minor!",
-                      s.currency as "currency!", s.state as "state!", s.attempts as "attempts!", s.last_class, s.last_code,
-                      s.next_attempt_at, s.captured_minor::bigint as captured_minor, s.provider_capture_id, s.captured_at, s.dead_reason,
-                      s.created_at as "created_at!", i.authorization_expires_at
-               from status s join intents i on i.id = s.id
-               where ($1::text is null or s.provider = $1)
-                 and ($2::text is null or s.account = $2)
-                 and ($3::text[] is null or s.state = any ($3))
-                 and ($4::text is null or s.last_class = $4)
-                 and ($5::text is null or s.last_code = $5)
-                 and ($6::text is null or s.order_id = $6)
-                 and ($7::text is null or s.payment_id = $7)
-                 and ($8::timestamptz is null or s.created_at >= $8)
-                 and ($9::timestamptz is null or s.created_at < $9)
-                 and ($10::text is null or (s.currency = $12 and case $10
-                        when '<' then s.amount_minor < $11::bigint when '<=' then s.amount_minor <= $11::bigint
-                        when '=' then s.amount_minor = $11::bigint when '>=' then s.amount_minor >= $11::bigint
-                        when '>' then s.amount_minor > $11::bigint end))
-                 and ($13::interval is null or (i.authorization_expires_at > clock_now() and i.authorization_expires_at <= clock_now() + $13))
-               order by s.id desc
-               limit $14"#,
-            filter.provider.as_deref(),
-            filter.account.as_deref(),
-            states.as_deref(),
-            filter.class.map(|class| class.name()),
-            filter.code.as_deref(),
-            filter.order_id.as_deref(),
-            filter.payment_id.as_deref(),
-            filter.since,
-            filter.until,
-            sign,
-            minor,
-            currency,
-            filter.expires_within.map(interval),
-            limit
-        )
-        .fetch_all(&self.pool)
-        .await?)
+        let wanted = filter.limit.unwrap_or(most);
+        let mut rows: Vec<CaptureRow> = Vec::new();
+        let mut after = None;
+        loop {
+            let missing = wanted.saturating_sub(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+            let page = self.page(filter, after.as_ref(), missing.min(LIST_PAGE)).await?;
+            rows.extend(page.rows);
+            after = page.next;
+            if after.is_none() || rows.len() >= wanted as usize {
+                return Ok(rows);
+            }
+        }
     }
 
     /// One capture.

@@ -43,15 +43,58 @@ pub struct DeadLetter {
 /// The code of a dead letter that a person has settled as not captured: there is nothing left to decide about it.
 pub const RESOLVED_NOT_CAPTURED: &str = "resolved_not_captured";
 
-/// Dead letters counted by lane, reason, class and code.
+/// What dead letters are told apart by when they are summed, beside the currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GroupBy {
+    /// The provider.
+    Provider,
+    /// The merchant account.
+    Account,
+    /// Why they are dead.
+    Reason,
+    /// The class of the last failure.
+    Class,
+    /// Its code.
+    Code,
+}
+
+impl GroupBy {
+    /// Everything that can be asked, in this order.
+    pub const ALL: [GroupBy; 5] = [
+        GroupBy::Provider,
+        GroupBy::Account,
+        GroupBy::Reason,
+        GroupBy::Class,
+        GroupBy::Code,
+    ];
+
+    /// The name in CLI and HTTP.
+    pub fn name(self) -> &'static str {
+        match self {
+            GroupBy::Provider => "provider",
+            GroupBy::Account => "account",
+            GroupBy::Reason => "reason",
+            GroupBy::Class => "class",
+            GroupBy::Code => "code",
+        }
+    }
+
+    /// The one of that name.
+    pub fn from_name(name: &str) -> Option<GroupBy> {
+        GroupBy::ALL.into_iter().find(|by| by.name() == name)
+    }
+}
+
+/// Dead letters that are alike in what was asked, in one currency. What they are not told apart by is `None`, as is a
+/// class or code that they have not.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DeadGroup {
     /// Provider.
-    pub provider: String,
+    pub provider: Option<String>,
     /// Account.
-    pub account: String,
+    pub account: Option<String>,
     /// Why they are dead.
-    pub dead_reason: String,
+    pub dead_reason: Option<String>,
     /// Class of the last failure.
     pub last_class: Option<String>,
     /// Its code.
@@ -64,6 +107,19 @@ pub struct DeadGroup {
     pub amount_minor: i64,
     /// The oldest of them.
     pub oldest: DateTime<Utc>,
+}
+
+impl DeadGroup {
+    /// What they have in common.
+    pub fn of(&self, by: GroupBy) -> Option<&str> {
+        match by {
+            GroupBy::Provider => self.provider.as_deref(),
+            GroupBy::Account => self.account.as_deref(),
+            GroupBy::Reason => self.dead_reason.as_deref(),
+            GroupBy::Class => self.last_class.as_deref(),
+            GroupBy::Code => self.last_code.as_deref(),
+        }
+    }
 }
 
 /// What became of a replay.
@@ -126,34 +182,40 @@ impl Outbox {
         }))
     }
 
-    /// Dead letters that match and that nobody has resolved, by lane, reason, class, code and currency; the most money
-    /// first. States and limit of the filter are not looked at.
-    pub async fn dead_groups(&self, filter: &Filter) -> Result<Vec<DeadGroup>, OutboxError> {
+    /// Dead letters that match and that nobody has resolved, summed by these and by currency; the most money first. States
+    /// and limit of the filter are not looked at.
+    pub async fn dead_groups(&self, filter: &Filter, by: &[GroupBy]) -> Result<Vec<DeadGroup>, OutboxError> {
         let (sign, minor, currency) = match filter.amount {
             Some((comparison, money)) => (Some(comparison.sign()), Some(money.minor), Some(money.currency.code())),
             None => (None, None, None),
         };
         Ok(sqlx::query_as!(
             DeadGroup,
-            r#"select i.provider, i.account, o.dead_reason as "dead_reason!", o.last_class, o.last_code, i.currency,
-                      count(*) as "captures!", sum(i.amount_minor)::bigint as "amount_minor!", min(o.ended_at) as "oldest!"
-               from outcomes o join intents i on i.id = o.intent
-               where o.state = 'dead' and o.last_code is distinct from 'resolved_not_captured'
-                 and ($1::text is null or i.provider = $1)
-                 and ($2::text is null or i.account = $2)
-                 and ($3::text is null or o.last_class = $3)
-                 and ($4::text is null or o.last_code = $4)
-                 and ($5::text is null or i.order_id = $5)
-                 and ($6::text is null or i.payment_id = $6)
-                 and ($7::timestamptz is null or i.created_at >= $7)
-                 and ($8::timestamptz is null or i.created_at < $8)
-                 and ($9::text is null or (i.currency = $11 and case $9
-                        when '<' then i.amount_minor < $10::bigint when '<=' then i.amount_minor <= $10::bigint
-                        when '=' then i.amount_minor = $10::bigint when '>=' then i.amount_minor >= $10::bigint
-                        when '>' then i.amount_minor > $10::bigint end))
-                 and ($12::interval is null or (i.authorization_expires_at > clock_now() and i.authorization_expires_at <= clock_now() + $12))
-               group by i.provider, i.account, o.dead_reason, o.last_class, o.last_code, i.currency
-               order by sum(i.amount_minor) desc, i.provider, i.account, o.dead_reason, o.last_class, o.last_code"#,
+            r#"select g.provider, g.account, g.dead_reason, g.last_class, g.last_code, g.currency as "currency!",
+                      count(*) as "captures!", sum(g.amount_minor)::bigint as "amount_minor!", min(g.ended_at) as "oldest!"
+               from (
+                   select case when $13 then i.provider end as provider, case when $14 then i.account end as account,
+                          case when $15 then o.dead_reason end as dead_reason, case when $16 then o.last_class end as last_class,
+                          case when $17 then o.last_code end as last_code, i.currency, i.amount_minor, o.ended_at
+                   from outcomes o cross join lateral (select i.* from intents i where i.id = o.intent limit 1) i
+                   where o.state = 'dead' and o.last_code is distinct from 'resolved_not_captured'
+                     and ($1::text is null or i.provider = $1)
+                     and ($2::text is null or i.account = $2)
+                     and ($3::text is null or o.last_class = $3)
+                     and ($4::text is null or o.last_code = $4)
+                     and ($5::text is null or i.order_id = $5)
+                     and ($6::text is null or i.payment_id = $6)
+                     and ($7::timestamptz is null or i.created_at >= $7)
+                     and ($8::timestamptz is null or i.created_at < $8)
+                     and ($9::text is null or (i.currency = $11 and case $9
+                            when '<' then i.amount_minor < $10::bigint when '<=' then i.amount_minor <= $10::bigint
+                            when '=' then i.amount_minor = $10::bigint when '>=' then i.amount_minor >= $10::bigint
+                            when '>' then i.amount_minor > $10::bigint end))
+                     and ($12::interval is null or (i.authorization_expires_at > (select clock_now())
+                            and i.authorization_expires_at <= (select clock_now()) + $12))
+               ) g
+               group by g.provider, g.account, g.dead_reason, g.last_class, g.last_code, g.currency
+               order by sum(g.amount_minor) desc, g.provider, g.account, g.dead_reason, g.last_class, g.last_code"#,
             filter.provider.as_deref(),
             filter.account.as_deref(),
             filter.class.map(|class| class.name()),
@@ -165,7 +227,12 @@ impl Outbox {
             sign,
             minor,
             currency,
-            filter.expires_within.map(interval)
+            filter.expires_within.map(interval),
+            by.contains(&GroupBy::Provider),
+            by.contains(&GroupBy::Account),
+            by.contains(&GroupBy::Reason),
+            by.contains(&GroupBy::Class),
+            by.contains(&GroupBy::Code)
         )
         .fetch_all(&self.pool)
         .await?)

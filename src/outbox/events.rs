@@ -43,7 +43,7 @@ pub struct Event {
 
 /// Events, and where to go on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Page {
+pub struct EventPage {
     /// In feed order.
     pub events: Vec<Event>,
     /// Pass it next time; unchanged if there was nothing new.
@@ -52,7 +52,7 @@ pub struct Page {
 
 impl Outbox {
     /// Reads the feed after `cursor` (`None`: from the beginning). Misses nothing that commits late.
-    pub async fn events_after(&self, cursor: Option<&str>, max_rows: i32) -> Result<Page, OutboxError> {
+    pub async fn events_after(&self, cursor: Option<&str>, max_rows: i32) -> Result<EventPage, OutboxError> {
         let events = sqlx::query_as!(
             Event,
             r#"select cursor as "cursor!", seq as "seq!", id as "id!", type as "kind!", intent_id as "intent_id!", provider as "provider!",
@@ -68,7 +68,7 @@ impl Outbox {
             .last()
             .map(|event| event.cursor.clone())
             .or_else(|| cursor.map(str::to_owned));
-        Ok(Page { events, cursor })
+        Ok(EventPage { events, cursor })
     }
 
     /// A cursor behind everything that is there now, for who wants only what comes.
@@ -83,7 +83,7 @@ impl Outbox {
 
     /// The last `last` events of these types (empty: of any), in feed order, and a cursor behind everything that was looked
     /// at: who goes on from there misses nothing and is told nothing twice.
-    pub async fn last_events(&self, last: u32, types: &[String]) -> Result<Page, OutboxError> {
+    pub async fn last_events(&self, last: u32, types: &[String]) -> Result<EventPage, OutboxError> {
         // What is before the end now stays as it is, so the second statement need not see the first one's snapshot.
         let end = self.events_end().await?;
         let mut events = sqlx::query_as!(
@@ -102,7 +102,7 @@ impl Outbox {
         .fetch_all(&self.pool)
         .await?;
         events.reverse();
-        Ok(Page {
+        Ok(EventPage {
             events,
             cursor: Some(end),
         })

@@ -23,6 +23,9 @@ mod keys;
 mod lanes;
 #[cfg(feature = "proof")]
 pub mod memory;
+mod orders;
+mod pages;
+mod risk;
 mod roles;
 mod schema;
 mod settle;
@@ -40,12 +43,15 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 pub use captures::{AttemptRow, CaptureRow, Enqueued, HeldRelease, TimelineEntry};
 pub use claim::{Claim, ClaimRequest, Claimed, LaneRequest, Purpose, Ticket, Unreadable};
-pub use dead_letters::{AuditStamp, DeadGroup, DeadLetter, RESOLVED_NOT_CAPTURED, Replayed, Resolved};
+pub use dead_letters::{AuditStamp, DeadGroup, DeadLetter, GroupBy, RESOLVED_NOT_CAPTURED, Replayed, Resolved};
 pub use doubt::CommitDoubts;
-pub use events::{Event, Page};
+pub use events::{Event, EventPage};
 pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown, RoleFacts};
 pub use keys::{FoundKey, KeyRow, MadeKey, NewKey, Revoked};
 pub use lanes::{LaneId, LaneRow};
+pub use orders::{OrderLedger, PaymentLedger};
+pub use pages::{Cursor, CursorFault, Page};
+pub use risk::{Hours, Risk, RiskRow};
 pub use roles::UnusableRoles;
 pub use schema::{MigrationState, SchemaFault};
 pub use settle::{AttemptRecord, LaneNews, Settled, Settlement};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use capture::outbox::{Outbox, Page};
+use capture::outbox::{EventPage, Outbox};
 use sqlx::Row;
 use uuid::Uuid;
 
@@ -11,8 +11,8 @@ use crate::kind::Kind;
 use crate::world::{World, enqueue};
 
 /// Reads on until there are so many. (Any transaction of the whole server that is older and still open holds them back.)
-async fn read_on(outbox: &Outbox, cursor: Option<String>, count: usize) -> Page {
-    let mut page = Page {
+async fn read_on(outbox: &Outbox, cursor: Option<String>, count: usize) -> EventPage {
+    let mut page = EventPage {
         events: Vec::new(),
         cursor,
     };

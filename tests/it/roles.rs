@@ -294,7 +294,10 @@ async fn the_role_of_metrics_is_enough_to_look_and_that_of_an_operator_to_act() 
         outbox.workers().await.unwrap();
         outbox.capture(intent).await.unwrap();
         outbox.timeline(intent).await.unwrap();
-        outbox.dead_groups(&capture::filter::Filter::default()).await.unwrap();
+        outbox
+            .dead_groups(&capture::filter::Filter::default(), &capture::outbox::GroupBy::ALL)
+            .await
+            .unwrap();
         outbox.doctor_facts().await.unwrap();
         let acts = outbox.cancel(intent, "why").await;
         assert_eq!(acts.is_ok(), role == "capture_operator", "{role}");

@@ -1,0 +1,115 @@
+//! Where the captures of a filter are looked for.
+
+use sqlx::{Postgres, QueryBuilder};
+
+use super::arms::{push_ended, push_failure, push_lane};
+use crate::filter::{Filter, State};
+use crate::outbox::{Outbox, OutboxError};
+
+/// Sets larger than this are not read whole to find the newest of them.
+const SMALL: i64 = 150_000;
+
+/// Where to look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// By the order's or the payment's index.
+    Key,
+    /// Among the known deadlines of what is open, and the dead.
+    Deadlines,
+    /// Among what is open, and what ended in these states.
+    Sets {
+        /// Open states that are wanted.
+        open: Vec<State>,
+        /// Ended states that are wanted.
+        ended: Vec<State>,
+    },
+    /// All of a lane that has few.
+    Lane,
+    /// Along the order.
+    Walk {
+        /// Does every capture of the span match? Then nothing is looked at in vain.
+        plain: bool,
+    },
+}
+
+impl Way {
+    /// The way that looks at the fewest.
+    pub async fn of(outbox: &Outbox, filter: &Filter) -> Result<Way, OutboxError> {
+        if filter.order_id.is_some() || filter.payment_id.is_some() {
+            return Ok(Way::Key);
+        }
+        if filter.expires_within.is_some() {
+            return Ok(Way::Deadlines);
+        }
+        let failed = filter.class.is_some() || filter.code.is_some();
+        if failed || (!filter.states.is_empty() && !filter.states.contains(&State::Captured)) {
+            let wanted = |state: &State| filter.states.is_empty() || filter.states.contains(state);
+            let (ended, open): (Vec<State>, Vec<State>) =
+                State::ALL.into_iter().filter(wanted).partition(|s| s.is_end());
+            let mut sql = QueryBuilder::new("select 0::bigint");
+            for state in &ended {
+                sql.push(" + ");
+                push_count(&mut sql, |sql| {
+                    push_ended(sql, *state);
+                    push_failure(sql, filter, "o");
+                });
+            }
+            if !open.is_empty() {
+                sql.push(" + ");
+                push_count(&mut sql, |sql| {
+                    sql.push("from ready");
+                });
+                sql.push(" + ");
+                push_count(&mut sql, |sql| {
+                    sql.push("from waiting");
+                });
+            }
+            if is_small(outbox, sql).await? {
+                return Ok(Way::Sets { open, ended });
+            }
+        }
+        if filter.provider.is_some() || filter.account.is_some() {
+            let mut sql = QueryBuilder::new("select 0::bigint + ");
+            push_count(&mut sql, |sql| {
+                sql.push("from intents i where ");
+                push_lane(sql, filter);
+            });
+            if is_small(outbox, sql).await? {
+                return Ok(Way::Lane);
+            }
+        }
+        let chosen = Filter {
+            since: None,
+            until: None,
+            limit: None,
+            ..filter.clone()
+        };
+        Ok(Way::Walk {
+            plain: chosen == Filter::default(),
+        })
+    }
+
+    /// Must it be looked at step by step, or it could take for ever?
+    pub fn walks(&self) -> bool {
+        match self {
+            Way::Walk { plain } => !plain,
+            Way::Key | Way::Deadlines | Way::Sets { .. } | Way::Lane => false,
+        }
+    }
+}
+
+/// Counts, and stops when there are too many.
+fn push_count(sql: &mut QueryBuilder<Postgres>, of: impl FnOnce(&mut QueryBuilder<Postgres>)) {
+    sql.push("(select count(*) from (select 1 ");
+    of(sql);
+    sql.push(format!(" limit {}) few)", SMALL + 1));
+}
+
+async fn is_small(outbox: &Outbox, mut sql: QueryBuilder<Postgres>) -> Result<bool, OutboxError> {
+    let count: i64 = sql
+        .build_query_scalar()
+        .persistent(false)
+        .fetch_one(&outbox.pool)
+        .await?;
+    Ok(count <= SMALL)
+}
