@@ -38,14 +38,18 @@ begin
                 'insert on lanes', 'update (rate_per_minute) on lanes', 'execute on function clock_now', 'execute on function current_epoch',
                 'execute on function server_timeline', 'execute on function server_identifier',
                 'execute on function claim', 'execute on function give_back', 'execute on function settle', 'execute on function rescue', 'execute on function move_due',
-                'execute on function take_shipments', 'execute on function match_releases', 'execute on function watch_deadlines']),
-            ('capture_readonly', array['select on all tables in schema %1$I', 'execute on function events_after', 'execute on function clock_now']),
+                'execute on function take_shipments', 'execute on function match_releases', 'execute on function watch_deadlines',
+                'execute on function operation_step', 'execute on function operation_tokens']),
+            ('capture_readonly', array['select on all tables in schema %1$I', 'execute on function events_after', 'execute on function clock_now',
+                'execute on function verify_audit']),
             ('capture_operator', array[
                 'select on all tables in schema %1$I', 'insert on intents', 'execute on function clock_now',
                 'execute on function new_id', 'execute on function enqueue', 'execute on function enqueue_json',
                 'execute on function events_after', 'execute on function cancel', 'execute on function release',
                 'execute on function replay', 'execute on function resolve', 'execute on function set_lane_pause',
-                'execute on function create_api_key', 'execute on function revoke_api_key', 'execute on function note_api_key_use']),
+                'execute on function create_api_key', 'execute on function revoke_api_key', 'execute on function note_api_key_use',
+                'execute on function cancel_by', 'execute on function begin_operation', 'execute on function set_operation_state',
+                'execute on function operation_step', 'execute on function operation_tokens', 'execute on function verify_audit']),
             ('capture_metrics', array['select on all tables in schema %1$I', 'execute on function clock_now'])
         ) as t(role, verbs)
     loop

@@ -21,6 +21,7 @@ pub mod http;
 pub mod intent;
 pub mod local_postgres;
 pub mod metrics;
+pub mod operations;
 pub mod outbox;
 pub mod outcome;
 pub mod progress;

@@ -5,21 +5,12 @@ use serde::Serialize;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Outbox, OutboxError, interval, repeating};
+use super::{AuditStamp, Outbox, OutboxError, interval, repeating};
 use crate::filter::Filter;
 use crate::intent::Lane;
 use crate::progress::Progress;
 use crate::retry::DeadReason;
 use crate::verify::ReplayPlan;
-
-/// Who does something, and why; written with it.
-#[derive(Debug, Clone)]
-pub struct AuditStamp {
-    /// Who.
-    pub actor: String,
-    /// Why.
-    pub reason: String,
-}
 
 /// A dead letter, with what a replay is judged by.
 #[derive(Debug, Clone)]

@@ -13,6 +13,8 @@
 //! transaction of ours spans a round trip that a frozen process could hold open: each step is one statement (a function
 //! where it needs two snapshots; see `migrations/`), and whole statements are repeated on 40001 and 40P01.
 
+mod audit;
+mod candidates;
 mod captures;
 mod claim;
 mod dead_letters;
@@ -23,6 +25,7 @@ mod keys;
 mod lanes;
 #[cfg(feature = "proof")]
 pub mod memory;
+mod operations;
 mod orders;
 mod pages;
 mod risk;
@@ -41,14 +44,19 @@ use sqlx::Connection;
 use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
+pub use audit::{AuditFault, AuditRow, AuditStamp, AuditVerdict};
+pub use candidates::{Candidates, CaptureFacts, ReadFacts, Resolution};
 pub use captures::{AttemptRow, CaptureRow, Enqueued, HeldRelease, TimelineEntry};
 pub use claim::{Claim, ClaimRequest, Claimed, LaneRequest, Purpose, Ticket, Unreadable};
-pub use dead_letters::{AuditStamp, DeadGroup, DeadLetter, GroupBy, RESOLVED_NOT_CAPTURED, Replayed, Resolved};
+pub use dead_letters::{DeadGroup, DeadLetter, GroupBy, RESOLVED_NOT_CAPTURED, Replayed, Resolved};
 pub use doubt::CommitDoubts;
 pub use events::{Event, EventPage};
 pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown, RoleFacts};
 pub use keys::{FoundKey, KeyRow, MadeKey, NewKey, Revoked};
 pub use lanes::{LaneId, LaneRow};
+pub use operations::{
+    Changed, DueOperation, NewOperation, OpenItem, OperationItem, OperationRow, PlannedItem, Stepped,
+};
 pub use orders::{OrderLedger, PaymentLedger};
 pub use pages::{Cursor, CursorFault, Page};
 pub use risk::{Hours, Risk, RiskRow};

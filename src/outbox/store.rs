@@ -8,7 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{ClaimRequest, Claimed, LaneId, LaneNews, Moved, Outbox, OutboxError, Settled, Settlement, Sleep};
+use super::{
+    CaptureFacts, ClaimRequest, Claimed, DueOperation, LaneId, LaneNews, Moved, OpenItem, Outbox, OutboxError,
+    PlannedItem, Settled, Settlement, Sleep, Stepped,
+};
 use crate::intent::Lane;
 
 /// An outbox, as a worker sees it. Each method is one statement, and may fail with its effect unknown
@@ -68,6 +71,35 @@ pub trait Store: Send + Sync {
 
     /// See [`Outbox::get_up`].
     async fn get_up(&self, worker: Uuid) -> Result<(), OutboxError>;
+
+    /// See [`Outbox::running_operations`]. An outbox that is simulated has none.
+    async fn running_operations(&self) -> Result<Vec<DueOperation>, OutboxError> {
+        Ok(Vec::new())
+    }
+
+    /// See [`Outbox::open_items`].
+    async fn open_items(
+        &self,
+        _operation: Uuid,
+        _limit: i64,
+        _lanes: Option<&[Lane]>,
+    ) -> Result<Vec<OpenItem>, OutboxError> {
+        Ok(Vec::new())
+    }
+
+    /// See [`Outbox::capture_facts`].
+    async fn capture_facts(&self, _ids: &[Uuid]) -> Result<Vec<CaptureFacts>, OutboxError> {
+        Ok(Vec::new())
+    }
+
+    /// See [`Outbox::operation_step`].
+    async fn operation_step(&self, _operation: Uuid, _items: &[PlannedItem]) -> Result<Stepped, OutboxError> {
+        Ok(Stepped {
+            state: "done".to_owned(),
+            acted: 0,
+            written: 0,
+        })
+    }
 }
 
 /// Something to sleep on until an insert notifies.
@@ -156,5 +188,26 @@ impl Store for Outbox {
 
     async fn get_up(&self, worker: Uuid) -> Result<(), OutboxError> {
         Outbox::get_up(self, worker).await
+    }
+
+    async fn running_operations(&self) -> Result<Vec<DueOperation>, OutboxError> {
+        Outbox::running_operations(self).await
+    }
+
+    async fn open_items(
+        &self,
+        operation: Uuid,
+        limit: i64,
+        lanes: Option<&[Lane]>,
+    ) -> Result<Vec<OpenItem>, OutboxError> {
+        Outbox::open_items(self, operation, limit, lanes).await
+    }
+
+    async fn capture_facts(&self, ids: &[Uuid]) -> Result<Vec<CaptureFacts>, OutboxError> {
+        Outbox::capture_facts(self, ids).await
+    }
+
+    async fn operation_step(&self, operation: Uuid, items: &[PlannedItem]) -> Result<Stepped, OutboxError> {
+        Outbox::operation_step(self, operation, items).await
     }
 }

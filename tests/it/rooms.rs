@@ -36,7 +36,16 @@ const RULES: [(&str, &[&str]); 6] = [
     ),
     (
         "crate::provider",
-        &["provider/", "outbox/", "worker/", "retry", "verify", "way", "cli/"],
+        &[
+            "provider/",
+            "outbox/",
+            "operations/",
+            "worker/",
+            "retry",
+            "verify",
+            "way",
+            "cli/",
+        ],
     ),
     ("backoff::", &["retry/schedule"]),
     ("crate::config", &["config/", "cli/"]),

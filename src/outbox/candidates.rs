@@ -1,0 +1,335 @@
+//! The captures that an act on many may be for, and what an act on each is judged by.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{CaptureRow, Outbox, OutboxError, interval};
+use crate::filter::{Filter, MOST_ROWS, State};
+use crate::intent::{CaptureIntent, Currency, Details, IntentId, Lane, Money};
+use crate::progress::Progress;
+use crate::provider::Siblings;
+
+/// Ids that one statement looks for.
+const PAGE: i64 = 20_000;
+
+/// A capture with all that an act on it is judged by.
+#[derive(Debug, Clone)]
+pub struct CaptureFacts {
+    /// The capture.
+    pub row: CaptureRow,
+    /// Since when it has ended; also the mark by which two operators cannot both act on it.
+    pub ended_at: Option<DateTime<Utc>>,
+    /// What is behind it; `None`: this version cannot read it.
+    pub progress: Option<Progress>,
+    /// A receipt came after its lease was lost: the next claim ends it as captured.
+    pub late_receipt: bool,
+    /// What was authorised in all, as far as it or a sibling says.
+    pub authorized_minor: Option<i64>,
+    /// What siblings have captured, or may have.
+    pub committed_minor: i64,
+    /// What a person said of it last.
+    pub resolution: Option<Resolution>,
+    /// The database's time.
+    pub now: DateTime<Utc>,
+}
+
+/// What a read at the provider needs to know of a capture.
+#[derive(Debug, Clone)]
+pub struct ReadFacts {
+    /// What was asked.
+    pub intent: CaptureIntent,
+    /// What is behind it.
+    pub progress: Progress,
+    /// What other intents did to the same payment.
+    pub siblings: Siblings,
+}
+
+/// What a person said of a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Resolution {
+    /// Who.
+    pub actor: String,
+    /// `captured` or `not-captured`.
+    pub truth: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Where it was seen.
+    pub evidence: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Ids of captures that match a filter, the newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Candidates {
+    /// What an act would be for.
+    pub ids: Vec<Uuid>,
+    /// Dead letters that match, but a person has resolved them as not captured: a filter does not mean them.
+    pub resolved: Vec<Uuid>,
+}
+
+impl Outbox {
+    /// The captures that match: dead letters if `filter.states` is `dead` alone, else such as have not ended.
+    pub async fn candidates(&self, filter: &Filter) -> Result<Candidates, OutboxError> {
+        let most = usize::try_from(filter.limit.unwrap_or(MOST_ROWS)).unwrap_or(usize::MAX);
+        let mut found = Candidates::default();
+        if filter.states != [State::Dead] {
+            found.ids = self.open_candidates(filter, most).await?;
+            return Ok(found);
+        }
+        let mut before = None;
+        loop {
+            let page = self.dead_page(filter, before).await?;
+            let is_last = i64::try_from(page.len()).is_ok_and(|rows| rows < PAGE);
+            before = page.last().map(|(id, _)| *id);
+            for (id, resolved) in page {
+                if found.ids.len() == most {
+                    return Ok(found);
+                }
+                if resolved {
+                    found.resolved.push(id);
+                } else {
+                    found.ids.push(id);
+                }
+            }
+            if is_last {
+                return Ok(found);
+            }
+        }
+    }
+
+    async fn dead_page(&self, filter: &Filter, before: Option<Uuid>) -> Result<Vec<(Uuid, bool)>, OutboxError> {
+        let (sign, minor, currency) = amount_of(filter);
+        let rows = sqlx::query!(
+            r#"select o.intent, o.last_code is not distinct from 'resolved_not_captured' as "resolved!"
+               from outcomes o join intents i on i.id = o.intent
+               where o.state = 'dead'
+                 and ($1::text is null or i.provider = $1)
+                 and ($2::text is null or i.account = $2)
+                 and ($3::text is null or o.last_class = $3)
+                 and ($4::text is null or o.last_code = $4)
+                 and ($5::text is null or i.order_id = $5)
+                 and ($6::text is null or i.payment_id = $6)
+                 and ($7::timestamptz is null or i.created_at >= $7)
+                 and ($8::timestamptz is null or i.created_at < $8)
+                 and ($9::text is null or (i.currency = $11 and case $9
+                        when '<' then i.amount_minor < $10::bigint when '<=' then i.amount_minor <= $10::bigint
+                        when '=' then i.amount_minor = $10::bigint when '>=' then i.amount_minor >= $10::bigint
+                        when '>' then i.amount_minor > $10::bigint end))
+                 and ($12::interval is null or (i.authorization_expires_at > clock_now() and i.authorization_expires_at <= clock_now() + $12))
+                 and ($13::uuid is null or o.intent < $13)
+               order by o.intent desc
+               limit $14"#,
+            filter.provider.as_deref(),
+            filter.account.as_deref(),
+            filter.class.map(|class| class.name()),
+            filter.code.as_deref(),
+            filter.order_id.as_deref(),
+            filter.payment_id.as_deref(),
+            filter.since,
+            filter.until,
+            sign,
+            minor,
+            currency,
+            filter.expires_within.map(interval),
+            before,
+            PAGE
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.intent, row.resolved)).collect())
+    }
+
+    /// From the three places where an intent that has not ended can be: they are small beside all intents.
+    async fn open_candidates(&self, filter: &Filter, most: usize) -> Result<Vec<Uuid>, OutboxError> {
+        let states: Vec<String> = filter.states.iter().map(|state| state.name().to_owned()).collect();
+        let (sign, minor, currency) = amount_of(filter);
+        Ok(sqlx::query_scalar!(
+            r#"select i.id
+               from (
+                   select r.intent, case when r.purpose = 2 then 'verifying' else 'ready' end as state from ready r
+                   union all
+                   select w.intent, case when w.purpose = 2 then 'verifying' when w.cause = 'held' then 'held' else 'scheduled' end from waiting w
+                   union all
+                   select s.intent, 'leased' from leases l, unnest(l.intents) with ordinality as s(intent, place)
+                   where get_bit(l.settled, s.place::integer - 1) = 0
+               ) open
+               join intents i on i.id = open.intent
+               left join progress p on p.intent = i.id
+               where open.state = any ($13)
+                 and ($1::text is null or i.provider = $1)
+                 and ($2::text is null or i.account = $2)
+                 and ($3::text is null or p.last_class = $3)
+                 and ($4::text is null or p.last_code = $4)
+                 and ($5::text is null or i.order_id = $5)
+                 and ($6::text is null or i.payment_id = $6)
+                 and ($7::timestamptz is null or i.created_at >= $7)
+                 and ($8::timestamptz is null or i.created_at < $8)
+                 and ($9::text is null or (i.currency = $11 and case $9
+                        when '<' then i.amount_minor < $10::bigint when '<=' then i.amount_minor <= $10::bigint
+                        when '=' then i.amount_minor = $10::bigint when '>=' then i.amount_minor >= $10::bigint
+                        when '>' then i.amount_minor > $10::bigint end))
+                 and ($12::interval is null or (i.authorization_expires_at > clock_now() and i.authorization_expires_at <= clock_now() + $12))
+               order by i.id desc
+               limit $14"#,
+            filter.provider.as_deref(),
+            filter.account.as_deref(),
+            filter.class.map(|class| class.name()),
+            filter.code.as_deref(),
+            filter.order_id.as_deref(),
+            filter.payment_id.as_deref(),
+            filter.since,
+            filter.until,
+            sign,
+            minor,
+            currency,
+            filter.expires_within.map(interval),
+            &states,
+            i64::try_from(most).unwrap_or(i64::MAX)
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// What an act on these captures is judged by, in no order. An id of no capture has no row.
+    pub async fn capture_facts(&self, ids: &[Uuid]) -> Result<Vec<CaptureFacts>, OutboxError> {
+        let rows = sqlx::query!(
+            r#"select s.id as "id!", s.provider as "provider!", s.account as "account!", s.order_id as "order_id!",
+                      s.payment_id as "payment_id!", s.capture_ref as "capture_ref!", s.amount_minor::bigint as "amount_minor!",
+                      s.currency as "currency!", s.state as "state!", s.attempts as "attempts!", s.last_class, s.last_code,
+                      s.next_attempt_at, s.captured_minor::bigint as captured_minor, s.provider_capture_id, s.captured_at, s.dead_reason,
+                      s.created_at as "created_at!", i.authorization_expires_at,
+                      o.ended_at as "ended_at?", to_jsonb(p) - 'intent' as progress,
+                      exists (select from late_results t where t.intent = s.id and t.proof in ('answer', 'reference')) as "late_receipt!",
+                      coalesce(i.authorized_minor, sib.authorized_minor)::bigint as authorized_minor, sib.committed_minor as "committed_minor!",
+                      said.actor as "actor?", said.at as "at?", said.reason as "reason?", said.detail as "detail?", clock_now() as "now!"
+               from status s
+               join intents i on i.id = s.id
+               left join outcomes o on o.intent = s.id
+               left join progress p on p.intent = s.id
+               cross join lateral (
+                   select coalesce(sum(case when x.state = 'captured' then x.captured_minor
+                                            when x.dead_reason = 'undecided' then b.amount_minor else 0 end), 0)::bigint as committed_minor,
+                          (array_agg(b.authorized_minor order by b.created_at desc, b.id desc) filter (where b.authorized_minor is not null))[1] as authorized_minor
+                   from intents b left join outcomes x on x.intent = b.id
+                   where b.provider = i.provider and b.account = i.account and b.payment_id = i.payment_id and b.id <> i.id
+               ) sib
+               left join lateral (
+                   select a.actor, a.at, a.reason, a.detail from audit a
+                   where a.intent = s.id and a.action = 'resolve' and (o.proof = 'person' or o.last_code = 'resolved_not_captured')
+                   order by a.id desc limit 1
+               ) said on true
+               where s.id = any ($1)"#,
+            ids
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let facts = rows.into_iter().map(|row| {
+            let text = |name: &str| {
+                let value = row.detail.as_ref().and_then(|detail| detail.get(name));
+                value.and_then(|value| value.as_str()).unwrap_or("?").to_owned()
+            };
+            let resolution = match (&row.actor, row.at, &row.reason) {
+                (Some(actor), Some(at), Some(reason)) => Some(Resolution {
+                    actor: actor.clone(),
+                    truth: text("as"),
+                    at,
+                    evidence: text("evidence"),
+                    reason: reason.clone(),
+                }),
+                _ => None,
+            };
+            CaptureFacts {
+                ended_at: row.ended_at,
+                progress: row.progress.map_or(Some(Progress::default()), |progress| {
+                    serde_json::from_value(progress).ok()
+                }),
+                late_receipt: row.late_receipt,
+                authorized_minor: row.authorized_minor,
+                committed_minor: row.committed_minor,
+                resolution,
+                now: row.now,
+                row: CaptureRow {
+                    id: row.id,
+                    provider: row.provider,
+                    account: row.account,
+                    order_id: row.order_id,
+                    payment_id: row.payment_id,
+                    capture_ref: row.capture_ref,
+                    amount_minor: row.amount_minor,
+                    currency: row.currency,
+                    state: row.state,
+                    attempts: row.attempts,
+                    last_class: row.last_class,
+                    last_code: row.last_code,
+                    next_attempt_at: row.next_attempt_at,
+                    captured_minor: row.captured_minor,
+                    provider_capture_id: row.provider_capture_id,
+                    captured_at: row.captured_at,
+                    dead_reason: row.dead_reason,
+                    created_at: row.created_at,
+                    authorization_expires_at: row.authorization_expires_at,
+                },
+            }
+        });
+        Ok(facts.collect())
+    }
+
+    /// What a read at the provider needs to know of that capture.
+    pub async fn read_facts(&self, intent: Uuid) -> Result<Option<ReadFacts>, OutboxError> {
+        let row = sqlx::query!(
+            r#"select i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor::bigint as "amount_minor!", i.currency,
+                      i.authorized_minor::bigint as authorized_minor, i.authorization_expires_at, i.details, i.traceparent, i.created_at,
+                      to_jsonb(p) - 'intent' as progress,
+                      sib.captures as "captures!", sib.undecided as "undecided!"
+               from intents i left join progress p on p.intent = i.id
+               cross join lateral (
+                   select coalesce(array_agg(x.provider_capture_id) filter (where x.state = 'captured'), '{}') as captures,
+                          coalesce(bool_or(x.dead_reason = 'undecided'), false) as undecided
+                   from intents b join outcomes x on x.intent = b.id
+                   where b.provider = i.provider and b.account = i.account and b.payment_id = i.payment_id and b.id <> i.id
+               ) sib
+               where i.id = $1"#,
+            intent
+        )
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let unreadable = |what: &str| OutboxError::NotUnderstood {
+            what: format!("{what} of {intent}"),
+        };
+        let currency = Currency::from_code(&row.currency).ok_or_else(|| unreadable("the currency"))?;
+        let progress = row.progress.map(serde_json::from_value).transpose();
+        Ok(Some(ReadFacts {
+            intent: CaptureIntent {
+                id: IntentId(intent),
+                lane: Lane {
+                    provider: row.provider,
+                    account: row.account,
+                },
+                order_id: row.order_id,
+                payment_id: row.payment_id,
+                capture_ref: row.capture_ref,
+                amount: Money::new(row.amount_minor, currency),
+                authorized_minor: row.authorized_minor,
+                authorization_expires_at: row.authorization_expires_at,
+                details: serde_json::from_value::<Details>(row.details).map_err(|_| unreadable("details"))?,
+                traceparent: row.traceparent,
+                created_at: row.created_at,
+            },
+            progress: progress.map_err(|_| unreadable("progress"))?.unwrap_or_default(),
+            siblings: Siblings {
+                capture_ids: row.captures,
+                undecided: row.undecided,
+            },
+        }))
+    }
+}
+
+fn amount_of(filter: &Filter) -> (Option<&'static str>, Option<i64>, Option<&'static str>) {
+    match filter.amount {
+        Some((comparison, money)) => (Some(comparison.sign()), Some(money.minor), Some(money.currency.code())),
+        None => (None, None, None),
+    }
+}
