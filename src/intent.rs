@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// The identity of an intent. Also the reference that the provider is given (36 ASCII characters).
@@ -67,7 +68,7 @@ impl fmt::Display for IdempotencyKey {
 }
 
 /// One (provider, account): the unit of concurrency, rate, pause and breaker.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct Lane {
     /// `afterpay`, `optty`, `resolve`, or what is added later.
     pub provider: String,

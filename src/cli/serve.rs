@@ -11,6 +11,7 @@ use crate::config::{Config, Flag, Sources};
 use crate::http::{ApiServer, Office, OfficeSettings};
 use crate::outbox::ConnectSettings;
 
+use super::accounts;
 use super::context::{Context, connect};
 use super::output::{Error, Exit};
 use super::signals;
@@ -89,6 +90,7 @@ async fn start(config: &Config, shutdown: &CancellationToken) -> Result<(ApiServ
             schema: config.schema.clone(),
             ..ConnectSettings::new(config.database_url()?.expose_secret())
         },
+        abilities: accounts::abilities(config)?,
         rate_per_second: NonZeroU32::new(config.http.rate_per_second).unwrap_or(NonZeroU32::MIN),
     };
     let office = Arc::new(Office::open(&settings, shutdown.clone())?);

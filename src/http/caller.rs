@@ -98,7 +98,7 @@ needs! {
 
 /// A caller who is allowed it. Stands first among a handler's arguments: who may not is told so, whatever else is wrong.
 #[derive(Debug)]
-pub struct Allowed<N>(pub Caller, PhantomData<N>);
+pub struct Allowed<N>(pub Caller, pub PhantomData<N>);
 
 impl<N: Need> FromRequestParts<Arc<Office>> for Allowed<N> {
     type Rejection = Problem;

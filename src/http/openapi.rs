@@ -9,7 +9,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use utoipa::OpenApi;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
@@ -29,7 +31,7 @@ connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
         description = "Captures of authorised payments. Amounts are whole minor units; lists are paged by an opaque cursor; what is \
                        refused is told as application/problem+json, whose code is the name that SQL gives the same mistake."
     ),
-    security(("key" = []))
+    components(schemas(Problem))
 )]
 struct Described;
 
@@ -51,9 +53,38 @@ fn described() -> (Router<Arc<Office>>, utoipa::openapi::OpenApi) {
                 .build(),
         ),
     );
-    OpenApiRouter::with_openapi(described)
+    let (router, mut document) = OpenApiRouter::with_openapi(described)
         .merge(api::routes())
-        .split_for_parts()
+        .split_for_parts();
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post];
+        operations.into_iter().flatten().for_each(tell_refusals);
+    }
+    (router, document)
+}
+
+/// What any route may be refused with, in one form.
+fn tell_refusals(operation: &mut Operation) {
+    for (status, says) in [
+        ("401", "There is no key, or it opens nothing"),
+        ("403", "The key lacks a scope, which `scope` names"),
+        ("429", "The key has made more requests than it may; see Retry-After"),
+        (
+            "503",
+            "The database cannot be reached, or took too long; see Retry-After",
+        ),
+        ("default", "Refused; `code` is the name that SQL gives the same mistake"),
+    ] {
+        let body = Content::new(Some(Ref::from_schema_name("Problem")));
+        let response = ResponseBuilder::new()
+            .description(says)
+            .content("application/problem+json", body)
+            .build();
+        operation
+            .responses
+            .responses
+            .insert(status.to_owned(), RefOr::T(response));
+    }
 }
 
 /// The document as it is checked in and served.

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use crate::api_key::Scope;
 use crate::filter::FilterFault;
+use crate::operations::OperationError;
 use crate::outbox::{OutboxError, Refusal};
 
 /// After how many seconds one may ask again when the database does not answer.
@@ -223,6 +224,22 @@ impl From<Vec<FilterFault>> for Problem {
         match faults.first() {
             Some(fault) => problem.hint(fault.right.clone()).at(format!("?{}", fault.name)),
             None => problem,
+        }
+    }
+}
+
+impl From<OperationError> for Problem {
+    fn from(error: OperationError) -> Problem {
+        let (code, field, hint) = (error.code(), error.field(), error.hint());
+        match (error, code) {
+            (OperationError::Outbox(error), _) => Problem::from(error),
+            (error, code) => {
+                let code = code.unwrap_or("operations_refused");
+                let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string());
+                problem.hint = hint;
+                problem.pointer = field.map(|field| format!("/{field}"));
+                problem
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::caller::Limiter;
 use super::news::News;
 use super::openapi;
+use crate::operations::{self, AbilitiesByLane};
 use crate::outbox::{ConnectSettings, Outbox, OutboxError};
 
 /// Connections for looking, and how long one look may take.
@@ -32,6 +33,9 @@ const LONGEST_LOOK: Duration = Duration::from_secs(2);
 /// Connections for acts, and how long one act may take: an operation freezes its list of ids in one statement.
 const ACTS: u32 = 2;
 const LONGEST_ACT: Duration = Duration::from_secs(30);
+
+/// How soon it is looked whether an operation has begun: 1 s.
+const NEXT_ROUND: Duration = Duration::from_secs(1);
 
 /// How long a request waits for a free connection before it is answered with 503.
 const CONNECTION_WAIT: Duration = Duration::from_secs(2);
@@ -53,6 +57,8 @@ const MOST_CLIENTS: usize = 512;
 pub struct OfficeSettings {
     /// The database. The numbers of connections and the time-outs in it are not looked at.
     pub connect: ConnectSettings,
+    /// What the provider of each account can do, by which dead letters are judged.
+    pub abilities: AbilitiesByLane,
     /// Requests that a key may make.
     pub rate_per_second: NonZeroU32,
 }
@@ -64,6 +70,8 @@ pub struct Office {
     pub outbox: Outbox,
     /// For acts, which may take longer.
     pub acts: Outbox,
+    /// What the provider of each account can do.
+    pub abilities: AbilitiesByLane,
     /// Who waits for events.
     pub news: News,
     /// Cancelled when the server drains: who waits for news is answered at once.
@@ -85,6 +93,7 @@ impl Office {
         Ok(Office {
             outbox: pool(LOOKS, LONGEST_LOOK)?,
             acts: pool(ACTS, LONGEST_ACT)?,
+            abilities: settings.abilities.clone(),
             news: News::new(),
             draining,
             limiter: Limiter::new(settings.rate_per_second),
@@ -96,7 +105,30 @@ impl Office {
         let news = self.news.watch(&self.outbox);
         tokio::select! {
             () = news => {}
+            () = self.run_operations() => {}
             () = self.draining.cancelled() => {}
+        }
+    }
+
+    /// Works off what is due of operations, round after round. A round that is dropped loses nothing: its steps are
+    /// transactions.
+    async fn run_operations(&self) {
+        let mut told = false;
+        loop {
+            let pause = match operations::run_due(&self.acts, &self.abilities).await {
+                Ok(ran) => {
+                    told = false;
+                    ran.again_in.unwrap_or(NEXT_ROUND).min(NEXT_ROUND)
+                }
+                Err(error) => {
+                    if !told {
+                        tracing::warn!(error = %error, "operations cannot be worked on; trying again");
+                    }
+                    told = true;
+                    NEXT_ROUND
+                }
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 

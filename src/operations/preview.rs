@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{AbilitiesByLane, Act, Choice, OperationError, Prospect, Safety, check_choice, judge, meant};
@@ -15,7 +16,7 @@ const CHUNK: usize = 500;
 const SAMPLE: usize = 10;
 
 /// An amount in one currency.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Sum {
     /// Minor units.
     pub amount_minor: i64,
@@ -24,7 +25,7 @@ pub struct Sum {
 }
 
 /// Captures that the same can be said of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Group {
     /// What.
     pub says: String,
@@ -37,7 +38,7 @@ pub struct Group {
 }
 
 /// One capture of the sample.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Line {
     /// The capture.
     pub row: CaptureRow,

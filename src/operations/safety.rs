@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{AbilitiesByLane, Act, OperationError};
@@ -15,7 +16,7 @@ use crate::retry::DeadReason;
 use crate::verify::plan_replay;
 
 /// How safe a replay of a dead letter is, and what it would be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Safety {
     /// No second capture can come of it, and it is not in vain.
     pub safe: bool,

@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Outbox, OutboxError};
@@ -18,7 +19,7 @@ pub struct AuditStamp {
 }
 
 /// One act.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct AuditRow {
     /// Its number in the chain: from 1 on, without gaps.
     pub id: i64,

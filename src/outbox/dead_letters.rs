@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{AuditStamp, Outbox, OutboxError, interval, repeating};
@@ -78,7 +79,7 @@ impl GroupBy {
 
 /// Dead letters that are alike in what was asked, in one currency. What they are not told apart by is `None`, as is a
 /// class or code that they have not.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct DeadGroup {
     /// Provider.
     pub provider: Option<String>,

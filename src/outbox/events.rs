@@ -3,12 +3,13 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Outbox, OutboxError};
 
 /// One event, as others read it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Event {
     /// Where to go on reading after this event.
     pub cursor: String,
@@ -42,7 +43,7 @@ pub struct Event {
 }
 
 /// Events, and where to go on.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct EventPage {
     /// In feed order.
     pub events: Vec<Event>,

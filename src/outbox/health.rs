@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{LaneId, Outbox, OutboxError};
 use crate::intent::Lane;
 
 /// The backlog of one lane.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct LaneBacklog {
     /// Its number.
     #[serde(skip)]

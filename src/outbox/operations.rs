@@ -5,13 +5,14 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{AuditStamp, Outbox, OutboxError, repeating};
 use crate::intent::Lane;
 
 /// An operation, as people see it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct OperationRow {
     /// Which.
     pub id: Uuid,
@@ -66,7 +67,7 @@ impl OperationRow {
 }
 
 /// One capture of an operation's list.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct OperationItem {
     /// Its place.
     pub n: i64,

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::captures::CaptureRow;
 use super::dead_letters::RESOLVED_NOT_CAPTURED;
@@ -11,7 +12,7 @@ use crate::intent::Lane;
 use crate::retry::DeadReason;
 
 /// The payments of an order.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct OrderLedger {
     /// The order.
     pub order_id: String,
@@ -24,7 +25,7 @@ pub struct OrderLedger {
 }
 
 /// One payment in one currency, with every capture of it, also those of other orders: they draw on the same money.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct PaymentLedger {
     /// Provider and account.
     #[serde(flatten)]

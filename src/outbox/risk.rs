@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Outbox, OutboxError, interval};
 
 /// How many hours an authorisation has left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 pub enum Hours {
     /// It is over.
     #[serde(rename = "over")]
@@ -60,7 +61,7 @@ impl Hours {
 }
 
 /// Captures that are alike in hours, reason and currency.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RiskRow {
     /// How long the authorisation has left.
     pub hours: Hours,
@@ -75,7 +76,7 @@ pub struct RiskRow {
 }
 
 /// Money at risk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Risk {
     /// The nearest end first, then by reason and currency. Dead letters that a person has resolved are not in it.
     pub rows: Vec<RiskRow>,

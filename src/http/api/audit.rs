@@ -1,0 +1,66 @@
+//! `/v1/audit`: who did what, when and why.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::rows;
+use crate::http::caller::{Allowed, ToRead};
+use crate::http::problem::Problem;
+use crate::http::query::Parameters;
+use crate::http::serve::Office;
+use crate::outbox::AuditRow;
+
+/// Acts, the newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AuditPage {
+    /// Those of this page.
+    acts: Vec<AuditRow>,
+    /// Give it as `cursor` for the next page; null: that was all.
+    next: Option<String>,
+}
+
+/// Who did what, when and why, the newest first.
+#[utoipa::path(get, path = "/v1/audit", tag = "audit", operation_id = "list_audit", security(("key" = ["read"])),
+    params(
+        ("capture" = Option<Uuid>, Query, description = "Only acts on this capture"),
+        ("operation" = Option<Uuid>, Query, description = "Only acts of this operation"),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before", pattern = "^a[1-9][0-9]{0,17}$"),
+        ("limit" = Option<u32>, Query, description = "Rows of a page; 50 unless given", minimum = 1, maximum = 200)),
+    responses((status = 200, body = AuditPage)))]
+pub async fn list(
+    _: Allowed<ToRead>,
+    State(office): State<Arc<Office>>,
+    mut parameters: Parameters,
+) -> Result<Json<AuditPage>, Problem> {
+    let capture = parameters.id("capture")?;
+    let operation = parameters.id("operation")?;
+    let before = match parameters.take("cursor")? {
+        None => None,
+        Some(text) => Some(before(&text)?),
+    };
+    let limit = rows(&mut parameters)?;
+    parameters.none_left(&["capture", "operation", "cursor", "limit"])?;
+    // One more than asked for tells whether there is a next page.
+    let mut acts = office
+        .outbox
+        .audit(before, i64::from(limit) + 1, capture, operation)
+        .await?;
+    let whole = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = acts.len() > whole;
+    acts.truncate(whole);
+    let next = acts.last().filter(|_| more).map(|row| format!("a{}", row.id));
+    Ok(Json(AuditPage { acts, next }))
+}
+
+fn before(text: &str) -> Result<i64, Problem> {
+    let number = text.strip_prefix('a').and_then(|number| number.parse::<i64>().ok());
+    number.filter(|number| *number > 0).ok_or_else(|| {
+        Problem::bad_request("cursor_not_readable", "this is no cursor of the audit")
+            .hint("pass `next` of a page as it came, or none to begin at the newest")
+            .at("?cursor")
+    })
+}

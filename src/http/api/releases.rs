@@ -1,0 +1,97 @@
+//! `POST /v1/releases`: lets held captures go.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::http::body::Document;
+use crate::http::caller::{Allowed, ToRelease};
+use crate::http::problem::Problem;
+use crate::http::query::Parameters;
+use crate::http::serve::Office;
+use crate::outbox::HeldRelease;
+
+/// What is released, and by which shipment.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewRelease {
+    /// The provider.
+    #[schema(pattern = "^(afterpay|optty|resolve)$")]
+    provider: String,
+    /// The merchant account; else `default`.
+    #[schema(pattern = "^[a-z][a-z0-9]{0,19}$")]
+    account: Option<String>,
+    /// The payment; or
+    #[schema(pattern = "^[A-Za-z0-9]{1,32}$")]
+    payment_id: Option<String>,
+    /// the order.
+    #[schema(pattern = "^[A-Za-z0-9]{1,32}$")]
+    order_id: Option<String>,
+    /// Just this capture; else the oldest held one of the payment.
+    #[schema(pattern = "^[A-Za-z0-9]{1,32}$")]
+    capture_ref: Option<String>,
+    /// The shipment: the same one again changes nothing.
+    #[schema(pattern = "^[A-Za-z0-9]{1,32}$")]
+    shipment_ref: Option<String>,
+    /// The carrier; with its method and the parcel, all or none.
+    #[schema(pattern = "^[A-Za-z0-9]{1,32}$")]
+    company: Option<String>,
+    /// How it travels.
+    #[schema(pattern = "^[A-Za-z0-9]{1,32}$")]
+    method: Option<String>,
+    /// The parcel.
+    #[schema(pattern = "^[A-Za-z0-9]{1,32}$")]
+    tracking_number: Option<String>,
+}
+
+/// What was written.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Released {
+    /// Its number.
+    release_id: i64,
+    /// False: the same shipment had been told before.
+    created: bool,
+}
+
+/// Lets a held capture go, before or after it is enqueued: workers match releases with what is held.
+#[utoipa::path(post, path = "/v1/releases", tag = "captures", operation_id = "create_release", security(("key" = ["release"])),
+    request_body = NewRelease, responses(
+        (status = 201, description = "Written", body = Released), (status = 200, description = "It was there", body = Released)))]
+pub async fn create(
+    _: Allowed<ToRelease>,
+    State(office): State<Arc<Office>>,
+    parameters: Parameters,
+    Document(asked): Document<NewRelease>,
+) -> Result<Response, Problem> {
+    parameters.none_left(&[])?;
+    let shipping = match (asked.company, asked.method, asked.tracking_number) {
+        (None, None, None) => None,
+        (Some(company), Some(method), Some(tracking)) => Some((company, method, tracking)),
+        _ => {
+            let detail = "company, method and tracking_number are given in part";
+            return Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "releases_shipping_all_or_none",
+                detail,
+            )
+            .hint("give all three or none"));
+        }
+    };
+    let release = HeldRelease {
+        provider: asked.provider,
+        account: asked.account,
+        payment_id: asked.payment_id,
+        order_id: asked.order_id,
+        capture_ref: asked.capture_ref,
+        shipment_ref: asked.shipment_ref,
+        shipping,
+    };
+    let (release_id, created) = office.acts.release(&release).await?;
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(Released { release_id, created })).into_response())
+}
