@@ -87,3 +87,40 @@ revoke all on function
     revoke_api_key(text, text, text),
     note_api_key_use(text)
 from public;
+
+-- Sessions of the console: each was begun with a key and opens what the key opens, as long as the key does. The cookie's
+-- secret is not kept, only its digest.
+create table console_sessions (
+    digest bytea primary key constraint console_sessions_digest_is_sha256 check (octet_length(digest) = 32),
+    key text not null references api_keys (prefix),
+    began_at timestamptz not null,
+    expires_at timestamptz not null,
+    -- to the minute: see use_console_session
+    used_at timestamptz not null
+);
+create index console_sessions_expires on console_sessions (expires_at);
+
+-- Begins a session, and forgets some that are over.
+create function begin_console_session(p_digest bytea, p_key text, p_lifetime interval) returns void
+    language sql volatile security definer set search_path from current as $$
+    delete from console_sessions s where s.digest in (
+        select o.digest from console_sessions o where o.expires_at < clock_now() order by o.expires_at limit 100 for update skip locked);
+    insert into console_sessions (digest, key, began_at, expires_at, used_at)
+        values (p_digest, p_key, clock_now(), clock_now() + p_lifetime, clock_now());
+$$;
+
+-- Says that a person is there; at most one write a minute.
+create function use_console_session(p_digest bytea) returns void
+    language sql volatile security definer set search_path from current as $$
+    update console_sessions set used_at = clock_now()
+        where digest = p_digest and used_at < clock_now() - interval '1 minute'
+$$;
+
+create function end_console_session(p_digest bytea) returns void
+    language sql volatile security definer set search_path from current as $$
+    delete from console_sessions where digest = p_digest
+$$;
+
+revoke all on function
+    begin_console_session(bytea, text, interval), use_console_session(bytea), end_console_session(bytea)
+from public;

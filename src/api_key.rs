@@ -87,7 +87,8 @@ impl FromIterator<Scope> for Scopes {
 pub struct KeyDigest(pub [u8; 32]);
 
 impl KeyDigest {
-    fn of(secret: &str) -> KeyDigest {
+    /// Of a secret.
+    pub fn of(secret: &str) -> KeyDigest {
         KeyDigest(Sha256::digest(secret.as_bytes()).into())
     }
 

@@ -1,7 +1,7 @@
 //! The kinds of values: how each is read, and what is said when it cannot be.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -198,4 +198,28 @@ pub(super) fn listen_address(raw: &Raw) -> Result<SocketAddr, Refusal> {
             "write address and port, such as \"127.0.0.1:9464\"; port 0 takes a free one",
         )
     })
+}
+
+/// IP addresses, with commas between.
+pub(super) fn ip_addresses(raw: &Raw) -> Result<Vec<IpAddr>, Refusal> {
+    let text = text(raw)?;
+    let parsed: Result<Vec<IpAddr>, _> = text.split(',').map(|address| address.trim().parse()).collect();
+    parsed.map_err(|_| {
+        Refusal::new(
+            format!("{} is no list of IP addresses", raw.quoted()),
+            "write them with commas between, such as \"10.0.0.5, 10.0.0.6\"",
+        )
+    })
+}
+
+/// The name of a header, in lower case.
+pub(super) fn header_name(raw: &Raw) -> Result<String, Refusal> {
+    let name = text(raw)?.trim().to_ascii_lowercase();
+    match name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        true => Ok(name),
+        false => Err(Refusal::new(
+            format!("{} is no name of a header", raw.quoted()),
+            "write it like \"X-Forwarded-User\"",
+        )),
+    }
 }
