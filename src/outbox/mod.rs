@@ -79,7 +79,7 @@ pub use schema::{MigrationState, SchemaFault};
 pub use sessions::FoundSession;
 pub use settle::{AttemptRecord, LaneNews, Settled, Settlement};
 pub use store::{Listener, Store};
-pub use tally::{RunningOperation, StateCount, Tally};
+pub use tally::{OpenOperation, StateCount, Tally};
 pub use upkeep::Moved;
 pub use workers::{Sleep, WorkerRow};
 

@@ -29,8 +29,8 @@ pub struct Tally {
 }
 
 /// An operation on many captures that is not at its end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
-pub struct RunningOperation {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OpenOperation {
     /// What it does.
     pub act: String,
     /// Running or paused.
@@ -80,17 +80,12 @@ impl Outbox {
         })
     }
 
-    /// Operations that are not at their end; none in a schema that has no such table.
-    pub async fn running_operations(&self) -> Result<Vec<RunningOperation>, OutboxError> {
-        let there: bool = sqlx::query_scalar("select to_regclass('operations') is not null")
-            .fetch_one(&self.pool)
-            .await?;
-        if !there {
-            return Ok(Vec::new());
-        }
-        Ok(sqlx::query_as(
-            "select act, state, done + skipped + failed as done, total from operations
-             where state in ('running', 'paused') order by created_at limit 20",
+    /// Operations that are not at their end.
+    pub async fn open_operations(&self) -> Result<Vec<OpenOperation>, OutboxError> {
+        Ok(sqlx::query_as!(
+            OpenOperation,
+            r#"select act, state, done + skipped + failed as "done!", total from operations
+               where state in ('running', 'paused') order by created_at limit 20"#
         )
         .fetch_all(&self.pool)
         .await?)

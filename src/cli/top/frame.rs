@@ -7,7 +7,7 @@ use chrono::SubsecRound;
 
 use crate::cli::capture_rows::amount;
 use crate::cli::output::{Cell, Column, Error, Format, Output};
-use crate::outbox::{Hours, LaneBacklog, LaneRate, LaneRow, Outbox, Risk, RunningOperation, WorkerRow};
+use crate::outbox::{Hours, LaneBacklog, LaneRate, LaneRow, Outbox, Risk, OpenOperation, WorkerRow};
 
 /// Everything that a frame shows, read at once.
 pub struct Figures {
@@ -16,7 +16,7 @@ pub struct Figures {
     rates: Vec<LaneRate>,
     risk: Risk,
     workers: Vec<WorkerRow>,
-    operations: Vec<RunningOperation>,
+    operations: Vec<OpenOperation>,
 }
 
 impl Figures {
@@ -27,7 +27,7 @@ impl Figures {
             lanes: outbox.lanes().await?,
             rates: outbox.lane_rates().await?,
             workers: outbox.workers().await?,
-            operations: outbox.running_operations().await?,
+            operations: outbox.open_operations().await?,
             risk: outbox.risk(None).await?,
         })
     }
@@ -159,7 +159,7 @@ fn workers(workers: &[WorkerRow]) -> String {
     }
 }
 
-fn operation(operation: &RunningOperation) -> String {
+fn operation(operation: &OpenOperation) -> String {
     format!(
         "{} {} {} of {}",
         operation.act, operation.state, operation.done, operation.total
