@@ -22,6 +22,8 @@ mod intake;
 mod look;
 #[path = "cli/pooler.rs"]
 mod pooler;
+#[path = "cli/operations.rs"]
+mod operations;
 #[path = "cli/resolved.rs"]
 mod resolved;
 #[path = "cli/schema.rs"]

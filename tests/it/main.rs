@@ -7,6 +7,7 @@
 )]
 
 mod answers;
+mod audit;
 mod authorisations;
 mod by_hand;
 mod crowd;
@@ -21,6 +22,7 @@ mod lanes;
 mod late_reads;
 mod losses;
 mod money_path;
+mod operations;
 mod operators;
 mod outages;
 mod pages;
