@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Flag, Sources};
-use crate::http::{ApiServer, Office, OfficeSettings};
+use crate::http::{ApiServer, Office, OfficeSettings, PATIENCE};
 use crate::outbox::ConnectSettings;
 
 use super::accounts;
@@ -92,6 +92,7 @@ async fn start(config: &Config, shutdown: &CancellationToken) -> Result<(ApiServ
         },
         abilities: accounts::abilities(config)?,
         rate_per_second: NonZeroU32::new(config.http.rate_per_second).unwrap_or(NonZeroU32::MIN),
+        patience: PATIENCE,
     };
     let office = Arc::new(Office::open(&settings, shutdown.clone())?);
     let listen = config.http.listen;

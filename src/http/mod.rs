@@ -20,5 +20,5 @@ pub use caller::{Allowed, Caller, ToCancel, ToEnqueue, ToOperate, ToRead, ToRele
 pub use openapi::written as openapi_document;
 pub use problem::Problem;
 pub use query::Parameters;
-pub use serve::{ApiServer, Office, OfficeSettings};
+pub use serve::{ApiServer, Office, OfficeSettings, PATIENCE};
 pub use telemetry::{Probe, Readiness, TelemetryServer};
