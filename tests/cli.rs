@@ -30,5 +30,7 @@ mod resolved;
 mod schema;
 #[path = "cli/settings.rs"]
 mod settings;
+#[path = "cli/views.rs"]
+mod views;
 #[path = "cli/worker.rs"]
 mod worker;

@@ -48,6 +48,7 @@ pub async fn run(verb: LaneVerb, context: &Context) -> Result<Exit, Error> {
 }
 
 async fn list(watch: &WatchArgs, context: &Context) -> Result<Exit, Error> {
+    watch.check(context)?;
     let outbox = context.outbox().await?;
     let draw = async |page: &mut Vec<u8>| {
         let now = outbox.now().await?;

@@ -24,6 +24,7 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     // Read once by this machine's clock, so that a wrong filter is told without a database; then by the database's.
     args.filter.filter(chrono::Utc::now())?;
+    args.watch.check(context)?;
     let outbox = context.outbox().await?;
     let draw = async |page: &mut Vec<u8>| {
         let filter = args.filter.filter(outbox.now().await?)?;

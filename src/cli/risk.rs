@@ -41,6 +41,7 @@ pub fn span(text: &str) -> Result<Duration, String> {
 
 /// Runs it.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    args.watch.check(context)?;
     let outbox = context.outbox().await?;
     let draw = async |page: &mut Vec<u8>| match args.forecast {
         true => forecast(&outbox, args.limit.unwrap_or(USUAL), &context.output, page).await,

@@ -28,6 +28,7 @@ pub struct Args {
 
 /// Runs it.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    args.watch.check(context)?;
     let outbox = context.outbox().await?;
     if args.check {
         return check(&outbox, &context.output).await;

@@ -25,6 +25,15 @@ pub fn every(text: &str) -> Result<Duration, String> {
 }
 
 impl WatchArgs {
+    /// Refuses to watch where nobody looks; asked first, before the database is.
+    pub fn check(&self, context: &Context) -> Result<(), Error> {
+        match self.watch.is_some() && !(context.output.terminal && context.output.format == Format::Table) {
+            true => Err(Error::usage("--watch needs a terminal and the form table")
+                .hint("for programs, ask again and again, or scrape /metrics of a worker")),
+            false => Ok(()),
+        }
+    }
+
     /// Draws once, or again and again. A drawing must not be half on the screen when it fails, so it is written whole.
     pub async fn run(
         &self,
@@ -39,10 +48,7 @@ impl WatchArgs {
             stdout.flush()?;
             return drawn;
         };
-        if !(context.output.terminal && context.output.format == Format::Table) {
-            return Err(Error::usage("--watch needs a terminal and the form table")
-                .hint("for programs, ask again and again, or scrape /metrics of a worker"));
-        }
+        self.check(context)?;
         loop {
             let mut page = Vec::new();
             match draw(&mut page).await {

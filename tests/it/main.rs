@@ -37,4 +37,5 @@ mod rooms;
 mod running;
 mod schema;
 mod shipments;
+mod views;
 mod world;
