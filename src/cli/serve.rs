@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Flag, Sources};
-use crate::http::{ApiServer, Office, OfficeSettings};
+use crate::http::{ApiServer, Office, OfficeSettings, ProxySettings};
 use crate::outbox::ConnectSettings;
 
 use super::accounts;
@@ -91,6 +91,11 @@ async fn start(config: &Config, shutdown: &CancellationToken) -> Result<(ApiServ
             ..ConnectSettings::new(config.database_url()?.expose_secret())
         },
         abilities: accounts::abilities(config)?,
+        proxy: ProxySettings {
+            addresses: config.http.proxy_addresses.clone(),
+            user_header: config.http.proxy_user_header.clone(),
+            roles_header: config.http.proxy_roles_header.clone(),
+        },
         rate_per_second: NonZeroU32::new(config.http.rate_per_second).unwrap_or(NonZeroU32::MIN),
     };
     let office = Arc::new(Office::open(&settings, shutdown.clone())?);
