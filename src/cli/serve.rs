@@ -67,7 +67,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         started = start(&config, &shutdown) => started?,
         () = shutdown.cancelled() => return Ok(Exit::Interrupted),
     };
-    tracing::info!(address = %server.address(), "serving the API on /v1, its documentation on /docs");
+    tracing::info!(address = %server.address(), "serving the API on /v1, its documentation on /docs, the console on /");
     server.run(office).await;
     tracing::info!("drained: this server has stopped");
     Ok(Exit::Done)
