@@ -94,6 +94,9 @@ function isBusy() {
     return chosen().length > 0 || (all !== null && all.value !== "") || writes || written || document.querySelector("dialog[open]") !== null;
 }
 
+// Where the focus can be: kept by its place, so that an update takes nobody's away.
+const places = () => [...document.querySelectorAll("main a[href], main button, main input, main summary, main select, main textarea")];
+
 async function refresh() {
     const seconds = Number(main()?.dataset.live ?? 0);
     if (seconds > 0 && !document.hidden && !isBusy()) {
@@ -110,9 +113,11 @@ async function refresh() {
                 if (fresh) {
                     const at = rows().findIndex((row) => row.classList.contains("at"));
                     const open = [...document.querySelectorAll("main details")].map((each) => each.open);
+                    const focused = places().indexOf(document.activeElement);
                     main().replaceWith(document.adoptNode(fresh));
                     [...document.querySelectorAll("main details")].forEach((each, n) => { if (n < open.length) each.open = open[n]; });
                     rows()[at]?.classList.add("at");
+                    if (focused !== -1) places()[focused]?.focus({ preventScroll: true });
                     show();
                 }
             }
@@ -172,6 +177,8 @@ function key(event) {
 
 // ---- wiring
 function show() {
+    const keys = document.getElementById("show-keys");
+    if (keys) keys.hidden = false;
     showTimes();
     showSelection();
 }

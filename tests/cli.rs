@@ -20,10 +20,10 @@ mod help;
 mod intake;
 #[path = "cli/look.rs"]
 mod look;
-#[path = "cli/pooler.rs"]
-mod pooler;
 #[path = "cli/operations.rs"]
 mod operations;
+#[path = "cli/pooler.rs"]
+mod pooler;
 #[path = "cli/resolved.rs"]
 mod resolved;
 #[path = "cli/schema.rs"]

@@ -8,15 +8,15 @@
     reason = "a test that meets something unexpected should fail loudly"
 )]
 
-#[allow(dead_code, reason = "the stories use more of it")]
-#[path = "it/pooler.rs"]
-mod pooler;
 #[path = "it/database.rs"]
 #[allow(dead_code, reason = "the stories use more of it")]
 mod database;
 #[expect(dead_code, reason = "shared with the tests of the adapters, which use all of it")]
 #[path = "provider/models.rs"]
 mod models;
+#[allow(dead_code, reason = "the stories use more of it")]
+#[path = "it/pooler.rs"]
+mod pooler;
 #[expect(dead_code, reason = "shared with the tests of the adapters, which use all of it")]
 #[path = "provider/wire.rs"]
 mod wire;

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Flag, Sources};
-use crate::http::{ApiServer, Office, OfficeSettings, PATIENCE};
+use crate::http::{ApiServer, Office, OfficeSettings, PATIENCE, ProxySettings};
 use crate::outbox::ConnectSettings;
 
 use super::accounts;
@@ -67,7 +67,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         started = start(&config, &shutdown) => started?,
         () = shutdown.cancelled() => return Ok(Exit::Interrupted),
     };
-    tracing::info!(address = %server.address(), "serving the API on /v1, its documentation on /docs");
+    tracing::info!(address = %server.address(), "serving the API on /v1, its documentation on /docs, the console on /");
     server.run(office).await;
     tracing::info!("drained: this server has stopped");
     Ok(Exit::Done)
@@ -91,6 +91,11 @@ async fn start(config: &Config, shutdown: &CancellationToken) -> Result<(ApiServ
             ..ConnectSettings::new(config.database_url()?.expose_secret())
         },
         abilities: accounts::abilities(config)?,
+        proxy: ProxySettings {
+            addresses: config.http.proxy_addresses.clone(),
+            user_header: config.http.proxy_user_header.clone(),
+            roles_header: config.http.proxy_roles_header.clone(),
+        },
         rate_per_second: NonZeroU32::new(config.http.rate_per_second).unwrap_or(NonZeroU32::MIN),
         patience: PATIENCE,
     };

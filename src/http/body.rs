@@ -47,6 +47,26 @@ pub async fn json_bytes(request: Request, most: usize, patience: Duration) -> Re
                 .at("Content-Type:"),
         );
     }
+    bytes(request, most, patience).await
+}
+
+/// The bytes of a form of a page.
+pub async fn form_bytes(request: Request, most: usize, patience: Duration) -> Result<Bytes, Problem> {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let media = kind.split(';').next().unwrap_or_default().trim();
+    if !media.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        let detail = "the form is not application/x-www-form-urlencoded";
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "form_not_readable",
+            detail,
+        ));
+    }
+    bytes(request, most, patience).await
+}
+
+async fn bytes(request: Request, most: usize, patience: Duration) -> Result<Bytes, Problem> {
     match tokio::time::timeout(patience, collected(request.into_body(), most)).await {
         Ok(read) => read,
         Err(_) => {

@@ -127,7 +127,8 @@ impl Limiter {
         }
     }
 
-    fn check(&self, prefix: &str) -> Result<(), Problem> {
+    /// Refuses one that has asked too often.
+    pub(super) fn check(&self, prefix: &str) -> Result<(), Problem> {
         let Err(not_until) = self.limiter.check_key(&prefix.to_owned()) else {
             return Ok(());
         };

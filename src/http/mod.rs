@@ -7,6 +7,7 @@
 mod api;
 mod body;
 mod caller;
+mod console;
 mod headers;
 mod news;
 mod openapi;
@@ -17,6 +18,7 @@ mod telemetry;
 
 pub use body::Document;
 pub use caller::{Allowed, Caller, ToCancel, ToEnqueue, ToOperate, ToRead, ToRelease, ToWorkLanes};
+pub use console::ProxySettings;
 pub use openapi::written as openapi_document;
 pub use problem::Problem;
 pub use query::Parameters;

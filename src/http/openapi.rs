@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use utoipa::OpenApi;
@@ -16,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::api;
+use super::console;
 use super::headers;
 use super::problem::Problem;
 use super::serve::Office;
@@ -104,6 +105,7 @@ pub fn routes() -> Router<Arc<Office>> {
     Router::new()
         .merge(api.layer(from_fn(acceptable)))
         .merge(docs)
+        .merge(console::routes())
         .route(
             "/openapi.json",
             get(async move || ([(header::CONTENT_TYPE, "application/json")], document)),
@@ -174,13 +176,18 @@ async fn ready(axum::extract::State(office): axum::extract::State<Arc<Office>>) 
 }
 
 async fn nothing_here(request: Request) -> Response {
-    // What people type into a browser.
-    if request.uri().path() == "/" {
-        return Redirect::to("/docs/").into_response();
+    let accepted = request
+        .headers()
+        .get(header::ACCEPT)
+        .and_then(|accepted| accepted.to_str().ok());
+    let is_person = accepted.is_some_and(|accepted| accepted.contains("text/html"));
+    let nothing = Problem::not_found("there is nothing at this address");
+    match is_person && !request.uri().path().starts_with("/v1") {
+        true => console::page_of(nothing.hint("perhaps the address was cut short")),
+        false => nothing
+            .hint("/openapi.json lists what there is, /docs shows it")
+            .into_response(),
     }
-    Problem::not_found("there is nothing at this address")
-        .hint("/openapi.json lists what there is, /docs shows it")
-        .into_response()
 }
 
 async fn wrong_method() -> Problem {

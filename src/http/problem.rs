@@ -100,6 +100,17 @@ impl Problem {
         problem.hint(format!("use a key with --scope {}", scope.name()))
     }
 
+    /// 503: nobody answers there.
+    pub fn unreachable() -> Problem {
+        Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "database_unreachable",
+            "the database cannot be reached, or is too busy",
+        )
+        .hint("ask again; what was asked may have been done, and asking again does it no second time")
+        .again_after(DATABASE_RETRY)
+    }
+
     /// 500: our own fault; the log has the cause.
     pub fn internal() -> Problem {
         let detail = "the server could not do this; its log says why";
@@ -176,13 +187,7 @@ impl From<OutboxError> for Problem {
         }
         if error.is_connection_lost() {
             tracing::warn!(error = %error, "the database cannot be reached for a request");
-            return Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "database_unreachable",
-                "the database cannot be reached, or is too busy",
-            )
-            .hint("ask again; what was asked may have been done, and asking again does it no second time")
-            .again_after(DATABASE_RETRY);
+            return Problem::unreachable();
         }
         tracing::error!(error = %error, "a request failed");
         Problem::internal()

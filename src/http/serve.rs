@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::caller::Limiter;
+use super::console::{Peer, ProxySettings};
 use super::news::News;
 use super::openapi;
 use crate::operations::{self, AbilitiesByLane};
@@ -63,6 +65,8 @@ pub struct OfficeSettings {
     pub rate_per_second: NonZeroU32,
     /// How long the head of a request may take to arrive, and then its body.
     pub patience: Duration,
+    /// Whose word is taken for who looks at the console.
+    pub proxy: ProxySettings,
 }
 
 /// What requests are answered from.
@@ -80,6 +84,7 @@ pub struct Office {
     pub draining: CancellationToken,
     pub(super) limiter: Limiter,
     pub(super) patience: Duration,
+    pub(super) proxy: ProxySettings,
 }
 
 impl Office {
@@ -101,6 +106,7 @@ impl Office {
             draining,
             limiter: Limiter::new(settings.rate_per_second),
             patience: settings.patience,
+            proxy: settings.proxy.clone(),
         })
     }
 
@@ -179,11 +185,15 @@ impl ApiServer {
         let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
         let connections = TaskTracker::new();
         loop {
-            let (client, room) = tokio::select! {
+            let (client, address, room) = tokio::select! {
                 accepted = self.accept(&clients) => accepted,
                 () = draining.cancelled() => break,
             };
             let (service, draining, patience) = (service.clone(), draining.clone(), office.patience);
+            let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(Peer(address));
+                service.call(request)
+            });
             connections.spawn(async move {
                 let mut server = http1::Builder::new();
                 server.timer(TokioTimer::new()).header_read_timeout(patience);
@@ -211,7 +221,7 @@ impl ApiServer {
     fn accept<'a>(
         &'a self,
         clients: &'a Arc<Semaphore>,
-    ) -> impl Future<Output = (TcpStream, OwnedSemaphorePermit)> + use<'a> {
+    ) -> impl Future<Output = (TcpStream, SocketAddr, OwnedSemaphorePermit)> + use<'a> {
         async move {
             loop {
                 let Ok(room) = Arc::clone(clients).acquire_owned().await else {
@@ -219,9 +229,9 @@ impl ApiServer {
                     continue;
                 };
                 match self.listener.accept().await {
-                    Ok((client, _)) => {
+                    Ok((client, address)) => {
                         let _ = client.set_nodelay(true);
-                        return (client, room);
+                        return (client, address, room);
                     }
                     Err(error) => {
                         // Too many open files, mostly; those in use are given back.

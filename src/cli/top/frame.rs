@@ -7,7 +7,7 @@ use chrono::SubsecRound;
 
 use crate::cli::capture_rows::amount;
 use crate::cli::output::{Cell, Column, Error, Format, Output};
-use crate::outbox::{Hours, LaneBacklog, LaneRate, LaneRow, Outbox, Risk, OpenOperation, WorkerRow};
+use crate::outbox::{Hours, LaneBacklog, LaneRate, LaneRow, OpenOperation, Outbox, Risk, WorkerRow};
 
 /// Everything that a frame shows, read at once.
 pub struct Figures {

@@ -1,0 +1,312 @@
+//! Who may see and do what; and that a form comes from a page of ours.
+
+use std::time::Duration;
+
+use capture::api_key::Scope;
+use capture::http::ProxySettings;
+use uuid::Uuid;
+
+use crate::kind::Kind;
+use crate::stand::{Stand, stamp};
+use crate::world::Plan;
+
+const PAGES: [&str; 8] = [
+    "/",
+    "/captures",
+    "/dead",
+    "/dead?by=code",
+    "/risk",
+    "/operations",
+    "/audit",
+    "/captures?state=dead",
+];
+
+/// Every form, the scope that it needs, and fields with which it would do something.
+fn forms(dead: &str, held: &str, operation: &str, lane: i32) -> Vec<(String, Scope, Vec<(&'static str, String)>)> {
+    let text = str::to_owned;
+    let reason = ("reason", text("because"));
+    vec![
+        (
+            text("/operations/new"),
+            Scope::Operate,
+            vec![("act", text("replay")), ("id", text(dead))],
+        ),
+        (
+            text("/operations/new"),
+            Scope::Operate,
+            vec![("act", text("resolve")), ("id", text(dead))],
+        ),
+        (
+            text("/operations/new"),
+            Scope::Cancel,
+            vec![("act", text("cancel")), ("id", text(held))],
+        ),
+        (
+            text("/operations"),
+            Scope::Operate,
+            vec![("act", text("replay")), ("id", text(dead)), reason.clone()],
+        ),
+        (
+            text("/operations"),
+            Scope::Cancel,
+            vec![("act", text("cancel")), ("id", text(held)), reason.clone()],
+        ),
+        (
+            format!("/operations/{operation}/pause"),
+            Scope::Operate,
+            vec![reason.clone()],
+        ),
+        (
+            format!("/operations/{operation}/resume"),
+            Scope::Operate,
+            vec![reason.clone()],
+        ),
+        (
+            format!("/operations/{operation}/cancel"),
+            Scope::Operate,
+            vec![reason.clone()],
+        ),
+        (
+            format!("/captures/{held}/release"),
+            Scope::Release,
+            vec![("shipment", text("s1"))],
+        ),
+        (format!("/lanes/{lane}/pause"), Scope::Lanes, vec![reason.clone()]),
+        (format!("/lanes/{lane}/resume"), Scope::Lanes, vec![reason]),
+    ]
+}
+
+#[tokio::test]
+async fn every_page_and_form_is_for_those_who_may_and_for_nobody_else() {
+    let mut stand = Stand::new().await;
+    let dead = stand.dead_letters(2).await;
+    stand.world.authorize(Kind::Afterpay, "10020001", 5_000);
+    let held = stand
+        .world
+        .insert(Kind::Afterpay, "10020001", "c1", 500, ", hold => 'shipment'")
+        .await;
+    let (mut operator, mut viewer, mut nobody) = (stand.operator().await, stand.viewer().await, stand.somebody());
+    let token = operator.token().await;
+    // An operation that rests: at one a second, of a capture that no driver has settings for, it would go on by itself.
+    let begun = operator
+        .post(
+            "/operations",
+            &[
+                ("form_token", &token),
+                ("act", "cancel"),
+                ("id", &Uuid::new_v4().to_string()),
+                ("reason", "x"),
+            ],
+        )
+        .await
+        .is(303);
+    let operation = begun.location().rsplit('/').next().unwrap().to_owned();
+    let lane: i32 = stand
+        .world
+        .db
+        .scalar("select id from capture.lanes where provider = 'afterpay'")
+        .await;
+    let (dead, held) = (dead[0].to_string(), held.to_string());
+    let more = [
+        format!("/captures/{dead}"),
+        "/orders/order-1".to_owned(),
+        format!("/operations/{operation}"),
+        format!("/audit?operation={operation}"),
+    ];
+    for path in PAGES.into_iter().map(str::to_owned).chain(more) {
+        operator.get(&path).await.is(200);
+        let page = viewer.get(&path).await.is(200);
+        assert!(
+            !page.body.contains("formaction") && !page.body.contains("Replay…") && !page.body.contains("Pause…"),
+            "{path} offers a viewer what they may not"
+        );
+        let away = nobody.get(&path).await.is(303);
+        assert!(away.location().starts_with("/login"), "{path}: {}", away.location());
+    }
+    let theirs = viewer.token().await;
+    for (path, scope, fields) in forms(&dead, &held, &operation, lane) {
+        let with = |token: &str| {
+            let mut all: Vec<(String, String)> = vec![("form_token".to_owned(), token.to_owned())];
+            all.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+            all
+        };
+        let send = |all: &[(String, String)]| {
+            all.iter()
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect::<Vec<_>>()
+        };
+        let refused = with(&theirs);
+        let refused: Vec<(&str, &str)> = refused
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        viewer
+            .post(&path, &refused)
+            .await
+            .is(403)
+            .says(&format!("lacks the scope {}", scope.name()));
+        let away = nobody.post(&path, &refused).await.is(303);
+        assert_eq!(away.location(), "/login");
+        let granted = send(&with(&token));
+        let granted: Vec<(&str, &str)> = granted
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let done = operator.post(&path, &granted).await;
+        assert!([200, 303, 409].contains(&done.status), "{path}: {done:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_form_without_the_token_of_its_session_does_nothing() {
+    let mut stand = Stand::new().await;
+    let dead = stand.dead_letters(1).await[0].to_string();
+    let (mut one, mut other) = (stand.operator().await, stand.viewer().await);
+    let (mine, theirs) = (one.token().await, other.token().await);
+    assert_ne!(mine, theirs);
+    let fields = |token| {
+        [
+            ("form_token", token),
+            ("act", "replay"),
+            ("id", dead.as_str()),
+            ("reason", "x"),
+        ]
+    };
+    let loud = mine.to_uppercase();
+    for wrong in ["", "0", theirs.as_str(), &mine[1..], &loud] {
+        one.post("/operations", &fields(wrong))
+            .await
+            .is(403)
+            .says("does not belong to your session");
+    }
+    one.post("/operations", &fields(&mine)[1..]).await.is(403);
+    for (name, value) in [
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+    ] {
+        one.headers = vec![(name.to_owned(), value.to_owned())];
+        one.post("/operations", &fields(&mine))
+            .await
+            .is(403)
+            .says("another site");
+    }
+    one.headers.clear();
+    // The log-in's form is bound too, by a cookie of its own.
+    let (key, _) = stand.key("third", &[Scope::Read]).await;
+    let mut third = stand.somebody();
+    third
+        .post("/login", &[("key", &key)])
+        .await
+        .is(401)
+        .says("send it again");
+    let token = third.get("/login").await.is(200).token();
+    third.cookies.clear();
+    third
+        .post("/login", &[("key", &key), ("form_token", &token)])
+        .await
+        .is(401);
+    let begun: i64 = stand.world.db.scalar("select count(*) from capture.operations").await;
+    assert_eq!(begun, 0);
+    one.headers = vec![
+        ("origin".to_owned(), stand.base.clone()),
+        ("sec-fetch-site".to_owned(), "same-origin".to_owned()),
+    ];
+    one.post("/operations", &fields(&mine)).await.is(303);
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_key_after_rest_and_at_its_time() {
+    let mut stand = Stand::new().await;
+    let (key, prefix) = stand.key("alice", &[Scope::Read]).await;
+    let mut alice = stand.enter(&key).await;
+    // The cookie holds no key, and the database no cookie.
+    let cookie = alice.cookies["capture_session"].clone();
+    assert!(!key.contains(&cookie));
+    let kept: i64 = stand
+        .world
+        .db
+        .scalar(&format!(
+            "select count(*) from capture.console_sessions where encode(digest, 'hex') = '{cookie}'"
+        ))
+        .await;
+    assert_eq!(kept, 0);
+    stand.world.pass(Duration::from_secs(59 * 60)).await;
+    alice.get("/").await.is(200);
+    stand.world.pass(Duration::from_secs(59 * 60)).await;
+    // A page that asks again by itself is nobody's presence.
+    alice.headers = vec![("x-console-live".to_owned(), "1".to_owned())];
+    alice.get("/").await.is(200);
+    alice.headers.clear();
+    stand.world.pass(Duration::from_secs(2 * 60)).await;
+    alice.get("/").await.is(303);
+    let mut alice = stand.enter(&key).await;
+    for _ in 0..14 {
+        stand.world.pass(Duration::from_secs(50 * 60)).await;
+        alice.get("/").await.is(200);
+    }
+    stand.world.pass(Duration::from_secs(25 * 60)).await;
+    alice.get("/").await.is(303);
+    let mut alice = stand.enter(&key).await;
+    alice.get("/").await.is(200);
+    stand.world.outbox.revoke_key(&prefix, &stamp()).await.unwrap();
+    let away = alice.get("/dead?class=rejected").await.is(303);
+    assert_eq!(away.location(), "/login?to=%2Fdead%3Fclass%3Drejected");
+    let token = alice.get("/login").await.is(200).token();
+    alice
+        .post("/login", &[("form_token", &token), ("key", &key)])
+        .await
+        .is(401)
+        .says("opens nothing");
+    // Who leaves is gone, though the cookie were kept.
+    let mut bob = stand.operator().await;
+    let (kept, token) = (bob.cookies.clone(), bob.token().await);
+    bob.post("/logout", &[("form_token", &token)]).await.is(303);
+    bob.cookies = kept;
+    bob.get("/").await.is(303);
+}
+
+#[tokio::test]
+async fn a_proxys_word_is_taken_only_from_its_address() {
+    let proxy = ProxySettings {
+        addresses: vec!["127.0.0.1".parse().unwrap()],
+        user_header: Some("x-user".to_owned()),
+        roles_header: Some("x-roles".to_owned()),
+    };
+    let elsewhere = ProxySettings {
+        addresses: vec!["10.1.2.3".parse().unwrap()],
+        ..proxy.clone()
+    };
+    let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let mut stand = Stand::of(Plan::default(), proxy).await;
+    let dead = stand.dead_letters(1).await[0].to_string();
+    let mut alice = stand.somebody();
+    alice.headers = vec![header("x-user", "alice"), header("x-roles", "staff, viewer")];
+    alice.get("/").await.is(200).says("proxy:alice · viewer");
+    let fields = |token: &str| {
+        [
+            ("form_token", token.to_owned()),
+            ("act", "replay".to_owned()),
+            ("id", dead.clone()),
+            ("reason", "x".to_owned()),
+        ]
+    };
+    let mut bob = stand.somebody();
+    bob.headers = vec![header("x-user", "bob"), header("x-roles", "operator")];
+    let token = fields(&bob.token().await);
+    let given: Vec<(&str, &str)> = token.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    // Another person's token: with their own cookie, and even with his.
+    alice.post("/operations", &given).await.is(403).says("does not belong");
+    alice.cookies = bob.cookies.clone();
+    alice.post("/operations", &given).await.is(403).says("does not belong");
+    bob.post("/operations", &given).await.is(303);
+    let actor: String = stand.world.db.scalar("select actor from capture.operations").await;
+    assert_eq!(actor, "proxy:bob");
+    alice.headers = vec![header("x-user", "eve"), header("x-roles", "staff")];
+    alice.get("/").await.is(403).says("neither viewer nor operator");
+    let stand = Stand::of(Plan::default(), elsewhere).await;
+    let mut eve = stand.somebody();
+    eve.headers = vec![header("x-user", "eve"), header("x-roles", "operator")];
+    eve.get("/").await.is(303);
+}
