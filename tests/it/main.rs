@@ -24,7 +24,6 @@ mod operators;
 mod outages;
 mod plans;
 mod poison;
-mod pooler;
 mod releases;
 mod replays;
 mod review;
