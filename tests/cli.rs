@@ -1,7 +1,6 @@
 //! The command line, as a shell sees it: the built binary, its output and its exit codes.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     reason = "a test that meets something unexpected should fail loudly"
 )]
 

@@ -71,6 +71,7 @@ fn with_call<T>(of: impl FnOnce(&Call<'_>, &Ours<'_>) -> T) -> T {
         intent: &intent,
         generation: KeyGeneration(0),
         first_sent_at: DateTime::from_timestamp(1_791_360_000, 0),
+        refused: false,
         siblings: &siblings,
         guard: SendGuard::new(Boottime::now(), Duration::from_secs(60), Duration::ZERO),
     };

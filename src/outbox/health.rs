@@ -55,6 +55,10 @@ pub struct Check {
     pub intents: i64,
 }
 
+/// How often two connections are asked for their sessions. One round is enough to meet each other's prepared statements; the
+/// others are for a pooler that takes care of those. A worker asks at each start, so they are few.
+const LOOKS: u32 = 4;
+
 /// How a server's sessions come to connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pooling {
@@ -389,7 +393,7 @@ impl Outbox {
         let mut one = self.connect_alone().await?;
         let mut other = self.connect_alone().await?;
         let mut sessions = std::collections::BTreeSet::new();
-        for _ in 0..8 {
+        for _ in 0..LOOKS {
             for connection in [&mut one, &mut other] {
                 let asked = sqlx::query_scalar!(r#"select pg_backend_pid() as "pid!""#);
                 match asked.fetch_one(connection).await {

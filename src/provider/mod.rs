@@ -103,6 +103,9 @@ pub struct Call<'a> {
     /// When this intent was first sent, by the database's clock; `None` if it never was, or if every send of it was answered
     /// and refused. A capture that was there before, or without any send that may have acted, cannot be ours.
     pub first_sent_at: Option<DateTime<Utc>>,
+    /// Our last send was refused in a way that a capture made before it would explain. Then a read is not only to say
+    /// whether ours is there, but also whether such a capture is.
+    pub refused: bool,
     /// What other intents did to the same payment.
     pub siblings: &'a Siblings,
     /// Until when the POST may start.

@@ -84,6 +84,7 @@ pub(super) fn call(intent: &CaptureIntent) -> Call<'_> {
         generation: KeyGeneration(0),
         siblings: &ALONE,
         first_sent_at: Some(ago(60)),
+        refused: false,
         guard: SendGuard::new(Boottime::now(), Duration::from_secs(60), Duration::ZERO),
     }
 }

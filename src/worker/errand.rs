@@ -274,6 +274,7 @@ impl Errand {
             },
             // Sends that were answered, and refused, moved nothing: what is there is somebody else's.
             first_sent_at: progress.first_sent_at.filter(|_| progress.tainted || progress.accepted),
+            refused: progress.refusal_code.is_some(),
             siblings: &claim.siblings,
             guard: self.guard(way),
         }

@@ -108,6 +108,7 @@ impl World {
             intent: &claim.intent,
             generation: claim.progress.generation,
             first_sent_at: claim.progress.first_sent_at,
+            refused: claim.progress.refusal_code.is_some(),
             siblings: &claim.siblings,
             guard: SendGuard::new(Boottime::now(), LEASE, Duration::from_secs(1)),
         };

@@ -4,6 +4,8 @@
 
 #[path = "planted.rs"]
 mod planted;
+#[path = "pooler.rs"]
+mod pooler;
 
 use capture::local_postgres::{DataDir, Durability, Listen, LocalPostgres, Settings};
 use capture::outbox::{ConnectSettings, Outbox};
@@ -13,7 +15,7 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::pooler::{Mode, Pooler};
+use pooler::{Mode, Pooler};
 
 /// One server for the whole binary. Its leash stops it and removes its directory when this process ends, however it does.
 static SERVER: OnceCell<LocalPostgres> = OnceCell::const_new();

@@ -28,7 +28,6 @@ mod outages;
 mod pages;
 mod plans;
 mod poison;
-mod pooler;
 mod releases;
 mod replays;
 mod review;

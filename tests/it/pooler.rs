@@ -48,7 +48,9 @@ pub struct Pooler {
 impl Pooler {
     /// Starts one before that server. `lent` is how many sessions each user gets of each database at most.
     pub fn start(server: &LocalPostgres, mode: Mode, lent: u32) -> Pooler {
-        let program = program().expect("no PgBouncer here: apt-get install pgbouncer");
+        let Some(program) = program() else {
+            unreachable!("no PgBouncer here: apt-get install pgbouncer");
+        };
         let (directory, behind) = (server.socket_dir(), server.port());
         // The number in the socket's name only; nothing listens on TCP.
         let port = match mode {

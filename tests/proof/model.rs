@@ -10,6 +10,8 @@
 //! - Time goes from one instant at which something changes to the next. Within an instant everything may happen.
 //! - A delay with jitter is not waited for at all: whatever it could be drawn as is one of the later instants.
 //! - No middlebox sends a POST twice where the provider has no key: nothing on our side could help.
+//! - Where a box sends a POST twice, and the provider has a key, it answers the second by the key: it does not refuse it
+//!   because of what the first took. (A refusal of a first send, for that reason alone, would be believed.)
 //! - Where a read can only infer, nobody else captures just our amount: a sole writer is assumed there.
 
 mod errand;

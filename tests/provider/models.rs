@@ -121,6 +121,7 @@ pub fn call(intent: &CaptureIntent) -> Call<'_> {
         intent,
         generation: KeyGeneration(0),
         first_sent_at: Some(Utc::now() - TimeDelta::seconds(1)),
+        refused: false,
         siblings: &ALONE,
         guard: guard(Duration::from_secs(60)),
     }

@@ -196,6 +196,11 @@ impl Judgement {
                 self.undecided += 1;
                 self.sin(Sin::Undecided, says);
             }
+            // Captured in a history that was lost, inserted again, refused: the books say that the money moved, and not by
+            // this intent, which is all that this history can know.
+            ("dead", "captured_elsewhere") if belief.lost_with_history && real.len() == 1 => {
+                self.notes.push(says);
+            }
             ("dead" | "cancelled", _) => {
                 if !real.is_empty() {
                     self.sin(Sin::Lost, says);

@@ -184,6 +184,11 @@ pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, details: &De
     }
     let candidates: Vec<&Capture> = order.captures().filter(|capture| capture.may_be(call)).collect();
     match candidates.as_slice() {
+        // Our send was refused, and here is why: somebody's capture of just our amount. Or our own, of a history of the
+        // database that was lost since. Either way the money has moved, and a person is told so.
+        [] if call.refused && order.captures().any(|capture| capture.explains_a_refusal(call)) => {
+            Observation::Foreign { evidence }
+        }
         [] => order.without_ours(evidence),
         // One capture of our amount, from after our first send, that is no sibling's: nobody else captures a payment
         // while we hold it, unless by hand, and then of just our amount and just now.
@@ -298,6 +303,14 @@ impl Capture {
             && !self.was_refused()
             && self.amount_fits(call)
             && in_time
+            && !call.siblings.capture_ids.iter().any(|id| self.carries(id))
+    }
+
+    /// Money of just our amount without a reference, that no sibling has on record.
+    fn explains_a_refusal(&self, call: &Call<'_>) -> bool {
+        self.capture_reference.is_none()
+            && self.succeeded()
+            && self.amount_fits(call)
             && !call.siblings.capture_ids.iter().any(|id| self.carries(id))
     }
 

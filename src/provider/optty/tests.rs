@@ -251,6 +251,30 @@ fn a_read_tells_what_it_shows() {
     }
 }
 
+/// Before our first send it is not ours, as far as this history of the database tells; but it is why we were refused.
+#[test]
+fn an_earlier_capture_of_our_amount_explains_a_refusal_and_is_not_passed_over() {
+    let read = |refused, siblings: &[&str], body: &str| {
+        let intent = intent(ID);
+        let siblings = Siblings {
+            capture_ids: siblings.iter().map(|id| (*id).to_owned()).collect(),
+            undecided: false,
+        };
+        let call = Call {
+            refused,
+            siblings: &siblings,
+            ..call(&intent)
+        };
+        name(&observe(&call, BEARER, &Details::of(&call, answer(200, body))))
+    };
+    let earlier = |amount, status| order("10", &[capture("c-9", amount, status, 600)]);
+    assert_eq!(read(true, &[], &earlier("10", "SUCCESSFUL")), "foreign");
+    assert_eq!(read(false, &[], &earlier("10", "SUCCESSFUL")), "not captured None");
+    assert_eq!(read(true, &["c-9"], &earlier("10", "SUCCESSFUL")), "not captured None");
+    assert_eq!(read(true, &[], &earlier("9.99", "SUCCESSFUL")), "not captured None");
+    assert_eq!(read(true, &[], &earlier("10", "FAILED")), "not captured None");
+}
+
 #[test]
 fn a_capture_without_our_reference_is_ours_if_it_is_no_siblings() {
     let body = order(

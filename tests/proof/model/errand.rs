@@ -155,6 +155,7 @@ impl World {
             request: Request::of(&errand.claim.intent, generation),
             last: now + seconds(LONGEST_CALL),
             lease: Some(errand.lease),
+            doubled: false,
         };
         *stage = Stage::Awaiting {
             progress: progress.clone(),

@@ -49,6 +49,8 @@ pub struct Posted {
     pub last: i64,
     /// The claim whose worker waits for its answer; `None`: a copy.
     pub lease: Option<Uuid>,
+    /// A middlebox sent it twice: one of the two.
+    pub doubled: bool,
 }
 
 /// A claimed intent, in a worker's hands.

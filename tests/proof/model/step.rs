@@ -368,6 +368,7 @@ fn double(state: &mut State, n: usize) -> bool {
         Kind::KeyWithWindow | Kind::KeyForEver => true,
         Kind::UniqueReference | Kind::Nothing => false,
     };
+    state.wire[n].doubled = true;
     let mut copy = state.wire[n].clone();
     copy.lease = None;
     state.wire.push(copy);
@@ -385,7 +386,8 @@ fn refuse_as_a_conflict(state: &mut State, n: usize) -> bool {
     another && posted.lease.is_some()
 }
 
-/// A check in front of the keys: the echo of our own success, if that took what was left.
+/// A check in front of the keys: the echo of our own success, if that took what was left. Not of the twin of a request that a
+/// box sent twice: whoever knows a key is taken to look it up before that.
 fn refuse_for_too_little_left(state: &mut State, n: usize) -> bool {
     let posted = state.wire.remove(n);
     let taken = state.bank.payments.get(&posted.request.payment).is_some_and(|payment| {
@@ -393,5 +395,5 @@ fn refuse_for_too_little_left(state: &mut State, n: usize) -> bool {
         moved + posted.request.minor > payment.authorised_minor
     });
     reply(state, posted.lease, Reply::TooLittleLeft);
-    taken && posted.lease.is_some() && state.bank.kind != Kind::Nothing
+    taken && !posted.doubled && posted.lease.is_some() && state.bank.kind != Kind::Nothing
 }
