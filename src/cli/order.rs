@@ -230,6 +230,8 @@ impl<'a> Asked<'a> {
             intent: &question.intent,
             generation: question.generation,
             first_sent_at: question.first_sent_at,
+            // A person who asks wants to hear of whatever is there.
+            refused: true,
             siblings: &question.siblings,
             guard: SendGuard::new(Boottime::now(), Duration::ZERO, Duration::ZERO),
         };

@@ -373,6 +373,8 @@ pub async fn read_now(
             .progress
             .first_sent_at
             .filter(|_| facts.progress.tainted || facts.progress.accepted),
+        // A person who asks wants to hear of whatever is there.
+        refused: true,
         siblings: &facts.siblings,
         guard: SendGuard::new(now, std::time::Duration::ZERO, std::time::Duration::ZERO),
     };
