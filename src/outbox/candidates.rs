@@ -202,14 +202,16 @@ impl Outbox {
                       s.currency as "currency!", s.state as "state!", s.attempts as "attempts!", s.last_class, s.last_code,
                       s.next_attempt_at, s.captured_minor::bigint as captured_minor, s.provider_capture_id, s.captured_at, s.dead_reason,
                       s.created_at as "created_at!", i.authorization_expires_at,
-                      o.ended_at as "ended_at?", to_jsonb(p) - 'intent' as progress,
+                      o.ended_at as "ended_at?", p.progress as "progress?",
                       exists (select from late_results t where t.intent = s.id and t.proof in ('answer', 'reference')) as "late_receipt!",
                       coalesce(i.authorized_minor, sib.authorized_minor)::bigint as authorized_minor, sib.committed_minor as "committed_minor!",
                       said.actor as "actor?", said.at as "at?", said.reason as "reason?", said.detail as "detail?", (select clock_now()) as "now!"
-               from status s
-               join intents i on i.id = s.id
-               left join outcomes o on o.intent = s.id
-               left join progress p on p.intent = s.id
+               from unnest($1::uuid[]) as asked(id)
+               -- Each looked up by its key, whatever the statistics say of tables that fill and empty.
+               cross join lateral (select s.* from status s where s.id = asked.id offset 0) s
+               cross join lateral (select i.* from intents i where i.id = asked.id limit 1) i
+               left join lateral (select o.ended_at, o.proof, o.last_code from outcomes o where o.intent = asked.id limit 1) o on true
+               left join lateral (select to_jsonb(p) - 'intent' as progress from progress p where p.intent = asked.id limit 1) p on true
                cross join lateral (
                    select coalesce(sum(case when x.state = 'captured' then x.captured_minor
                                             when x.dead_reason = 'undecided' then b.amount_minor else 0 end), 0)::bigint as committed_minor,
@@ -221,8 +223,7 @@ impl Outbox {
                    select a.actor, a.at, a.reason, a.detail from audit a
                    where a.intent = s.id and a.action = 'resolve' and (o.proof = 'person' or o.last_code = 'resolved_not_captured')
                    order by a.id desc limit 1
-               ) said on true
-               where s.id = any ($1)"#,
+               ) said on true"#,
             ids
         )
         .fetch_all(&self.pool)
