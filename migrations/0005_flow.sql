@@ -2,7 +2,7 @@
 
 -- Shipment events become releases: goods that left, never a label. Returns how many events were handled.
 create function take_shipments(p_limit integer) returns integer
-    language plpgsql volatile security definer set search_path from current set enable_seqscan = off as $$
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off as $$
 declare
     v_now timestamptz := clock_now();
     v_handled integer;
@@ -191,7 +191,7 @@ create function release(
     capture_ref text default null, shipment_ref text default null, company text default null, method text default null,
     tracking_number text default null, out release_id bigint, out created boolean
 )
-    language plpgsql volatile security definer set search_path from current set enable_seqscan = off as $$
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 begin
     if release.provider is null or not exists (select from providers p where p.name = release.provider) then
@@ -232,7 +232,7 @@ comment on function release is 'Frees a held capture, in your transaction: relea
 
 -- Ends an intent that nobody works on as cancelled. For the functions below, which know why it may.
 create function end_cancelled(p_intent uuid, p_lane integer, p_fence integer, p_by text, p_reason text) returns void
-    language plpgsql volatile set search_path from current set enable_seqscan = off as $$
+    language plpgsql volatile set search_path from current set enable_seqscan = off set jit = off as $$
 declare
     v_now timestamptz := clock_now();
 begin
@@ -249,7 +249,7 @@ begin
 end $$;
 
 create function cancel(intent_id uuid, reason text) returns text
-    language plpgsql volatile security definer set search_path from current set enable_seqscan = off as $$
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off as $$
 #variable_conflict use_variable
 declare
     v_lane integer;
@@ -305,7 +305,7 @@ comment on function cancel is 'Cancels a capture that was not sent yet: returns 
 -- and the freshness of a new one are decided by the caller (retry.rs) from what it read here under p_ended_at; a dead
 -- letter that somebody else moved meanwhile is left alone.
 create function replay(p_intent uuid, p_ended_at timestamptz, p_fresh_key boolean, p_actor text, p_reason text, p_detail jsonb) returns boolean
-    language plpgsql volatile security definer set search_path from current set enable_seqscan = off as $$
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off as $$
 declare
     v_now timestamptz := clock_now();
     o outcomes;
@@ -338,7 +338,7 @@ end $$;
 
 -- A person settles a dead letter by evidence from outside.
 create function resolve(p_intent uuid, p_captured boolean, p_evidence text, p_actor text, p_reason text) returns text
-    language plpgsql volatile security definer set search_path from current set enable_seqscan = off as $$
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off as $$
 declare
     v_now timestamptz := clock_now();
     o outcomes;

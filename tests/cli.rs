@@ -17,6 +17,8 @@ mod help;
 mod intake;
 #[path = "cli/look.rs"]
 mod look;
+#[path = "cli/operations.rs"]
+mod operations;
 #[path = "cli/resolved.rs"]
 mod resolved;
 #[path = "cli/schema.rs"]

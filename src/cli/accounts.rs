@@ -67,6 +67,17 @@ pub fn abilities(config: &Config) -> Result<BTreeMap<Lane, Abilities>, Error> {
     Ok(abilities)
 }
 
+/// The adapter of one account, for a look at the provider.
+pub fn adapter(config: &Config, provider: &str, name: &str) -> Result<Arc<dyn Provider>, Error> {
+    let meant = |account: &&AccountConfig| account.lane.provider == provider && account.lane.account == name;
+    let account = config.accounts.iter().find(meant).ok_or_else(|| {
+        Error::usage(format!("{provider}/{name} is not among the accounts of these settings"))
+            .hint("use the workers' capture.toml")
+    })?;
+    let secret = account.secret().map_err(|fault| Error::usage(fault.to_string()))?;
+    provider::build(settings(account, &config.worker, secret.clone())).map_err(|error| Error::usage(error.to_string()))
+}
+
 fn settings(account: &AccountConfig, worker: &WorkerConfig, secret: SecretString) -> AccountSettings {
     let plain = AccountSettings {
         lane: account.lane.clone(),

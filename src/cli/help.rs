@@ -7,9 +7,12 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Run", &["demo", "dev", "work", "serve", "simulate"]),
     ("Schema", &["migrate", "doctor"]),
     ("Look", &["status", "list", "get", "timeline", "dead", "events"]),
-    ("Act", &["enqueue", "release", "cancel", "replay", "resolve"]),
+    (
+        "Act",
+        &["enqueue", "release", "cancel", "replay", "resolve", "operations"],
+    ),
     ("Lanes", &["lane"]),
-    ("Other", &["key", "config", "health", "version"]),
+    ("Other", &["audit", "key", "config", "health", "version"]),
 ];
 
 const EXIT_CODES: &str = "Exit codes: 0 done · 1 failed · 2 wrong command line or settings · 3 not found · 4 not allowed \

@@ -3,7 +3,7 @@
 //! A verb loads the settings (`context`), does its work through the other rooms, writes data to stdout ([`output`]) and
 //! talk to stderr, and ends with one of the exit codes. What a database refuses becomes an exit code and a hint in
 //! `refusal`, and nowhere else. Ctrl-C ends a verb that only looks at once; a verb that acts on many rows ends between
-//! two of them and says how far it came.
+//! two steps, and says how far it came and who goes on.
 
 pub mod accounts;
 pub mod config;
@@ -13,6 +13,8 @@ pub mod filter;
 pub mod output;
 
 mod act;
+mod acting;
+mod audit;
 mod cancel;
 mod capture_rows;
 mod context;
@@ -30,6 +32,7 @@ mod key;
 mod lane;
 mod list;
 mod migrate;
+mod operations;
 mod probe;
 mod refusal;
 mod release;
@@ -103,8 +106,14 @@ enum Verb {
     Cancel(Box<cancel::Args>),
     #[command(about = "Send dead letters back to work, reads first")]
     Replay(Box<replay::Args>),
-    #[command(about = "Settle a dead letter by evidence from outside")]
-    Resolve(resolve::Args),
+    #[command(about = "Settle dead letters by evidence from outside")]
+    Resolve(Box<resolve::Args>),
+    /// Acts on many captures: look at them, pause, resume and cancel them
+    #[command(subcommand)]
+    Operations(operations::OperationsVerb),
+    /// What operators did, and whether that record is whole
+    #[command(subcommand)]
+    Audit(audit::AuditVerb),
     /// Lanes: look at them, pause and resume them
     #[command(subcommand)]
     Lane(lane::LaneVerb),
@@ -146,6 +155,8 @@ impl Verb {
             | Verb::Enqueue(_)
             | Verb::Cancel(_)
             | Verb::Replay(_)
+            | Verb::Resolve(_)
+            | Verb::Operations(_)
             | Verb::Events(_) => true,
             Verb::Migrate(_)
             | Verb::Doctor
@@ -155,7 +166,7 @@ impl Verb {
             | Verb::Timeline(_)
             | Verb::Dead(_)
             | Verb::Release(_)
-            | Verb::Resolve(_)
+            | Verb::Audit(_)
             | Verb::Lane(_)
             | Verb::Key(_)
             | Verb::Config(_)
@@ -198,7 +209,9 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
         Verb::Release(args) => release::run(args, context).await,
         Verb::Cancel(args) => cancel::run(*args, context).await,
         Verb::Replay(args) => replay::run(*args, context).await,
-        Verb::Resolve(args) => resolve::run(args, context).await,
+        Verb::Resolve(args) => resolve::run(*args, context).await,
+        Verb::Operations(verb) => operations::run(verb, context).await,
+        Verb::Audit(verb) => audit::run(verb, context).await,
         Verb::Lane(verb) => lane::run(verb, context).await,
         Verb::Health(verb) => health::run(verb, context).await,
         Verb::Version => version::run(context),

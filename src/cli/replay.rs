@@ -1,35 +1,22 @@
 //! `replay`: sends dead letters back to work, and says before whether that is safe.
 
-mod prospect;
-mod results;
+use uuid::Uuid;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
-use indicatif::ProgressBar;
-
-use crate::filter::State;
-use crate::outbox::{CaptureRow, RESOLVED_NOT_CAPTURED, Replayed};
+use crate::operations::{self, Act, Preview, Safety};
+use crate::outbox::Outbox;
 
 use super::accounts;
 use super::act::ActArgs;
+use super::acting::{Acting, Carried, PaceArgs, say_groups};
 use super::context::Context;
 use super::output::{Error, Exit, say};
-use super::selection::{Acting, SelectionArgs, Tally};
-
-use prospect::Prospect;
-use results::Results;
-
-const ACTING: Acting = Acting {
-    verb: "replay",
-    states: &[State::Dead],
-};
-
-/// How many dead letters are read at once.
-const READ_AT_ONCE: usize = 4;
+use super::selection::SelectionArgs;
 
 /// Sends dead letters back to work: to reads first, and only then, if they show nothing of ours, to the provider.
 ///
 /// With -n it says of each whether that is safe, and under which key it would be sent, and changes nothing. What a person
-/// has resolved is closed: a filter passes it over, and by its id it says who resolved it and is not replayed.
+/// has resolved is closed: a filter passes it over, and by its id it says who resolved it and is not replayed. Several are
+/// an operation: it goes on without this process, and operations watch, pause, resume and cancel steer it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -37,83 +24,116 @@ pub struct Args {
     /// Also replay what a person resolved as not captured: named by its id, and looked up at the provider once more
     #[arg(long, requires = "ids")]
     resolved: bool,
+    /// Also ask the provider what it knows of this one capture: a read, nothing is sent. With -n and one ID
+    #[arg(long, requires = "dry_run", requires = "ids")]
+    read: bool,
     #[command(flatten)]
     act: ActArgs,
+    #[command(flatten)]
+    pace: PaceArgs,
 }
 
 /// Runs it.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
-    let stamp = args.act.stamp(context)?;
-    let (outbox, mut selected) = args.selection.select(&ACTING, context).await?;
-    if selected.by_filter {
-        leave_out_resolved(&mut selected.rows);
+    let acting = Acting {
+        act: Act::Replay {
+            also_resolved: args.resolved,
+        },
+        selection: &args.selection,
+        who: &args.act,
+        pace: &args.pace,
+        abilities: accounts::abilities(&context.settings()?)?,
+    };
+    let survey = acting.survey(context).await?;
+    say_groups(&survey.preview);
+    say_left_out(&survey.preview);
+    if args.act.dry_run {
+        let only = survey.chosen.only();
+        if args.read && only.is_none() {
+            return Err(Error::usage("--read asks the provider for one capture").hint("give one ID"));
+        }
+        if let (Some(id), [(_, Some(was))]) = (only, survey.captures.as_slice())
+            && let Some(safety) = &was.safety
+        {
+            let read = match args.read {
+                true => Some(read(&survey.outbox, id, context).await?),
+                false => None,
+            };
+            say_box(safety, read.as_deref());
+        }
+        let tally = acting.say_what_would_be(&survey, context)?;
+        say(&format!(
+            "nothing was changed; {} would be replayed, in {} s",
+            tally.done, survey.preview.seconds
+        ));
+        return Ok(tally.exit());
     }
-    let abilities = accounts::abilities(&context.settings()?)?;
-    let prospects: Vec<Prospect> = stream::iter(selected.rows.clone())
-        .map(|row| prospect::prospect(&outbox, row, &abilities, args.resolved))
-        .buffered(READ_AT_ONCE)
-        .try_collect()
-        .await?;
-    prospect::say_what_is_planned(&prospects);
-    if !args.act.dry_run {
-        args.selection.confirm(&ACTING, &selected, context).await?;
-    }
-    let mut results = Results::begin(prospects.len(), context)?;
-    let mut tally = Tally::default();
-    let progress = ProgressBar::new(u64::try_from(prospects.len()).unwrap_or(0));
-    for prospect in &prospects {
-        if context.interrupted.is_cancelled() {
-            progress.finish_and_clear();
-            results.finish()?;
+    Ok(match acting.carry_out(survey, context).await? {
+        Carried::ToItsEnd(tally) => {
             say(&format!(
-                "interrupted: {} of {} were replayed",
+                "{} replayed, {} not; capture list --state verifying shows them at work",
                 tally.done,
-                prospects.len()
+                tally.forbidden + tally.missing
             ));
-            return Ok(Exit::Interrupted);
+            tally.exit()
         }
-        let result = match prospect {
-            Prospect::Not(..) => "not_replayed",
-            Prospect::Planned(_) if args.act.dry_run => "would_replay",
-            Prospect::Planned(planned) => match outbox.replay(&planned.letter, &planned.plan, &stamp).await? {
-                Replayed::Replayed => "replayed",
-                Replayed::MovedMeanwhile => "moved_meanwhile",
-            },
-        };
-        let done = matches!(result, "replayed" | "would_replay");
-        match done {
-            true => tally.done += 1,
-            false => tally.forbidden += 1,
-        }
-        results.write(prospect, result, done)?;
-        progress.inc(1);
-    }
-    progress.finish_and_clear();
-    for id in &selected.missing {
-        tally.missing += 1;
-        results.missing(id)?;
-    }
-    results.finish()?;
-    match args.act.dry_run {
-        true => say(&format!("nothing was changed; {} would be replayed", tally.done)),
-        false => say(&format!(
-            "{} replayed, {} not; capture list --state verifying shows them at work",
-            tally.done,
-            tally.forbidden + tally.missing
-        )),
-    }
-    Ok(tally.exit())
+        Carried::ByOthers(exit) => exit,
+    })
 }
 
 /// What a person has settled is not sent again because a filter happens to mean it too.
-fn leave_out_resolved(rows: &mut Vec<CaptureRow>) {
-    let before = rows.len();
-    rows.retain(|row| row.last_code.as_deref() != Some(RESOLVED_NOT_CAPTURED));
-    if rows.len() < before {
+fn say_left_out(preview: &Preview) {
+    let closed = preview
+        .skipped
+        .iter()
+        .find(|group| group.says == "a person resolved it as not captured");
+    if let Some(closed) = closed {
         say(&format!(
             "left out, because a person resolved them as not captured: {}; capture dead --resolved shows them, and by its \
              id each says who did",
-            before - rows.len()
+            closed.captures
         ));
     }
+}
+
+/// Asks the account's provider.
+async fn read(outbox: &Outbox, id: Uuid, context: &Context) -> Result<String, Error> {
+    let row = super::get::existing(outbox, id).await?;
+    let adapter = accounts::adapter(&context.settings()?, &row.provider, &row.account)?;
+    let told = operations::read_now(outbox, adapter.as_ref(), id).await?;
+    Ok(told.unwrap_or_else(|| "there is no such capture".to_owned()))
+}
+
+/// The safety of one letter, a line each, on stderr.
+fn say_box(safety: &Safety, read: Option<&str>) {
+    let seconds = |seconds: i64| {
+        let span = std::time::Duration::from_secs(seconds.unsigned_abs());
+        humantime::format_duration(span).to_string()
+    };
+    if let Some(key) = &safety.key {
+        let age = match (safety.key_age_seconds, safety.key_window_seconds) {
+            (None, _) => "never sent".to_owned(),
+            (Some(age), None) => format!("first sent {} ago", seconds(age)),
+            (Some(age), Some(window)) => {
+                format!(
+                    "first sent {} ago; the provider knows a key for {}",
+                    seconds(age),
+                    seconds(window)
+                )
+            }
+        };
+        say(&format!("  key: {key} (generation {}), {age}", safety.key_generation));
+    }
+    match safety.seconds_to_deadline {
+        Some(left) if left < 0 => say(&format!("  authorisation: ended {} ago", seconds(left))),
+        Some(left) => say(&format!("  authorisation: ends in {}", seconds(left))),
+        None => {}
+    }
+    if let Some(left) = safety.left_minor {
+        say(&format!("  left of the authorisation: {left} minor units"));
+    }
+    if let Some(read) = read {
+        say(&format!("  now: {read}"));
+    }
+    say(&format!("  next: {}", safety.next_act));
 }

@@ -1,26 +1,28 @@
-//! `resolve`: settles a dead letter by what a person has seen elsewhere.
+//! `resolve`: settles dead letters by what a person has seen elsewhere.
 
 use clap::ValueEnum;
 use uuid::Uuid;
 
 use crate::filter::State;
+use crate::operations::{AbilitiesByLane, Act};
 use crate::outbox::Resolved;
 
 use super::act::ActArgs;
+use super::acting::{Acting, Carried, PaceArgs, Survey, say_groups};
 use super::capture_rows::amount;
 use super::context::Context;
 use super::get::existing;
-use super::intent_id::intent_id;
 use super::output::{Column, Error, Exit, say};
+use super::selection::SelectionArgs;
 
-/// Settles a dead letter by evidence from outside: what the provider's dashboard or statement shows.
+/// Settles dead letters by evidence from outside: what the provider's dashboard or statement shows.
 ///
-/// Nothing is sent. Evidence and reason are kept, and readers of the event feed are told.
+/// Nothing is sent. Evidence and reason are kept, and readers of the event feed are told. One that is settled as
+/// not-captured stays dead, as rejected with the code resolved_not_captured, and is closed: no filter replays it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The intent
-    #[arg(value_name = "ID", value_parser = intent_id)]
-    id: Uuid,
+    #[command(flatten)]
+    selection: SelectionArgs,
     /// What is true at the provider
     #[arg(long = "as", value_enum, value_name = "WHAT")]
     truth: Truth,
@@ -29,6 +31,8 @@ pub struct Args {
     evidence: String,
     #[command(flatten)]
     act: ActArgs,
+    #[command(flatten)]
+    pace: PaceArgs,
 }
 
 /// What is true at the provider.
@@ -42,26 +46,60 @@ enum Truth {
 
 /// Runs it.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
-    let stamp = args.act.stamp(context)?;
+    args.act.stamp(context)?;
     let evidence = args.evidence.trim();
     if evidence.is_empty() {
         return Err(
             Error::usage("--evidence is empty").hint("name where you saw it, so that others can look there too")
         );
     }
-    let outbox = context.outbox().await?;
-    let row = existing(&outbox, args.id).await?;
+    let acting = Acting {
+        act: Act::Resolve {
+            captured: args.truth == Truth::Captured,
+            evidence: evidence.to_owned(),
+        },
+        selection: &args.selection,
+        who: &args.act,
+        pace: &args.pace,
+        abilities: AbilitiesByLane::new(),
+    };
+    let survey = acting.survey(context).await?;
+    if let Some(id) = survey.chosen.only() {
+        return one(&args, id, survey, evidence, context).await;
+    }
+    say_groups(&survey.preview);
+    if args.act.dry_run {
+        let tally = acting.say_what_would_be(&survey, context)?;
+        say(&format!("nothing was changed; {} would be resolved", tally.done));
+        return Ok(tally.exit());
+    }
+    Ok(match acting.carry_out(survey, context).await? {
+        Carried::ToItsEnd(tally) => {
+            say(&format!(
+                "{} resolved, {} not",
+                tally.done,
+                tally.forbidden + tally.missing
+            ));
+            tally.exit()
+        }
+        Carried::ByOthers(exit) => exit,
+    })
+}
+
+/// One that was named by its id is no operation: it is told whole, or why not.
+async fn one(args: &Args, id: Uuid, survey: Survey, evidence: &str, context: &Context) -> Result<Exit, Error> {
+    let row = existing(&survey.outbox, id).await?;
     let captured = args.truth == Truth::Captured;
     let result = if args.act.dry_run {
         if row.state != State::Dead.name() {
-            return Err(not_dead(args.id, &row.state));
+            return Err(not_dead(id, &row.state));
         }
         "would_resolve"
     } else {
-        match outbox.resolve(args.id, captured, evidence, &stamp).await? {
+        match survey.outbox.resolve(id, captured, evidence, &survey.stamp).await? {
             Resolved::Resolved => "resolved",
-            Resolved::NotFound => return Err(Error::not_found(format!("there is no intent {}", args.id))),
-            Resolved::NotDead(state) => return Err(not_dead(args.id, &state)),
+            Resolved::NotFound => return Err(Error::not_found(format!("there is no intent {id}"))),
+            Resolved::NotDead(state) => return Err(not_dead(id, &state)),
         }
     };
     context.output.record(
@@ -73,7 +111,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             Column::text("result"),
         ],
         &[
-            args.id.to_string().into(),
+            id.to_string().into(),
             row.order_id.as_str().into(),
             amount(row.amount_minor, &row.currency),
             if captured { "captured" } else { "not-captured" }.into(),

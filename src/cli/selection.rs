@@ -1,13 +1,14 @@
-//! The captures that an act is for: by their ids, or by a filter, and then not without a yes.
+//! The captures that an act is for: by their ids, by ids on stdin, or by a filter; and not without a yes if nobody named
+//! them one by one.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, IsTerminal, Write};
 
 use uuid::Uuid;
 
-use crate::filter::{Filter, MOST_ROWS, State};
+use crate::filter::Filter;
 use crate::intent::{Currency, Money};
-use crate::outbox::{CaptureRow, Outbox};
+use crate::operations::{Act, Choice, Preview, Sum};
 
 use super::context::Context;
 use super::filter::FilterArgs;
@@ -17,88 +18,124 @@ use super::output::{Error, Exit};
 /// Ids, or a filter.
 #[derive(Debug, Clone, clap::Args)]
 pub struct SelectionArgs {
-    /// The intents; or give a filter
-    #[arg(value_name = "ID", value_parser = intent_id)]
-    ids: Vec<Uuid>,
+    /// The intents; - reads them from stdin, one a line; or give a filter
+    #[arg(value_name = "ID", value_parser = named)]
+    ids: Vec<Named>,
     #[command(flatten)]
     filter: FilterArgs,
-    /// Do not ask, however many a filter chooses
+    /// All that there are, where no filter narrows them
+    #[arg(long)]
+    all: bool,
+    /// Do not ask, however many they are
     #[arg(short = 'y', long)]
     yes: bool,
 }
 
-/// What was chosen.
-#[derive(Debug)]
-pub struct Selected {
-    /// Captures that there are.
-    pub rows: Vec<CaptureRow>,
-    /// Ids of none.
-    pub missing: Vec<Uuid>,
-    /// Was nobody named one by one?
-    pub by_filter: bool,
+/// One word that names captures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    Id(Uuid),
+    Stdin,
 }
 
-/// Which captures a verb can act on.
-pub struct Acting {
-    /// Of the verb, as typed.
-    pub verb: &'static str,
-    /// A filter without states means these.
-    pub states: &'static [State],
+fn named(text: &str) -> Result<Named, String> {
+    match text {
+        "-" => Ok(Named::Stdin),
+        _ => intent_id(text).map(Named::Id),
+    }
+}
+
+/// What was chosen.
+#[derive(Debug)]
+pub struct Chosen {
+    /// Which captures.
+    pub choice: Choice,
+    /// A filter that means everything is meant so.
+    pub all: bool,
+    /// Was each one typed by hand?
+    pub one_by_one: bool,
+}
+
+impl Chosen {
+    /// The only id, if one was typed and nothing else.
+    pub fn only(&self) -> Option<Uuid> {
+        match &self.choice {
+            Choice::Ids(ids) => match ids.as_slice() {
+                [only] if self.one_by_one => Some(*only),
+                _ => None,
+            },
+            Choice::Filter(_) => None,
+        }
+    }
 }
 
 impl SelectionArgs {
-    /// Looks them up. What is wrong with the arguments is told before the database is asked.
-    pub async fn select(&self, acting: &Acting, context: &Context) -> Result<(Outbox, Selected), Error> {
-        let named = self.filter.filter(chrono::Utc::now())?;
-        if !self.ids.is_empty() && named != Filter::default() {
-            return Err(Error::usage("there are ids and a filter").hint("give one of them"));
+    /// Are they in order for this act? Asks neither the database nor stdin.
+    pub fn check(&self, act: &Act) -> Result<(), Error> {
+        let filter = self.filter.filter(chrono::Utc::now())?;
+        if !self.ids.is_empty() {
+            return match filter == Filter::default() && !self.all {
+                true => Ok(()),
+                false => Err(Error::usage("there are ids and a filter").hint("give one of them")),
+            };
         }
-        if self.ids.is_empty() && named.means_everything() {
-            let all: Vec<&str> = acting.states.iter().map(|state| state.name()).collect();
-            return Err(Error::usage(format!("{} what?", acting.verb)).hint(format!(
-                "give ids, or a filter such as --provider or --class; --state {} means all of them",
-                all.join(",")
+        let states: Vec<&str> = act.states().iter().map(|state| state.name()).collect();
+        if filter.means_everything() && !self.all {
+            return Err(Error::usage(format!("{} what?", act.name())).hint(format!(
+                "give ids, or a filter such as --provider or --class; --all or --state {} means all of them",
+                states.join(",")
             )));
         }
-        if let Some(other) = named.states.iter().find(|state| !acting.states.contains(state)) {
-            let names: Vec<&str> = acting.states.iter().map(|state| state.name()).collect();
+        if let Some(other) = filter.states.iter().find(|state| !act.states().contains(state)) {
             return Err(
-                Error::usage(format!("--state: {} does nothing to what is {other}", acting.verb))
-                    .hint(format!("it acts on {}", names.join(", "))),
+                Error::usage(format!("--state: {} does nothing to what is {other}", act.name()))
+                    .hint(format!("it acts on {}", states.join(", "))),
             );
         }
-        let outbox = context.outbox().await?;
-        let mut selected = Selected {
-            rows: Vec::new(),
-            missing: Vec::new(),
-            by_filter: self.ids.is_empty(),
-        };
-        if selected.by_filter {
-            let mut filter = self.filter.filter(outbox.now().await?)?;
-            if filter.states.is_empty() {
-                filter.states = acting.states.to_vec();
-            }
-            selected.rows = outbox.list(&filter, MOST_ROWS).await?;
-        } else {
-            let mut ids = self.ids.clone();
-            let mut seen = std::collections::BTreeSet::new();
-            ids.retain(|id| seen.insert(*id));
-            for id in ids {
-                match outbox.capture(id).await? {
-                    Some(row) => selected.rows.push(row),
-                    None => selected.missing.push(id),
+        Ok(())
+    }
+
+    /// What they choose, once they were checked. Relative times count back from `now`.
+    pub async fn chosen(&self, now: chrono::DateTime<chrono::Utc>) -> Result<Chosen, Error> {
+        if !self.ids.is_empty() {
+            return self.named().await;
+        }
+        Ok(Chosen {
+            choice: Choice::Filter(self.filter.filter(now)?),
+            all: self.all,
+            one_by_one: false,
+        })
+    }
+
+    async fn named(&self) -> Result<Chosen, Error> {
+        let piped = self.ids.contains(&Named::Stdin);
+        let mut ids: Vec<Uuid> = Vec::new();
+        for named in &self.ids {
+            match named {
+                Named::Id(id) => ids.push(*id),
+                Named::Stdin => {
+                    let read = tokio::task::spawn_blocking(|| ids_of(std::io::stdin().lock())).await;
+                    ids.extend(read.map_err(|error| Error::failed(error.to_string()))??);
                 }
             }
         }
-        Ok((outbox, selected))
+        if ids.is_empty() {
+            return Err(Error::usage("stdin has no ids")
+                .hint("capture list -o id prints some, and capture dead -o id dead ones"));
+        }
+        Ok(Chosen {
+            choice: Choice::Ids(ids),
+            all: false,
+            one_by_one: !piped,
+        })
     }
 
     /// Asks before an act on more than one capture that nobody named one by one.
-    pub async fn confirm(&self, acting: &Acting, selected: &Selected, context: &Context) -> Result<(), Error> {
-        if self.yes || !selected.by_filter || selected.rows.len() < 2 {
+    pub async fn confirm(&self, act: &Act, chosen: &Chosen, preview: &Preview, context: &Context) -> Result<(), Error> {
+        if self.yes || chosen.one_by_one || preview.will_act < 2 {
             return Ok(());
         }
-        let what = format!("{} {}", acting.verb, sums(&selected.rows));
+        let what = format!("{} {}", act.name(), in_words(preview.will_act, &preview.sums));
         if !std::io::stdin().is_terminal() {
             return Err(
                 Error::usage(format!("{what}: nobody is there to say yes")).hint("look with -n first, then add --yes")
@@ -122,30 +159,44 @@ impl SelectionArgs {
     }
 }
 
-/// `3 captures: 10.00 EUR + 25.50 USD`.
-pub fn sums<'a>(rows: impl IntoIterator<Item = &'a CaptureRow>) -> String {
-    let mut count = 0u64;
-    let mut by_currency: BTreeMap<&str, i64> = BTreeMap::new();
-    for row in rows {
-        count += 1;
-        let sum = by_currency.entry(&row.currency).or_default();
-        *sum = sum.saturating_add(row.amount_minor);
+/// One id a line; blank lines are passed over.
+fn ids_of(lines: impl BufRead) -> Result<Vec<Uuid>, Error> {
+    let mut ids = Vec::new();
+    for (place, line) in lines.lines().enumerate() {
+        let line = line?;
+        let text = line.trim();
+        if !text.is_empty() {
+            let id = intent_id(text);
+            ids.push(id.map_err(|hint| {
+                Error::usage(format!(
+                    "line {} of stdin is no id: '{:.60}'",
+                    place + 1,
+                    text.escape_debug()
+                ))
+                .hint(hint)
+            })?);
+        }
     }
-    let amounts: Vec<String> = by_currency
-        .into_iter()
-        .map(|(code, minor)| match Currency::from_code(code) {
-            Some(currency) => Money::new(minor, currency).to_string(),
-            None => format!("{minor} minor units of {code}"),
+    Ok(ids)
+}
+
+/// `3 captures: 10.00 EUR + 25.50 USD`.
+pub fn in_words(captures: u64, sums: &[Sum]) -> String {
+    let amounts: Vec<String> = sums
+        .iter()
+        .map(|sum| match Currency::from_code(&sum.currency) {
+            Some(currency) => Money::new(sum.amount_minor, currency).to_string(),
+            None => format!("{} minor units of {}", sum.amount_minor, sum.currency),
         })
         .collect();
-    let captures = if count == 1 { "capture" } else { "captures" };
+    let noun = if captures == 1 { "capture" } else { "captures" };
     match amounts.is_empty() {
-        true => "0 captures".to_owned(),
-        false => format!("{count} {captures}: {}", amounts.join(" + ")),
+        true => format!("{captures} {noun}"),
+        false => format!("{captures} {noun}: {}", amounts.join(" + ")),
     }
 }
 
-/// What became of an act on many.
+/// What became of an act on many, by the word that is told of each.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Done, as was asked.
@@ -156,6 +207,8 @@ pub struct Tally {
     pub missing: usize,
     /// Not possible as it stands.
     pub forbidden: usize,
+    /// Each word, and how often it was told.
+    pub words: BTreeMap<&'static str, usize>,
 }
 
 impl Tally {
@@ -182,6 +235,7 @@ mod tests {
                 open,
                 missing,
                 forbidden,
+                ..Tally::default()
             };
             tally.exit()
         };
@@ -192,5 +246,31 @@ mod tests {
         assert_eq!(exit(0, 0, 1, 1), Exit::PartlyDone);
         assert_eq!(exit(1, 0, 0, 1), Exit::PartlyDone);
         assert_eq!(exit(0, 1, 0, 0), Exit::PartlyDone);
+    }
+
+    #[test]
+    fn ids_are_read_a_line_each_and_a_wrong_line_is_named() {
+        let id = Uuid::new_v4();
+        assert_eq!(ids_of(format!("\n {id} \r\n").as_bytes()).unwrap(), [id]);
+        let error = ids_of(format!("{id}\nnot \u{1b}[31man id\n").as_bytes()).unwrap_err();
+        assert_eq!(error.exit, Exit::Usage);
+        assert!(
+            error.message.starts_with("line 2 of stdin is no id: 'not \\u{1b}"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn sums_are_told_by_currency() {
+        let sum = |amount_minor, currency: &str| Sum {
+            amount_minor,
+            currency: currency.to_owned(),
+        };
+        assert_eq!(
+            in_words(3, &[sum(1000, "EUR"), sum(2550, "USD")]),
+            "3 captures: 10.00 EUR + 25.50 USD"
+        );
+        assert_eq!(in_words(1, &[sum(7, "JPY")]), "1 capture: 7 JPY");
+        assert_eq!(in_words(0, &[]), "0 captures");
     }
 }

@@ -74,6 +74,7 @@ fn told_once(story: Vec<TimelineEntry>) -> Vec<TimelineEntry> {
         .filter_map(|entry| match entry.what.as_str() {
             "replayed" => Some(("replay", entry.at)),
             "resolved" => Some(("resolve", entry.at)),
+            "cancelled" => Some(("cancel", entry.at)),
             _ => None,
         })
         .collect();

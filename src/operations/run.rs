@@ -141,6 +141,8 @@ async fn step(
     for item in planned {
         let n = item.n;
         let stepped = match store.operation_step(operation, &[item]).await {
+            // Somebody's open transaction holds the capture: its turn comes again.
+            Err(error) if is_locked(&error) => continue,
             Err(error) if is_refusal(&error) => {
                 let failed = PlannedItem {
                     n,
@@ -160,6 +162,10 @@ async fn step(
         }
     }
     Ok(all)
+}
+
+fn is_locked(error: &OutboxError) -> bool {
+    error.refusal().is_some_and(|refusal| refusal.sqlstate == "55P03")
 }
 
 /// Did the database refuse it, and would again? A role without the right to it is nothing that a verdict should say.

@@ -8,12 +8,14 @@
 //!   holds no connection to the database while it talks to the provider;
 //! - **settling** (`settling.rs`) collects finished errands for a few milliseconds and records them in one statement,
 //!   repeating it until the database has answered;
-//! - **upkeep** (`upkeep.rs`) rescues lapsed leases, matches releases, watches deadlines and keeps the heartbeat.
+//! - **upkeep** (`upkeep.rs`) rescues lapsed leases, matches releases, watches deadlines and keeps the heartbeat;
+//! - **operations** (`operations.rs`) are carried out in small steps, by whoever comes by.
 //!
 //! A lease is counted from an instant taken *before* the claim was sent. A claim whose answer was lost is never worked
 //! on: it is given back, or lapses. The worker knows no provider by name; it acts on what a provider says it can do.
 
 mod errand;
+mod operations;
 mod rest;
 mod settling;
 mod slots;
@@ -160,6 +162,15 @@ impl Worker {
             self.slots.clone(),
             shutdown.clone(),
         ));
+        let abilities = self
+            .lanes
+            .iter()
+            .map(|lane| (lane.lane.clone(), lane.provider.abilities()));
+        let operations = tokio::spawn(operations::carry_on(
+            self.outbox.clone(),
+            abilities.collect(),
+            shutdown.clone(),
+        ));
         let errands = TaskTracker::new();
         self.claim_until(&shutdown, &errands, &finished).await;
 
@@ -182,6 +193,7 @@ impl Worker {
             );
         }
         let _ = upkeep.await;
+        let _ = operations.await;
         if let Err(error) = self.outbox.depart(self.id).await {
             tracing::warn!(error = %error, "could not take this worker off the list; others do so after an hour");
         }

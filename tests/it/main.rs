@@ -7,6 +7,7 @@
 )]
 
 mod answers;
+mod audit;
 mod authorisations;
 mod by_hand;
 mod database;
@@ -19,6 +20,7 @@ mod kind;
 mod lanes;
 mod late_reads;
 mod money_path;
+mod operations;
 mod operators;
 mod outages;
 mod plans;

@@ -68,9 +68,9 @@ const BUGS: [(&str, &str, &str, &str); 15] = [
     ),
     (
         "replay_straight_to_a_send",
-        "replay",
-        "select o.intent, o.lane, 2, urgency_of",
-        "select o.intent, o.lane, 1, urgency_of",
+        "replay_letter",
+        "select o.intent, o.lane, 2, coalesce",
+        "select o.intent, o.lane, 1, coalesce",
     ),
     (
         "cancel_of_a_lost_history",
