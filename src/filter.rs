@@ -314,7 +314,9 @@ fn instant(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, (String, Str
     if let Ok(date) = text.parse::<NaiveDate>() {
         return Ok(date.and_time(NaiveTime::MIN).and_utc());
     }
-    let ago = humantime::parse_duration(text).ok().filter(|ago| *ago <= LONGEST_SPAN);
+    let ago = humantime::parse_duration(text)
+        .ok()
+        .filter(|ago| !ago.is_zero() && *ago <= LONGEST_SPAN);
     let instant = ago.and_then(|ago| now.checked_sub_signed(chrono::TimeDelta::from_std(ago).ok()?));
     instant.ok_or_else(|| {
         (

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Flag, Sources};
-use crate::http::{ApiServer, Office, OfficeSettings, ProxySettings};
+use crate::http::{ApiServer, Office, OfficeSettings, PATIENCE, ProxySettings};
 use crate::outbox::ConnectSettings;
 
 use super::accounts;
@@ -97,6 +97,7 @@ async fn start(config: &Config, shutdown: &CancellationToken) -> Result<(ApiServ
             roles_header: config.http.proxy_roles_header.clone(),
         },
         rate_per_second: NonZeroU32::new(config.http.rate_per_second).unwrap_or(NonZeroU32::MIN),
+        patience: PATIENCE,
     };
     let office = Arc::new(Office::open(&settings, shutdown.clone())?);
     let listen = config.http.listen;

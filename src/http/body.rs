@@ -12,9 +12,6 @@ use serde::de::DeserializeOwned;
 use super::problem::Problem;
 use super::serve::Office;
 
-/// How long a body may take to arrive: 10 s. A client that sends it slower is holding on to us.
-const BODY_WAIT: Duration = Duration::from_secs(10);
-
 /// The most bytes of a body: 64 KiB, as many as the database takes of a document.
 pub const MOST_BYTES: usize = 64 << 10;
 
@@ -28,14 +25,14 @@ pub struct Document<T, const MOST: usize = MOST_BYTES>(pub T);
 impl<T: DeserializeOwned, const MOST: usize> FromRequest<Arc<Office>> for Document<T, MOST> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &Arc<Office>) -> Result<Document<T, MOST>, Problem> {
-        let bytes = json_bytes(request, MOST).await?;
+    async fn from_request(request: Request, office: &Arc<Office>) -> Result<Document<T, MOST>, Problem> {
+        let bytes = json_bytes(request, MOST, office.patience).await?;
         Ok(Document(parse(&bytes)?))
     }
 }
 
-/// The bytes of a JSON body, as they came.
-pub async fn json_bytes(request: Request, most: usize) -> Result<Bytes, Problem> {
+/// The bytes of a JSON body, as they came. A client that takes longer to send them is holding on to us.
+pub async fn json_bytes(request: Request, most: usize, patience: Duration) -> Result<Bytes, Problem> {
     let kind = request.headers().get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let media = kind.split(';').next().unwrap_or_default().trim();
@@ -50,11 +47,11 @@ pub async fn json_bytes(request: Request, most: usize) -> Result<Bytes, Problem>
                 .at("Content-Type:"),
         );
     }
-    bytes(request, most).await
+    bytes(request, most, patience).await
 }
 
 /// The bytes of a form of a page.
-pub async fn form_bytes(request: Request, most: usize) -> Result<Bytes, Problem> {
+pub async fn form_bytes(request: Request, most: usize, patience: Duration) -> Result<Bytes, Problem> {
     let kind = request.headers().get(header::CONTENT_TYPE);
     let kind = kind.and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let media = kind.split(';').next().unwrap_or_default().trim();
@@ -66,14 +63,14 @@ pub async fn form_bytes(request: Request, most: usize) -> Result<Bytes, Problem>
             detail,
         ));
     }
-    bytes(request, most).await
+    bytes(request, most, patience).await
 }
 
-async fn bytes(request: Request, most: usize) -> Result<Bytes, Problem> {
-    match tokio::time::timeout(BODY_WAIT, collected(request.into_body(), most)).await {
+async fn bytes(request: Request, most: usize, patience: Duration) -> Result<Bytes, Problem> {
+    match tokio::time::timeout(patience, collected(request.into_body(), most)).await {
         Ok(read) => read,
         Err(_) => {
-            let detail = format!("the body did not arrive within {} s", BODY_WAIT.as_secs());
+            let detail = format!("the body did not arrive within {patience:?}");
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", detail)
                 .with_header(header::CONNECTION, header::HeaderValue::from_static("close")))
         }

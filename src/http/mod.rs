@@ -22,5 +22,5 @@ pub use console::ProxySettings;
 pub use openapi::written as openapi_document;
 pub use problem::Problem;
 pub use query::Parameters;
-pub use serve::{ApiServer, Office, OfficeSettings};
+pub use serve::{ApiServer, Office, OfficeSettings, PATIENCE};
 pub use telemetry::{Probe, Readiness, TelemetryServer};

@@ -72,6 +72,11 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
+    /// 422: readable, but it means nothing, or is against a rule.
+    pub fn unfit(code: &'static str, detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+    }
+
     /// 404.
     pub fn not_found(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
@@ -192,10 +197,15 @@ impl From<OutboxError> for Problem {
 /// What the database refused, in its own words, if they are meant for who asked.
 fn refused(refusal: &Refusal) -> Option<Problem> {
     let status = match refusal.sqlstate.as_str() {
-        // No document, or one that cannot be read.
-        "22P02" | "22023" | "22003" | "22007" | "22008" | "22021" | "22P05" => StatusCode::BAD_REQUEST,
-        // Readable, but against a rule.
-        "23514" | "23502" => StatusCode::UNPROCESSABLE_ENTITY,
+        // What reaches the database was JSON, or a query string: it could be read, and is against a rule.
+        "23514" | "23502" | "22P02" | "22023" | "22003" | "22007" | "22008" | "22021" | "22P05" => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        // Larger than an index can hold, or nested deeper than the server goes. Its words are about indexes.
+        "54000" | "54001" => {
+            let detail = "a value is too long to be kept";
+            return Some(Problem::unfit("too_long", detail).hint("shorten it"));
+        }
         "23505" | "55000" => StatusCode::CONFLICT,
         "P0002" => StatusCode::NOT_FOUND,
         "57014" | "55P03" => {
@@ -225,7 +235,7 @@ fn refused(refusal: &Refusal) -> Option<Problem> {
 impl From<Vec<FilterFault>> for Problem {
     fn from(faults: Vec<FilterFault>) -> Problem {
         let told: Vec<String> = faults.iter().map(FilterFault::to_string).collect();
-        let problem = Problem::bad_request("filter_not_understood", told.join("; "));
+        let problem = Problem::unfit("filter_not_understood", told.join("; "));
         match faults.first() {
             Some(fault) => problem.hint(fault.right.clone()).at(format!("?{}", fault.name)),
             None => problem,

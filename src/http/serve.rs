@@ -42,8 +42,8 @@ const NEXT_ROUND: Duration = Duration::from_secs(1);
 /// How long a request waits for a free connection before it is answered with 503.
 const CONNECTION_WAIT: Duration = Duration::from_secs(2);
 
-/// How long the head of a request may take to arrive; also how long an idle connection is kept.
-const HEAD_WAIT: Duration = Duration::from_secs(10);
+/// How long the head of a request may take to arrive, and then its body; also how long an idle connection is kept.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// After how long a client is asked to connect anew: nobody holds a connection for ever.
 const CONNECTION_LIFE: Duration = Duration::from_secs(300);
@@ -65,6 +65,8 @@ pub struct OfficeSettings {
     pub rate_per_second: NonZeroU32,
     /// Whose word is taken for who looks at the console.
     pub proxy: ProxySettings,
+    /// How long the head of a request may take to arrive, and then its body.
+    pub patience: Duration,
 }
 
 /// What requests are answered from.
@@ -82,6 +84,7 @@ pub struct Office {
     pub draining: CancellationToken,
     pub(super) limiter: Limiter,
     pub(super) proxy: ProxySettings,
+    pub(super) patience: Duration,
 }
 
 impl Office {
@@ -103,6 +106,7 @@ impl Office {
             draining,
             limiter: Limiter::new(settings.rate_per_second),
             proxy: settings.proxy.clone(),
+            patience: settings.patience,
         })
     }
 
@@ -185,14 +189,14 @@ impl ApiServer {
                 accepted = self.accept(&clients) => accepted,
                 () = draining.cancelled() => break,
             };
-            let (service, draining) = (service.clone(), draining.clone());
+            let (service, draining, patience) = (service.clone(), draining.clone(), office.patience);
             let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
                 request.extensions_mut().insert(Peer(address));
                 service.call(request)
             });
             connections.spawn(async move {
                 let mut server = http1::Builder::new();
-                server.timer(TokioTimer::new()).header_read_timeout(HEAD_WAIT);
+                server.timer(TokioTimer::new()).header_read_timeout(patience);
                 let serving = server.serve_connection(TokioIo::new(client), service);
                 let mut serving = pin!(serving);
                 let told = tokio::select! {

@@ -149,3 +149,25 @@ fn decisions_do_no_input_or_output() {
         }
     }
 }
+
+#[test]
+fn http_asks_the_outbox_and_operations_and_decides_nothing_about_money() {
+    for (path, text) in code() {
+        if path.starts_with("http/") {
+            for room in text.split("crate::").skip(1) {
+                let room = room.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+                let known = [
+                    "api_key",
+                    "filter",
+                    "http",
+                    "intent",
+                    "metrics",
+                    "operations",
+                    "outbox",
+                    "outcome",
+                ];
+                assert!(known.contains(&room), "{path} knows {room}");
+            }
+        }
+    }
+}

@@ -59,7 +59,7 @@ pub async fn list(
 fn before(text: &str) -> Result<i64, Problem> {
     let number = text.strip_prefix('a').and_then(|number| number.parse::<i64>().ok());
     number.filter(|number| *number > 0).ok_or_else(|| {
-        Problem::bad_request("cursor_not_readable", "this is no cursor of the audit")
+        Problem::unfit("cursor_not_readable", "this is no cursor of the audit")
             .hint("pass `next` of a page as it came, or none to begin at the newest")
             .at("?cursor")
     })

@@ -49,7 +49,7 @@ pub fn cursor(parameters: &mut Parameters) -> Result<Option<Cursor>, Problem> {
     let cursor = text.parse::<Cursor>();
     cursor
         .map(Some)
-        .map_err(|fault| Problem::bad_request("cursor_not_readable", fault.to_string()).at("?cursor"))
+        .map_err(|fault| Problem::unfit("cursor_not_readable", fault.to_string()).at("?cursor"))
 }
 
 /// Captures that match, the newest first.

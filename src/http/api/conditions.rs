@@ -14,8 +14,8 @@ use crate::outcome::Class;
 const INSTANT: &str = r"^(20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])(T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z)?|[1-9][0-9]{0,2}[mhd])$";
 const SPAN: &str = r"^[1-9][0-9]{0,2}[mhd]$";
 const AMOUNT: &str = r"^(<|<=|=|>=|>)?[1-9][0-9]{0,8}\.[0-9]{2} USD$";
-/// One line of what is typed: no filter begins or ends with a space.
-const NAME: &str = r"^[!-~]([ -~]{0,58}[!-~])?$";
+/// Postgres keeps no NUL.
+const NAME: &str = r"^[^\x00]+$";
 
 /// In the query of a list. For the document only.
 #[derive(Debug, IntoParams)]
@@ -69,7 +69,7 @@ fn written_class() -> Schema {
     one_of(&Class::ALL.map(Class::name), true)
 }
 
-fn name() -> Schema {
+pub(super) fn name() -> Schema {
     text(NAME, false)
 }
 
@@ -195,7 +195,7 @@ impl WrittenFilter {
         let pairs: Vec<(&str, &str)> = texts.chain(states).collect();
         if let Some((name, _)) = pairs.iter().find(|(_, text)| text.contains('\0')) {
             return Err(
-                Problem::bad_request("filter_not_understood", format!("{name} has the character \\u0000"))
+                Problem::unfit("filter_not_understood", format!("{name} has the character \\u0000"))
                     .hint("take it out: Postgres cannot keep it")
                     .at(format!("/filter/{name}")),
             );

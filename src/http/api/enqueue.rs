@@ -21,42 +21,44 @@ use crate::outbox::Enqueued;
 /// The header that stands for the reference.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// What is asked: the columns of the table intents. For the document only: the database reads it.
+/// What is asked: the columns of the table intents. For the document only: the database reads it, and refuses by name what a
+/// schema cannot say.
 #[derive(Debug, ToSchema)]
 #[schema(as = NewCapture)]
 #[expect(dead_code, reason = "describes what the database reads")]
 pub struct NewCapture {
-    /// The provider.
+    /// afterpay, optty or resolve.
     #[schema(pattern = "^(afterpay|optty|resolve)$")]
     provider: String,
-    /// The merchant's own order number.
-    #[schema(min_length = 1, max_length = 64, pattern = "^[!-~]+$")]
+    /// The merchant's own order number: printable, no blank at either end.
+    #[schema(min_length = 1, max_length = 255, pattern = r"^[^\x00]*$")]
     order_id: String,
     /// The authorised payment at the provider.
-    #[schema(min_length = 1, max_length = 32, pattern = "^[A-Za-z0-9]+$")]
+    #[schema(min_length = 1, max_length = 255, pattern = r"^[^\x00]*$")]
     payment_id: String,
     /// The merchant's unique reference of this capture; else the header Idempotency-Key is it.
-    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9]+$")]
+    #[schema(min_length = 1, max_length = 255, pattern = r"^[^\x00]*$")]
     capture_ref: Option<String>,
     /// How much, in whole minor units: 4990 is 49.90 USD.
-    #[schema(minimum = 1, maximum = 99_999_999)]
+    #[schema(minimum = 1, maximum = 999_999_999_999_999_i64)]
     amount_minor: i64,
     /// ISO 4217.
-    #[schema(pattern = "^(USD|EUR|AUD|NZD|CAD|GBP)$")]
+    #[schema(pattern = "^[A-Z]{3}$", example = "USD")]
     currency: String,
     /// Which merchant account; else `default`.
-    #[schema(pattern = "^[a-z][a-z0-9]{0,19}$")]
+    #[schema(pattern = "^[a-z0-9][a-z0-9_-]{0,62}$")]
     account: Option<String>,
     /// What was authorised in all, in minor units, if known.
-    #[schema(minimum = 1, maximum = 99_999_999)]
+    #[schema(minimum = 1, maximum = 999_999_999_999_999_i64)]
     authorized_minor: Option<i64>,
-    /// When the authorisation ends.
-    authorization_expires_at: Option<chrono::DateTime<chrono::Utc>>,
+    /// When the authorisation ends: RFC 3339.
+    #[schema(value_type = Option<String>, pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$")]
+    authorization_expires_at: Option<String>,
     /// Wait for a release: `shipment`.
-    #[schema(pattern = "^shipment$")]
     hold: Option<String>,
-    /// Not before this time.
-    not_before: Option<chrono::DateTime<chrono::Utc>>,
+    /// Not before this time: RFC 3339.
+    #[schema(value_type = Option<String>, pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$")]
+    not_before: Option<String>,
     /// Smaller goes first.
     #[schema(minimum = -32768, maximum = 32767)]
     priority: Option<i16>,
@@ -64,9 +66,9 @@ pub struct NewCapture {
     #[schema(value_type = Option<Object>)]
     details: Option<serde_json::Value>,
     /// W3C trace context.
-    #[schema(pattern = "^00-[0-9a-f]{31}1-[0-9a-f]{15}1-01$")]
     traceparent: Option<String>,
     /// The capture's id, if the caller chooses it.
+    #[schema(value_type = Option<String>, pattern = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$")]
     id: Option<uuid::Uuid>,
 }
 
@@ -100,7 +102,7 @@ impl<'de> Deserialize<'de> for Fields {
 /// The same reference with the same content again gives the same id, 200 and `created: false`; with other content it is
 /// refused with 409.
 #[utoipa::path(post, path = "/v1/captures", tag = "captures", operation_id = "create_capture", security(("key" = ["enqueue"])),
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9]+$",
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!#-~]([ -~]*[!-~])?$",
         description = "The capture_ref, bare or as a quoted string; if the document has one too, they must be equal")),
     request_body = NewCapture, responses(
         (status = 201, description = "It was not there before", body = Enqueued, headers(("Location" = String))),
@@ -113,7 +115,7 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     parameters.none_left(&[])?;
     let key = idempotency_key(request.headers())?;
-    let body = json_bytes(request, MOST_BYTES).await?;
+    let body = json_bytes(request, MOST_BYTES, office.patience).await?;
     let Fields(fields) = parse(&body)?;
     let enqueued = office.acts.enqueue_json(&document(fields, key)?).await?;
     Ok(match enqueued.created {
@@ -132,7 +134,7 @@ fn document(mut fields: Vec<(String, Box<RawValue>)>, key: Option<String>) -> Re
         let amount = matches!(name.as_str(), "amount_minor" | "authorized_minor");
         if amount && value.get().starts_with('"') {
             let detail = format!("{name} is a string");
-            return Err(Problem::bad_request("intents_document_types", detail)
+            return Err(Problem::unfit("intents_document_types", detail)
                 .hint("pass whole minor units as a JSON integer, such as 1234 for 12.34 USD")
                 .at(format!("/{name}")));
         }
@@ -145,7 +147,7 @@ fn document(mut fields: Vec<(String, Box<RawValue>)>, key: Option<String>) -> Re
             Some(value) => {
                 if serde_json::from_str::<String>(value).is_ok_and(|given| given != key) {
                     let detail = "the header Idempotency-Key and capture_ref differ";
-                    return Err(Problem::bad_request("idempotency_key_differs", detail)
+                    return Err(Problem::unfit("idempotency_key_differs", detail)
                         .hint("they are one thing: send one of them, or both alike")
                         .at("/capture_ref"));
                 }

@@ -23,7 +23,7 @@ const LONGEST_WAIT: u64 = 30;
 #[utoipa::path(get, path = "/v1/events", tag = "events", operation_id = "list_events", security(("key" = ["read"])),
     params(
         ("cursor" = Option<String>, Query, description = "`cursor` of the page before; from the beginning unless given",
-            pattern = "^[0-9]{1,15}-[0-9]{1,15}$"),
+            pattern = "^[0-9]{1,19}-[0-9]{1,18}$"),
         ("limit" = Option<i32>, Query, description = "Events of a page; 50 unless given", minimum = 1, maximum = 200),
         ("wait" = Option<u64>, Query, description = "Seconds to wait for an event if there is none", minimum = 0, maximum = 30)),
     responses((status = 200, body = EventPage)))]
@@ -33,6 +33,11 @@ pub async fn list(
     mut parameters: Parameters,
 ) -> Result<Json<EventPage>, Problem> {
     let cursor = parameters.take("cursor")?;
+    if cursor.as_deref().is_some_and(|text| !is_cursor(text)) {
+        return Err(Problem::unfit("cursor_not_readable", "this is no cursor of the feed")
+            .hint("pass `cursor` of a page as it came, or none to begin at the beginning")
+            .at("?cursor"));
+    }
     let limit = parameters.number("limit", 1, 200)?.unwrap_or(50);
     let wait = parameters.number("wait", 0, LONGEST_WAIT)?.unwrap_or(0);
     parameters.none_left(&["cursor", "limit", "wait"])?;
@@ -40,18 +45,7 @@ pub async fn list(
     // Before the feed is read: what comes between the two is noticed.
     let mut news = if wait > 0 { office.news.wait() } else { None };
     loop {
-        let page = office
-            .outbox
-            .events_after(cursor.as_deref(), limit)
-            .await
-            .map_err(|error| {
-                let problem = Problem::from(error);
-                if problem.status() == 400 {
-                    problem.at("?cursor")
-                } else {
-                    problem
-                }
-            })?;
+        let page = office.outbox.events_after(cursor.as_deref(), limit).await?;
         let Some(news) = news.as_mut().filter(|_| page.events.is_empty()) else {
             return Ok(Json(page));
         };
@@ -61,4 +55,11 @@ pub async fn list(
             () = office.draining.cancelled() => return Ok(Json(page)),
         }
     }
+}
+
+/// Two numbers, as the database reads them. Nothing at all would mean the beginning, which nobody means by a cursor.
+fn is_cursor(text: &str) -> bool {
+    let digits = |text: &str, most| (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once('-')
+        .is_some_and(|(transaction, place)| digits(transaction, 19) && digits(place, 18))
 }

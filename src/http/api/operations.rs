@@ -288,7 +288,7 @@ pub async fn list(
 }
 
 fn no_cursor(list: &str) -> Problem {
-    Problem::bad_request("cursor_not_readable", format!("this is no cursor of the {list}"))
+    Problem::unfit("cursor_not_readable", format!("this is no cursor of the {list}"))
         .hint("pass `next` of a page as it came, or none to begin")
         .at("?cursor")
 }

@@ -5,18 +5,32 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use utoipa::IntoParams;
 
 use super::Names;
+use super::conditions::name;
 use crate::http::caller::{Allowed, ToRead};
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::serve::Office;
 use crate::outbox::{OrderLedger, Risk};
 
+/// In the query of an order. For the document only.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes what is taken from the parameters")]
+pub struct InAccount {
+    /// Only payments of this provider.
+    #[param(schema_with = name)]
+    provider: Option<String>,
+    /// Only payments of this merchant account.
+    #[param(schema_with = name)]
+    account: Option<String>,
+}
+
 /// The ledger of one order: authorised, captured, held, unknown, open, dead, by payment.
 #[utoipa::path(get, path = "/v1/orders/{order_id}", tag = "money", operation_id = "get_order", security(("key" = ["read"])),
-    params(("order_id" = String, Path, description = "The merchant's order", min_length = 1, pattern = "^[A-Za-z0-9-]+$"),
-        ("provider" = Option<String>, Query), ("account" = Option<String>, Query)),
+    params(("order_id" = String, Path, description = "The merchant's order", min_length = 1, pattern = "^[A-Za-z0-9-]+$"), InAccount),
     responses((status = 200, body = OrderLedger)))]
 pub async fn get(
     _: Allowed<ToRead>,
@@ -55,7 +69,9 @@ pub async fn risk(
 
 fn span(text: &str) -> Result<Duration, Problem> {
     const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
-    let span = humantime::parse_duration(text).ok().filter(|span| *span <= LONGEST);
+    let span = humantime::parse_duration(text)
+        .ok()
+        .filter(|span| !span.is_zero() && *span <= LONGEST);
     span.ok_or_else(|| {
         Problem::bad_request("query_not_understood", "within is no span of time")
             .hint("write a number and its unit, such as 48h or 7d")

@@ -24,28 +24,20 @@ pub struct NewRelease {
     #[schema(pattern = "^(afterpay|optty|resolve)$")]
     provider: String,
     /// The merchant account; else `default`.
-    #[schema(pattern = "^[a-z][a-z0-9]{0,19}$")]
     account: Option<String>,
     /// The payment; or
-    #[schema(pattern = "^[A-Za-z0-9]{1,32}$")]
     payment_id: Option<String>,
     /// the order.
-    #[schema(pattern = "^[A-Za-z0-9]{1,32}$")]
     order_id: Option<String>,
     /// Just this capture; else the oldest held one of the payment.
-    #[schema(pattern = "^[A-Za-z0-9]{1,32}$")]
     capture_ref: Option<String>,
     /// The shipment: the same one again changes nothing.
-    #[schema(pattern = "^[A-Za-z0-9]{1,32}$")]
     shipment_ref: Option<String>,
     /// The carrier; with its method and the parcel, all or none.
-    #[schema(pattern = "^[A-Za-z0-9]{1,32}$")]
     company: Option<String>,
     /// How it travels.
-    #[schema(pattern = "^[A-Za-z0-9]{1,32}$")]
     method: Option<String>,
     /// The parcel.
-    #[schema(pattern = "^[A-Za-z0-9]{1,32}$")]
     tracking_number: Option<String>,
 }
 

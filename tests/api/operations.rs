@@ -1,0 +1,159 @@
+//! Operations over HTTP: previewed, begun, watched, read item by item.
+
+use serde_json::json;
+
+use crate::world::{World, answer, client};
+
+#[tokio::test]
+async fn an_operation_is_previewed_begun_and_worked_off_by_the_server() {
+    let world = World::new().await;
+    for n in 0..5 {
+        world.enqueue(&format!("r{n}")).await;
+    }
+    let mut body = json!({ "act": "cancel", "filter": { "provider": "afterpay" }, "dry_run": true });
+    let preview = world.post("/v1/operations", &body).await.is(200);
+    assert_eq!(
+        (&preview.json["matching"], &preview.json["will_act"]),
+        (&json!(5), &json!(5)),
+        "{preview:#?}"
+    );
+    assert_eq!(
+        preview.json["sums"],
+        json!([{ "amount_minor": 5 * 4990, "currency": "USD" }])
+    );
+    assert_eq!(world.get("/v1/operations").await.is(200).json["operations"], json!([]));
+    body["dry_run"] = json!(false);
+    assert_eq!(
+        world.post("/v1/operations", &body).await.is(422).code(),
+        "audit_says_why"
+    );
+    body["reason"] = json!("the campaign was called off");
+    let begun = world.post("/v1/operations", &body).await.is(202);
+    let path = begun.header("location").to_owned();
+    let ended = loop {
+        let row = world.get(&path).await.is(200);
+        if row.json["state"] != "running" {
+            break row;
+        }
+    };
+    assert_eq!(
+        (&ended.json["state"], &ended.json["done"]),
+        (&json!("done"), &json!(5)),
+        "{ended:#?}"
+    );
+    assert_eq!(ended.json["actor"], "all");
+    let mut seen = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = world.get(&format!("{path}/items?limit=2{cursor}")).await.is(200);
+        seen.extend(page.json["items"].as_array().unwrap().clone());
+        match page.json["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen.len(), 5);
+    assert!(seen.iter().all(|item| item["verdict"] == "cancelled"), "{seen:#?}");
+    let why = json!({ "reason": "too late" });
+    assert_eq!(
+        world.post(&format!("{path}/pause"), &why).await.is(409).code(),
+        "operation_state_forbids"
+    );
+    let listed = world.get("/v1/operations?limit=1").await.is(200);
+    assert_eq!(listed.json["operations"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_an_operation_lacks_is_told() {
+    let world = World::new().await;
+    let id = "018f2f60-7a3c-7cc4-9a3e-1f0a6b1d2c3e";
+    for (body, code, pointer) in [
+        (
+            json!({ "act": "replay", "filter": {}, "reason": "r" }),
+            "operations_filter_means_everything",
+            "/all",
+        ),
+        (
+            json!({ "act": "replay", "filter": {}, "dry_run": true }),
+            "operations_filter_means_everything",
+            "/all",
+        ),
+        (
+            json!({ "act": "replay", "reason": "r" }),
+            "operations_name_captures",
+            "/ids",
+        ),
+        (
+            json!({ "act": "replay", "ids": [id], "filter": {} }),
+            "operations_name_captures",
+            "/ids",
+        ),
+        (
+            json!({ "act": "replay", "ids": [], "reason": "r" }),
+            "operations_name_captures",
+            "/ids",
+        ),
+        (json!({ "act": "replay", "ids": [id] }), "audit_says_why", "/reason"),
+        (
+            json!({ "act": "resolve", "ids": [id], "reason": "r" }),
+            "operations_resolve_as",
+            "/as",
+        ),
+        (
+            json!({ "act": "resolve", "ids": [id], "reason": "r", "as": "captured" }),
+            "operations_resolve_by_evidence",
+            "/evidence",
+        ),
+        (
+            json!({ "act": "replay", "ids": [id], "reason": "r", "evidence": "e" }),
+            "operations_field_of_another_act",
+            "/evidence",
+        ),
+        (
+            json!({ "act": "replay", "ids": [id], "reason": "r", "rate_per_second": 0 }),
+            "operations_rate_plausible",
+            "/rate_per_second",
+        ),
+        (json!({ "act": "redo", "ids": [id] }), "document_not_understood", "/act"),
+        (
+            json!({ "act": "replay", "ids": ["x"] }),
+            "document_not_understood",
+            "/ids/0",
+        ),
+        (
+            json!({ "act": "replay", "filter": { "stat": "dead" } }),
+            "document_not_understood",
+            "/filter/stat",
+        ),
+    ] {
+        let told = world.post("/v1/operations", &body).await;
+        let place = told.json["pointer"].as_str().unwrap_or_default();
+        assert_eq!(
+            (told.status, told.code(), place),
+            (422, code, pointer),
+            "{body}\n{told:#?}"
+        );
+    }
+    let told = world
+        .post(
+            "/v1/operations",
+            &json!({ "act": "replay", "filter": { "state": ["done"] } }),
+        )
+        .await
+        .is(422);
+    assert_eq!(
+        (told.code(), &told.json["pointer"]),
+        ("filter_not_understood", &json!("/filter/state"))
+    );
+    let told = world
+        .post("/v1/operations", &json!({ "act": "replay", "ids": vec![id; 30_000] }))
+        .await;
+    assert_eq!(told.is(413).code(), "body_too_large");
+    answer(
+        client()
+            .get(format!("{}/v1/dead-letters/{id}/safety", world.server.base))
+            .bearer_auth(&world.key),
+    )
+    .await
+    .is(404);
+}
