@@ -63,10 +63,10 @@ pub struct OfficeSettings {
     pub abilities: AbilitiesByLane,
     /// Requests that a key may make.
     pub rate_per_second: NonZeroU32,
-    /// How long the head of a request may take to arrive, and then its body.
-    pub patience: Duration,
     /// Whose word is taken for who looks at the console.
     pub proxy: ProxySettings,
+    /// How long the head of a request may take to arrive, and then its body.
+    pub patience: Duration,
 }
 
 /// What requests are answered from.
@@ -83,8 +83,8 @@ pub struct Office {
     /// Cancelled when the server drains: who waits for news is answered at once.
     pub draining: CancellationToken,
     pub(super) limiter: Limiter,
-    pub(super) patience: Duration,
     pub(super) proxy: ProxySettings,
+    pub(super) patience: Duration,
 }
 
 impl Office {
@@ -105,8 +105,8 @@ impl Office {
             news: News::new(),
             draining,
             limiter: Limiter::new(settings.rate_per_second),
-            patience: settings.patience,
             proxy: settings.proxy.clone(),
+            patience: settings.patience,
         })
     }
 

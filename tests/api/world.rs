@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use capture::api_key::{FreshKey, Scope, Scopes};
-use capture::http::{ApiServer, Office, OfficeSettings, ProxySettings};
+use capture::http::{ApiServer, Office, OfficeSettings};
 use capture::outbox::{AuditStamp, ConnectSettings, NewKey, Outbox};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};
@@ -104,7 +104,7 @@ impl Server {
             abilities: BTreeMap::new(),
             rate_per_second: NonZeroU32::new(plan.rate_per_second).unwrap(),
             patience: plan.patience,
-            proxy: ProxySettings::default(),
+            proxy: capture::http::ProxySettings::default(),
         };
         let office = Arc::new(Office::open(&settings, draining.clone()).unwrap());
         let server = ApiServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();

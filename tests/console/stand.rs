@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use capture::api_key::{FreshKey, Scope};
-use capture::http::{ApiServer, Office, OfficeSettings, PATIENCE, ProxySettings};
+use capture::http::{ApiServer, Office, OfficeSettings, ProxySettings};
 use capture::operations::AbilitiesByLane;
 use capture::outbox::{AuditStamp, ConnectSettings, NewKey};
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
@@ -129,7 +129,7 @@ pub async fn serve(url: &str, abilities: AbilitiesByLane, proxy: ProxySettings) 
         abilities,
         rate_per_second: NonZeroU32::new(10_000).unwrap(),
         proxy,
-        patience: PATIENCE,
+        patience: std::time::Duration::from_secs(10),
     };
     let office = Arc::new(Office::open(&settings, draining.clone()).unwrap());
     let server = ApiServer::bind(([127, 0, 0, 1], 0).into()).await.unwrap();

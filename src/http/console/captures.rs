@@ -152,7 +152,7 @@ async fn show(office: &Office, visitor: &Visitor, mut parameters: Parameters, de
         fields: asked.fields(),
         loose,
         in_words: asked.in_words(),
-        open: asked.is_wrong() || !asked.is_empty(),
+        open: asked.is_wrong(),
         command: asked.command(),
         chosen: asked.chosen(),
         apart: apart.collect(),
@@ -163,7 +163,7 @@ async fn show(office: &Office, visitor: &Visitor, mut parameters: Parameters, de
     };
     let mut response = written(&page, &page.frame)?;
     if wrong {
-        *response.status_mut() = StatusCode::BAD_REQUEST;
+        *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
     }
     Ok(response)
 }

@@ -119,11 +119,6 @@ impl Asked {
         !self.faults.is_empty()
     }
 
-    /// Is nothing asked?
-    pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
-    }
-
     /// What is wrong and belongs to no field.
     pub fn loose_faults(&self) -> Vec<String> {
         let known = |name: &str| HINTS.iter().any(|(field, _, _)| *field == name);

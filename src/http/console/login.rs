@@ -98,7 +98,7 @@ pub async fn enter(State(office): State<Arc<Office>>, request: Request) -> Resul
     let (parts, content) = request.into_parts();
     refuse_foreign(&parts, &office)?;
     let head = parts.clone();
-    let mut fields = fields(Request::from_parts(parts, content), office.patience).await?;
+    let mut fields = fields(Request::from_parts(parts, content), &office).await?;
     // Without the cookie nothing ties the form to this browser; what follows from no secret, anybody can reckon.
     let Some(secret) = cookie(&head.headers, FORM) else {
         let wrong = "This form is old, or your browser keeps no cookies; send it again.".to_owned();

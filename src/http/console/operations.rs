@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::audit::Act as AuditLine;
 use super::fault::Fault;
 use super::frame::{Frame, Look, Panel, written};
-use super::shown::{Time, count, span, tone_of_state};
+use super::shown::{Time, captures, count, span, tone_of_state};
 use super::visitor::{Sent, Visitor};
 use crate::api_key::Scope;
 use crate::http::problem::Problem;
@@ -80,7 +80,7 @@ impl Progress {
         );
         Progress {
             id: row.id.to_string(),
-            title: format!("{act} of {} captures", count(row.total)),
+            title: format!("{act} of {}", captures(row.total)),
             state: row.state.clone(),
             tone: tone_of_state(&row.state),
             total: row.total,

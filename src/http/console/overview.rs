@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::frame::{Frame, Look, Panel, written};
 use super::operations::Progress;
 use super::risk::{Within, withins};
-use super::shown::{Time, count, query, span, sums};
+use super::shown::{Time, captures as captures_in_words, count, query, span, sums};
 use super::visitor::Visitor;
 use crate::api_key::Scope;
 use crate::filter::Filter;
@@ -183,12 +183,15 @@ fn ending(risk: &Panel<Risk>) -> Figure {
     Figure {
         label,
         value: sums(soon().map(|row| (row.currency.as_str(), row.amount_minor))),
-        more: format!(
-            "{} captures, {} of them within 6 h; {} are over",
-            count(captures),
-            count(first),
-            count(over)
-        ),
+        more: match over {
+            0 => format!("{}, {} within 6 h", captures_in_words(captures), count(first)),
+            _ => format!(
+                "{}, {} within 6 h; {} over",
+                captures_in_words(captures),
+                count(first),
+                count(over)
+            ),
+        },
         tone: match (first, captures) {
             (0, 0) => "good",
             (0, _) => "warn",
@@ -231,7 +234,7 @@ fn unknown_outcomes(backlog: &Panel<Backlog>, oldest: &Panel<Vec<OldestUnknown>>
     };
     let captures: i64 = backlog.lanes.iter().map(|lane| lane.unknown).sum();
     let mut more = Vec::new();
-    if let Ok((risk, _)) = risk {
+    if let Some((risk, _)) = risk.as_ref().ok().filter(|_| captures > 0) {
         let unknown = risk.rows.iter().filter(|row| row.reason == "verifying");
         more.push(sums(unknown.map(|row| (row.currency.as_str(), row.amount_minor))));
     }
@@ -244,8 +247,11 @@ fn unknown_outcomes(backlog: &Panel<Backlog>, oldest: &Panel<Vec<OldestUnknown>>
     }
     Figure {
         label,
-        value: format!("{} captures", count(captures)),
-        more: more.join(", "),
+        value: captures_in_words(captures),
+        more: match more.is_empty() {
+            true => "nothing is in doubt".to_owned(),
+            false => more.join(", "),
+        },
         tone: match (captures, age) {
             (0, _) => "good",
             (_, Some(3600..)) => "bad",
@@ -264,7 +270,7 @@ fn dead_letters(dead: &Panel<Vec<DeadGroup>>) -> Figure {
     let captures: i64 = dead.iter().map(|group| group.captures).sum();
     Figure {
         label,
-        value: format!("{} captures", count(captures)),
+        value: captures_in_words(captures),
         more: sums(dead.iter().map(|group| (group.currency.as_str(), group.amount_minor))),
         tone: if captures == 0 { "good" } else { "bad" },
         path,

@@ -279,7 +279,12 @@ fn amount(of: &[Sum]) -> String {
 impl GroupLine {
     fn of(group: &Group) -> GroupLine {
         GroupLine {
-            says: group.says.clone(),
+            // Its chip says the first words.
+            says: match group.safe {
+                Some(true) => group.says.trim_start_matches("safe: ").to_owned(),
+                Some(false) => group.says.trim_start_matches("not safe: ").to_owned(),
+                None => group.says.clone(),
+            },
             safe: group.safe,
             captures: count(group.captures),
             amount: amount(&group.sums),

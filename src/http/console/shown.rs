@@ -13,6 +13,14 @@ pub fn count(number: impl Into<i128>) -> String {
     grouped(&number.into().to_string())
 }
 
+/// `1 capture`, `4,102 captures`.
+pub fn captures(number: i64) -> String {
+    match number {
+        1 => "1 capture".to_owned(),
+        several => format!("{} captures", count(several)),
+    }
+}
+
 /// Digits in groups of three: `12,345.60`.
 fn grouped(decimal: &str) -> String {
     let (sign, unsigned) = match decimal.strip_prefix('-') {

@@ -255,15 +255,15 @@ impl FromRequest<Arc<Office>> for Sent {
         let (mut parts, content) = request.into_parts();
         refuse_foreign(&parts, office)?;
         let visitor = Visitor::from_request_parts(&mut parts, office).await?;
-        let mut fields = fields(Request::from_parts(parts, content), office.patience).await?;
+        let mut fields = fields(Request::from_parts(parts, content), office).await?;
         check_token(&mut fields, &visitor.form_token)?;
         Ok(Sent { visitor, fields })
     }
 }
 
 /// The fields of a form.
-pub async fn fields(request: Request, patience: std::time::Duration) -> Result<Parameters, Fault> {
-    let bytes = body::form_bytes(request, MOST_BYTES, patience).await?;
+pub async fn fields(request: Request, office: &Office) -> Result<Parameters, Fault> {
+    let bytes = body::form_bytes(request, MOST_BYTES, office.patience).await?;
     let text =
         std::str::from_utf8(&bytes).map_err(|_| Problem::bad_request("form_not_readable", "the form is no text"))?;
     Ok(Parameters::read(text)?)
