@@ -12,9 +12,6 @@
 #[path = "it/database.rs"]
 #[allow(dead_code, reason = "the stories use more of it")]
 mod database;
-#[allow(dead_code, reason = "the stories use more of it")]
-#[path = "it/pooler.rs"]
-mod pooler;
 
 #[path = "conformance/draw.rs"]
 mod draw;

@@ -14,9 +14,6 @@ mod database;
 #[expect(dead_code, reason = "shared with the tests of the adapters, which use all of it")]
 #[path = "provider/models.rs"]
 mod models;
-#[allow(dead_code, reason = "the stories use more of it")]
-#[path = "it/pooler.rs"]
-mod pooler;
 #[expect(dead_code, reason = "shared with the tests of the adapters, which use all of it")]
 #[path = "provider/wire.rs"]
 mod wire;

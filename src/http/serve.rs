@@ -3,7 +3,6 @@
 //! At most five connections to the database, whatever comes in: three for looking, whose statements end after two
 //! seconds, and two for acts. A database that goes away is answered with 503 until it is back; the process stays.
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -199,13 +198,12 @@ impl ApiServer {
                 server.timer(TokioTimer::new()).header_read_timeout(patience);
                 let serving = server.serve_connection(TokioIo::new(client), service);
                 let mut serving = pin!(serving);
-                let told = tokio::select! {
+                tokio::select! {
                     // Broken connections are the clients' matter.
                     _ = serving.as_mut() => return drop(room),
                     () = draining.cancelled() => (),
                     () = tokio::time::sleep(CONNECTION_LIFE) => (),
-                };
-                let () = told;
+                }
                 serving.as_mut().graceful_shutdown();
                 let _ = tokio::time::timeout(LAST_REQUESTS, serving).await;
                 drop(room);
@@ -218,26 +216,21 @@ impl ApiServer {
         office.close().await;
     }
 
-    fn accept<'a>(
-        &'a self,
-        clients: &'a Arc<Semaphore>,
-    ) -> impl Future<Output = (TcpStream, SocketAddr, OwnedSemaphorePermit)> + use<'a> {
-        async move {
-            loop {
-                let Ok(room) = Arc::clone(clients).acquire_owned().await else {
-                    std::future::pending::<()>().await;
-                    continue;
-                };
-                match self.listener.accept().await {
-                    Ok((client, address)) => {
-                        let _ = client.set_nodelay(true);
-                        return (client, address, room);
-                    }
-                    Err(error) => {
-                        // Too many open files, mostly; those in use are given back.
-                        tracing::warn!(error = %error, "a client could not be accepted");
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
+    async fn accept(&self, clients: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
+        loop {
+            let Ok(room) = Arc::clone(clients).acquire_owned().await else {
+                std::future::pending::<()>().await;
+                continue;
+            };
+            match self.listener.accept().await {
+                Ok((client, address)) => {
+                    let _ = client.set_nodelay(true);
+                    return (client, address, room);
+                }
+                Err(error) => {
+                    // Too many open files, mostly; those in use are given back.
+                    tracing::warn!(error = %error, "a client could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
         }
