@@ -203,6 +203,8 @@ document.addEventListener("click", (event) => {
         document.getElementById("keys").showModal();
     }
 });
+// On a narrow screen the places scroll sideways: the one that one is at is in sight.
+document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 // Coming back by the browser's history may bring ticks along.
 addEventListener("pageshow", show);
 show();

@@ -21,8 +21,11 @@ const PAGES: [&str; 8] = [
     "/captures?state=dead",
 ];
 
+/// Where it goes, the scope that it needs, and its fields.
+type Form = (String, Scope, Vec<(&'static str, String)>);
+
 /// Every form, the scope that it needs, and fields with which it would do something.
-fn forms(dead: &str, held: &str, operation: &str, lane: i32) -> Vec<(String, Scope, Vec<(&'static str, String)>)> {
+fn forms(dead: &str, held: &str, operation: &str, lane: i32) -> Vec<Form> {
     let text = str::to_owned;
     let reason = ("reason", text("because"));
     vec![
