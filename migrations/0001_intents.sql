@@ -177,7 +177,7 @@ create function captures_beside(
     out asked_minor numeric, out authorized_minor numeric)
 language sql volatile
 set search_path from current
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 as $$
     select coalesce(sum(i.amount_minor), 0),
            (array_agg(i.authorized_minor order by i.created_at desc, i.id desc)
@@ -277,7 +277,7 @@ $$;
 create function refuse_bad_intent() returns trigger
 language plpgsql security definer
 set search_path from current
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 as $$
 declare
     -- control and invisible characters, or a blank at either end

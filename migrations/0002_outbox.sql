@@ -434,7 +434,7 @@ create or replace function captures_beside(
     out asked_minor numeric, out authorized_minor numeric)
 language sql volatile
 set search_path from current
-set enable_seqscan = off
+set enable_seqscan = off set jit = off
 as $$
     select coalesce(sum(i.amount_minor) filter (where o.intent is null or o.state = 'captured' or o.dead_reason = 'undecided'), 0),
            (array_agg(i.authorized_minor order by i.created_at desc, i.id desc)

@@ -31,7 +31,7 @@ create type feed_event as (
 -- (xid, seq) order. Null or '' begins at the beginning; keep the last row's cursor and pass it next time.
 create function events_after(cursor text, max_rows integer default 100) returns setof feed_event
     language plpgsql stable set search_path from current
-    set enable_seqscan = off
+    set enable_seqscan = off set jit = off
 as $$
 #variable_conflict use_column
 declare
