@@ -195,13 +195,7 @@ async fn what_somebody_else_captured_before_us_is_never_called_ours() {
         world.simulator.foreign_capture(&kind.payment(1), 5000).await.unwrap();
         world.until_ended(intent, MINUTE).await;
         let end = world.end(intent).await;
-        // Optty does not tell how much is left open: that the order cannot take it is only known by its refusal.
-        let expected = if kind == Kind::Optty {
-            "dead: rejected (http_400)"
-        } else {
-            "dead: captured_elsewhere"
-        };
-        assert!(end.starts_with(expected), "{kind:?}: {end}");
+        assert!(end.starts_with("dead: captured_elsewhere"), "{kind:?}: {end}");
         world.books_agree().await;
     }
 }
@@ -221,13 +215,7 @@ async fn what_somebody_else_captured_just_before_our_refused_call_is_never_calle
             .script(kind.payment(1).as_str(), [Fault::ForeignCaptureFirst]);
         world.until_ended(intent, MINUTE).await;
         let end = world.end(intent).await;
-        // Optty does not tell how much is left open: that the order cannot take it is only known by its refusal.
-        let expected = if kind == Kind::Optty {
-            "dead: rejected (http_400)"
-        } else {
-            "dead: captured_elsewhere"
-        };
-        assert!(end.starts_with(expected), "{kind:?}: {end}");
+        assert!(end.starts_with("dead: captured_elsewhere"), "{kind:?}: {end}");
         world.books_agree().await;
     }
 }
