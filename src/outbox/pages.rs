@@ -118,22 +118,22 @@ impl Outbox {
             next: after.copied(),
             as_of: self.now().await?,
         };
-        if !way.walks() {
-            page.next = self
-                .fill(&mut page.rows, &way, filter, Span::behind(page.next), limit)
-                .await?;
-            return Ok(page);
-        }
-        for step in STEPS {
+        let (steps, walked) = way.steps();
+        for step in STEPS.into_iter().take(steps) {
             // A capture that is inserted between the two statements changes nothing: the end of a step is a place in the
             // order, not a number of rows.
             let end = self.walk_end(filter, page.next, step).await?;
             let span = Span { after: page.next, end };
-            let full = self.fill(&mut page.rows, &way, filter, span, limit).await?;
+            let along = Way::Walk { plain: false };
+            let full = self.fill(&mut page.rows, &along, filter, span, limit).await?;
             page.next = full.or(end);
             if full.is_some() || end.is_none() {
-                break;
+                return Ok(page);
             }
+        }
+        if !walked {
+            let rest = Span::behind(page.next);
+            page.next = self.fill(&mut page.rows, &way, filter, rest, limit).await?;
         }
         Ok(page)
     }

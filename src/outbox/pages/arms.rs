@@ -72,7 +72,7 @@ pub fn push_arms(sql: &mut Sql, way: &Way, filter: &Filter, span: &Span, limit: 
                 push_ended_arm(sql, State::Dead, filter, span, limit);
             }
         }
-        Way::Sets { open, ended } => {
+        Way::Sets { open, ended, .. } => {
             let mut between = "";
             if !open.is_empty() {
                 push_open_arm(sql, open, filter, span, limit);

@@ -9,6 +9,9 @@ use crate::outbox::{Outbox, OutboxError};
 /// Sets larger than this are not read whole to find the newest of them.
 const SMALL: i64 = 150_000;
 
+/// Of sets larger than this the newest are first looked for along the order: where so many match, they are soon found.
+const FEW: i64 = 20_000;
+
 /// Where to look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Way {
@@ -22,6 +25,8 @@ pub enum Way {
         open: Vec<State>,
         /// Ended states that are wanted.
         ended: Vec<State>,
+        /// Are they many, so that a look along the order goes first?
+        many: bool,
     },
     /// All of a lane that has few.
     Lane,
@@ -47,12 +52,18 @@ impl Way {
             let (ended, open): (Vec<State>, Vec<State>) =
                 State::ALL.into_iter().filter(wanted).partition(|s| s.is_end());
             let mut sql = QueryBuilder::new("select 0::bigint");
-            for state in &ended {
+            if failed {
+                // Of whatever state: the index alone tells.
                 sql.push(" + ");
                 push_count(&mut sql, |sql| {
-                    push_ended(sql, *state);
+                    sql.push("from outcomes o where true");
                     push_failure(sql, filter, "o");
                 });
+            } else {
+                for state in &ended {
+                    sql.push(" + ");
+                    push_count(&mut sql, |sql| push_ended(sql, *state));
+                }
             }
             if !open.is_empty() {
                 sql.push(" + ");
@@ -64,8 +75,10 @@ impl Way {
                     sql.push("from waiting");
                 });
             }
-            if is_small(outbox, sql).await? {
-                return Ok(Way::Sets { open, ended });
+            let found = count(outbox, sql).await?;
+            if found <= SMALL {
+                let many = found > FEW;
+                return Ok(Way::Sets { open, ended, many });
             }
         }
         if filter.provider.is_some() || filter.account.is_some() {
@@ -74,7 +87,7 @@ impl Way {
                 sql.push("from intents i where ");
                 push_lane(sql, filter);
             });
-            if is_small(outbox, sql).await? {
+            if count(outbox, sql).await? <= SMALL {
                 return Ok(Way::Lane);
             }
         }
@@ -89,11 +102,14 @@ impl Way {
         })
     }
 
-    /// Must it be looked at step by step, or it could take for ever?
-    pub fn walks(&self) -> bool {
+    /// How many steps are looked for along the order, and is it all there is to look at?
+    pub fn steps(&self) -> (usize, bool) {
         match self {
-            Way::Walk { plain } => !plain,
-            Way::Key | Way::Deadlines | Way::Sets { .. } | Way::Lane => false,
+            Way::Walk { plain: false } => (3, true),
+            Way::Sets { many: true, .. } => (2, false),
+            Way::Walk { plain: true } | Way::Key | Way::Deadlines | Way::Sets { many: false, .. } | Way::Lane => {
+                (0, false)
+            }
         }
     }
 }
@@ -105,11 +121,10 @@ fn push_count(sql: &mut QueryBuilder<Postgres>, of: impl FnOnce(&mut QueryBuilde
     sql.push(format!(" limit {}) few)", SMALL + 1));
 }
 
-async fn is_small(outbox: &Outbox, mut sql: QueryBuilder<Postgres>) -> Result<bool, OutboxError> {
-    let count: i64 = sql
+async fn count(outbox: &Outbox, mut sql: QueryBuilder<Postgres>) -> Result<i64, OutboxError> {
+    Ok(sql
         .build_query_scalar()
         .persistent(false)
         .fetch_one(&outbox.pool)
-        .await?;
-    Ok(count <= SMALL)
+        .await?)
 }
