@@ -13,6 +13,8 @@ mod place;
 mod acts;
 #[path = "cli/dev.rs"]
 mod dev;
+#[path = "cli/guide.rs"]
+mod guide;
 #[path = "cli/help.rs"]
 mod help;
 #[path = "cli/intake.rs"]

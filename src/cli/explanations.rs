@@ -1,5 +1,5 @@
-//! What classes, dead reasons and alerts mean, in words: data, so that the command line, `docs/ops.md` and the alerting
-//! rules say the same.
+//! What classes, dead reasons and alerts mean, in words: data, so that the command line, `docs/ops.md` (held to it by
+//! `tests/cli/guide.rs`) and the alerting rules say the same.
 
 /// What a name is a name of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,43 +264,6 @@ mod tests {
         let named = |of| EXPLANATIONS.iter().filter(move |e| e.of == of).map(|e| e.name);
         assert!(named(Of::Class).eq(Class::ALL.map(Class::name)));
         assert!(named(Of::DeadReason).eq(DeadReason::ALL.map(DeadReason::name)));
-    }
-
-    /// The document is for people without the program at hand; what it says of a name is what the program says.
-    #[test]
-    fn the_guide_of_the_night_shift_says_the_same() {
-        let mut said = String::new();
-        for (of, heading) in [
-            (Of::Alert, "Alerts"),
-            (Of::Class, "Classes of failures"),
-            (Of::DeadReason, "Dead reasons"),
-        ] {
-            said.push_str(&format!("## {heading}\n\n"));
-            for e in EXPLANATIONS.iter().filter(|e| e.of == of) {
-                let (name, means, look, act) = (e.name, escaped(e.means), escaped(e.look), escaped(e.act));
-                said.push_str(&format!(
-                    "### `{name}`\n\n{means}\n\n- **Look at** {look}\n- **Do** {act}\n\n"
-                ));
-            }
-        }
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ops.md");
-        let guide = std::fs::read_to_string(path).unwrap();
-        let (before, _) = guide.split_once(BEGIN).unwrap();
-        let whole = format!("{before}{BEGIN}\n{}", said.trim_end().to_owned() + "\n");
-        if std::env::var_os("CAPTURE_WRITE_DOCS").is_some() {
-            std::fs::write(path, &whole).unwrap();
-        }
-        assert!(
-            guide == whole,
-            "docs/ops.md differs; CAPTURE_WRITE_DOCS=1 cargo test --lib the_guide writes it anew"
-        );
-    }
-
-    const BEGIN: &str =
-        "<!-- What follows is written from src/cli/explanations.rs; a test holds the two together. -->\n";
-
-    fn escaped(text: &str) -> String {
-        text.replace('<', "\\<")
     }
 
     #[test]
