@@ -103,7 +103,7 @@ async fn bad_documents_are_refused_with_the_names_of_sql_and_their_place() {
             r#"{"provider":"afterpay"}"#.to_owned(),
             422,
             "releases_name_a_payment_or_an_order",
-            "",
+            "/payment_id",
         ),
     ] {
         let told = posted(&world, path, &body).await;

@@ -23,7 +23,7 @@ use crate::outbox::{DeadGroup, GroupBy};
 /// Dead letters that match, the newest first.
 #[utoipa::path(get, path = "/v1/dead-letters", tag = "dead letters", operation_id = "list_dead_letters", security(("key" = ["read"])),
     params(Conditions,
-        ("cursor" = Option<String>, Query, description = "`next` of the page before", min_length = 32, max_length = 32),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before", pattern = "^[A-Za-z0-9_-]{32}$"),
         ("limit" = Option<u32>, Query, description = "Rows of a page; 50 unless given", minimum = 1, maximum = 200)),
     responses((status = 200, body = CapturePage)))]
 pub async fn list(
