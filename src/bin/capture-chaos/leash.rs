@@ -15,7 +15,7 @@ pids=" "
 while read -r act pid; do
     case $act in
         +) pids="$pids$pid " ;;
-        -) pids="${pids%% $pid *} ${pids#* $pid }" ;;
+        -) case $pids in *" $pid "*) pids="${pids%% $pid *} ${pids#* $pid }" ;; esac ;;
         mount) mounted=$pid ;;
         done) exit 0 ;;
     esac
