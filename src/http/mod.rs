@@ -1,4 +1,4 @@
-//! HTTP: what a running process tells machines ([`telemetry`]), and the API and console of `capture serve` ([`serve`]).
+//! HTTP: what a running process tells machines (`telemetry`), and the API and console of `capture serve` (`serve`).
 //!
 //! No SQL stands here, and no decision about money: a request is read strictly, its caller's right is checked, the
 //! outbox or `operations` is asked, and the answer is written. What is wrong is told as a [`Problem`] whose code is the
