@@ -100,15 +100,15 @@ impl Outbox {
         let rates: Vec<i64> = lanes.iter().map(|lane| lane.captured_last_hour).collect();
         // A lane that captured nothing has no rate: nothing gets its turn.
         let rows = sqlx::query!(
-            r#"with line as (
+            r#"with queues as materialized (select r.lane, count(*) as ready from ready r group by r.lane), line as (
                    select r.intent, r.lane, r.purpose, 'ready' as cause, null::timestamptz as due_at,
                           row_number() over (partition by r.lane order by r.urgency, r.seq) - 1 as place
                    from ready r
                    union all
                    select w.intent, w.lane, w.purpose, w.cause, w.due_at,
                           case when w.due_at is not null then row_number() over (partition by w.lane order by w.due_at) - 1
-                               + (select count(*) from ready r where r.lane = w.lane) end
-                   from waiting w
+                               + coalesce(q.ready, 0) end
+                   from waiting w left join queues q on q.lane = w.lane
                ), turns as (
                    select l.*, d.expires_at,
                           case when l.cause <> 'held' and s.hour > 0
