@@ -135,13 +135,14 @@ async fn a_providers_own_limit_is_never_met() {
 
 #[tokio::test]
 async fn a_breaker_opens_lets_one_through_opens_for_longer_and_closes() {
+    // Minutes, because the real clock goes on as well, and a busy machine may take seconds for a step.
     let mut plan = Plan {
         concurrency: 5,
         ..Plan::default()
     };
     plan.settings.breaker_failures = 5;
-    plan.settings.breaker_open = 10 * SECOND;
-    plan.settings.breaker_open_max = 60 * SECOND;
+    plan.settings.breaker_open = 10 * MINUTE;
+    plan.settings.breaker_open_max = 60 * MINUTE;
     let mut world = World::of(plan).await;
     world.many(Kind::Afterpay, 12).await;
     let other = world.capture(Kind::Optty, 1, 100).await;
@@ -156,18 +157,18 @@ async fn a_breaker_opens_lets_one_through_opens_for_longer_and_closes() {
     assert_eq!(tried(&mut world).await, 5, "five, and the breaker is open");
     assert!(world.lane(Kind::Afterpay).await.open_until.is_some());
     assert_eq!(world.state(other).await, "captured", "the others go on");
-    world.pass(9 * SECOND).await;
+    world.pass(9 * MINUTE).await;
     assert_eq!(world.drain().await, 0);
-    world.pass(2 * SECOND).await;
+    world.pass(2 * MINUTE).await;
     assert_eq!(world.drain().await, 1, "one to test");
-    world.pass(19 * SECOND).await;
+    world.pass(19 * MINUTE).await;
     assert_eq!(world.drain().await, 0, "twice as long");
-    world.pass(2 * SECOND).await;
+    world.pass(2 * MINUTE).await;
     assert_eq!(world.drain().await, 1);
-    world.pass(39 * SECOND).await;
+    world.pass(39 * MINUTE).await;
     assert_eq!(world.drain().await, 0, "and twice as long again");
     world.simulator.set_down(ProviderName::Afterpay, false).unwrap();
-    world.pass(2 * SECOND).await;
+    world.pass(2 * MINUTE).await;
     world.drain().await;
     let lane = world.lane(Kind::Afterpay).await;
     assert_eq!((lane.open_until, lane.unanswered), (None, 0), "an answer closes it");
@@ -206,8 +207,8 @@ async fn of_two_workers_one_tests_an_open_breaker() {
         answered,
         unanswered: u32::from(!answered),
         failures: 1,
-        open_ms: 10_000,
-        open_max_ms: 60_000,
+        open_ms: 600_000,
+        open_max_ms: 3_600_000,
         wait_ms: None,
         pause_reason: None,
     };
@@ -219,7 +220,7 @@ async fn of_two_workers_one_tests_an_open_breaker() {
         world.capture(Kind::Afterpay, n, 100).await;
     }
     assert_eq!(world.claim(Kind::Afterpay).await.len(), 0, "open");
-    world.pass(11 * SECOND).await;
+    world.pass(11 * MINUTE).await;
     let mut tests = world.claim(Kind::Afterpay).await;
     assert_eq!(tests.len(), 1);
     assert_eq!(world.claim(Kind::Afterpay).await.len(), 0, "nobody else meanwhile");

@@ -43,7 +43,7 @@ async fn crowd(db: &mut Session) {
              select pg_temp.id(n), l.id, 'captured', 1, 1, now(), 1000, n::text, now(), 'answer'
              from capture.lanes l, generate_series(1, {FINISHED}) n where l.provider = 'afterpay';
          insert into capture.waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
-             select pg_temp.id({FINISHED} + n), l.id, 0, 0, 0, 1, 'scheduled', now() + n * interval '1 minute', now()
+             select pg_temp.id({FINISHED} + n), l.id, 0, 0, 0, 1, 'scheduled', now() + interval '1 day' + n * interval '1 minute', now()
              from capture.lanes l, generate_series(1, {SCHEDULED}) n where l.provider = 'afterpay'
              union all
              select pg_temp.id({FINISHED} + {SCHEDULED} + n), l.id, 0, 0, 0, 1, 'held', null, now()
