@@ -55,6 +55,7 @@ pub fn step(progress: &Progress, situation: &Situation<'_>) -> Step {
         && !situation.too_late()
         && !situation.cancel_requested
         && !situation.no_room
+        && !situation.contested
         && !progress.accepted
         && (!progress.read_first || planted!(replay_without_a_read))
         && !progress.fresh_key
@@ -131,6 +132,9 @@ fn nothing_of_ours(closed: bool, evidence: Evidence, mut progress: Progress, sit
     let refused = progress.refusal_code.is_some();
     let may_send = !closed && !refused && !situation.cancel_requested && !situation.no_room && !situation.too_late();
     let exhausted = progress.attempts >= situation.policy.attempts;
+    if situation.contested && !count_quiet_read(&mut progress, situation) {
+        return look_again(progress, situation);
+    }
     if may_send && protected_by_key && !progress.fresh_key && !exhausted {
         if gives_up(&progress, situation) {
             return dead(DeadReason::Undecided, progress);

@@ -329,6 +329,37 @@ async fn siblings_of_a_lost_history_do_not_together_get_more_than_was_authorised
     }
 }
 
+/// Our books forgot the capture of one; the provider, which would give more than the order says, did not.
+#[tokio::test]
+async fn a_capture_that_was_forgotten_leaves_no_room_for_its_sibling_as_soon_as_a_read_shows_it() {
+    for kind in [Kind::Afterpay, Kind::Optty, Kind::ResolveOrder] {
+        let mut world = World::new().await;
+        let payment = kind.payment(1);
+        world.authorize(kind, &payment, 50_000);
+        let mut other = Session::open(&world.url).await;
+        world.db.run("begin").await;
+        other.run("begin").await;
+        let more = ", authorized_minor => 5000";
+        let first: Uuid = world.db.scalar(&enqueue(kind, &payment, "a", 3000, more)).await;
+        let second: Uuid = other.scalar(&enqueue(kind, &payment, "b", 3000, more)).await;
+        world.db.run("commit").await;
+        other.run("commit").await;
+        world.put_off(second).await;
+        world.capture_and_forget(kind).await;
+        world.change_history().await;
+        // The second is looked at before anybody looks at the first.
+        let at_once = format!("update capture.waiting set due_at = capture.clock_now() where intent = '{second}'");
+        world.db.run(&at_once).await;
+        world.drain().await;
+        assert_eq!(world.sends(&payment), 1, "{kind:?}");
+        let ends = world.until_all_ended(&[first, second], 30 * MINUTE).await;
+        assert_eq!(ends[&first], "captured", "{kind:?}");
+        assert_eq!(ends[&second], "dead: rejected (over_authorized)", "{kind:?}");
+        assert_eq!(world.sends(&payment), 1, "{kind:?}");
+        world.books_agree().await;
+    }
+}
+
 /// A charge is captured once, and nothing on it says by whom: one movement is one record, whoever asked for it.
 #[tokio::test]
 async fn siblings_of_a_lost_history_never_share_one_capture_of_a_charge() {

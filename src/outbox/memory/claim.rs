@@ -279,7 +279,7 @@ impl Tables {
                 End::Dead(_) | End::Cancelled => None,
             });
         let mut siblings = Siblings::default();
-        let mut committed_minor = 0;
+        let (mut committed_minor, mut open_minor) = (0, 0);
         let mut authorized = None;
         for sibling in self.siblings(row) {
             let newest = (sibling.capture.created_at, sibling.capture.id);
@@ -297,7 +297,8 @@ impl Tables {
                     committed_minor += sibling.capture.amount.minor;
                     siblings.undecided = true;
                 }
-                Some(End::Dead(_) | End::Cancelled) | None => {}
+                None => open_minor += sibling.capture.amount.minor,
+                Some(End::Dead(_) | End::Cancelled) => {}
             }
         }
         Some(Claim {
@@ -318,6 +319,7 @@ impl Tables {
             late_receipt,
             authorized_minor: intent.authorized_minor.or(authorized.map(|(_, minor)| minor)),
             committed_minor,
+            open_minor,
             siblings,
             unreleased: row.hold && release.is_none(),
             intent,
