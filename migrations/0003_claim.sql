@@ -209,12 +209,13 @@ begin
         select coalesce(sum(case when o.state = 'captured' then o.captured_minor
                                  when o.dead_reason = 'undecided' then s.amount_minor else 0 end), 0)::bigint as committed_minor,
                coalesce(sum(s.amount_minor) filter (where o.state is null), 0)::bigint as open_minor,
-               coalesce(bool_or(o.dead_reason = 'undecided'), false) as undecided,
+               -- Whose capture a person meant nobody can tell by its id: their evidence may be a statement's number.
+               coalesce(bool_or(o.dead_reason = 'undecided' or o.proof = 'person'), false) as undecided,
                coalesce(array_agg(o.provider_capture_id) filter (where o.state = 'captured'), '{}') as captures,
                (array_agg(s.authorized_minor order by s.created_at desc, s.id desc) filter (where s.authorized_minor is not null))[1] as authorized_minor
         from intents s
         left join lateral (
-            select o.state, o.dead_reason, o.captured_minor, o.provider_capture_id from outcomes o where o.intent = s.id limit 1
+            select o.state, o.dead_reason, o.captured_minor, o.provider_capture_id, o.proof from outcomes o where o.intent = s.id limit 1
         ) o on true
         where s.provider = i.provider and s.account = i.account and s.payment_id = i.payment_id and s.id <> i.id
     ) sib

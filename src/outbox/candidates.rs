@@ -289,7 +289,7 @@ impl Outbox {
                from intents i left join progress p on p.intent = i.id
                cross join lateral (
                    select coalesce(array_agg(x.provider_capture_id) filter (where x.state = 'captured'), '{}') as captures,
-                          coalesce(bool_or(x.dead_reason = 'undecided'), false) as undecided
+                          coalesce(bool_or(x.dead_reason = 'undecided' or x.proof = 'person'), false) as undecided
                    from intents b join outcomes x on x.intent = b.id
                    where b.provider = i.provider and b.account = i.account and b.payment_id = i.payment_id and b.id <> i.id
                ) sib

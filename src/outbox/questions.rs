@@ -38,7 +38,7 @@ impl Outbox {
                ) a
                cross join lateral (
                    select coalesce(array_agg(o.provider_capture_id) filter (where o.state = 'captured'), '{}') as captures,
-                          coalesce(bool_or(o.dead_reason = 'undecided'), false) as undecided
+                          coalesce(bool_or(o.dead_reason = 'undecided' or o.proof = 'person'), false) as undecided
                    from intents s join outcomes o on o.intent = s.id
                    where s.provider = i.provider and s.account = i.account and s.payment_id = i.payment_id and s.id <> i.id
                ) s

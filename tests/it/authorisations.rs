@@ -244,6 +244,27 @@ async fn beside_an_undecided_capture_of_a_charge_nobody_can_tell_what_another_wo
     assert_eq!(world.wire(&payment), [""; 0]);
 }
 
+/// Their evidence need not be the provider's id: the capture that they meant could be taken for ours.
+#[tokio::test]
+async fn beside_a_capture_by_a_persons_word_none_is_told_by_inference() {
+    let mut world = World::new().await;
+    let payment = Kind::ResolveCharge.payment(1);
+    world.authorize(Kind::ResolveCharge, &payment, 5000);
+    let first = world.insert(Kind::ResolveCharge, &payment, "a", 3000, "").await;
+    let claim = world.claim_one(Kind::ResolveCharge).await;
+    world.settle(claim, undecided()).await;
+    let said = world
+        .outbox
+        .resolve(first, true, "statement 7", &stamp())
+        .await
+        .unwrap();
+    assert_eq!(said, Resolved::Resolved);
+    let second = world.insert(Kind::ResolveCharge, &payment, "b", 1000, "").await;
+    world.drain().await;
+    assert_eq!(world.end(second).await, "dead: undecided (sibling_unknown)");
+    assert_eq!(world.wire(&payment), [""; 0]);
+}
+
 #[tokio::test]
 async fn a_replayed_capture_waits_until_its_sibling_in_flight_has_ended() {
     for kind in IN_PARTS {

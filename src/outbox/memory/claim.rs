@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::super::{Claim, ClaimRequest, Claimed, LaneId, LaneRequest, Purpose, Ticket};
 use super::{Cause, End, Lease, Ready, ReadyKey, SlotRow, Tables, Waiting};
 use crate::intent::{KeyGeneration, Money};
-use crate::outcome::{Evidence, Receipt};
+use crate::outcome::{Evidence, Proof, Receipt};
 use crate::provider::Siblings;
 use crate::retry::DeadReason;
 
@@ -289,8 +289,9 @@ impl Tables {
                 authorized = Some((newest, minor));
             }
             match self.outcomes.get(&sibling.capture.id).map(|outcome| &outcome.end) {
-                Some(End::Captured { minor, id, .. }) => {
+                Some(End::Captured { minor, id, proof, .. }) => {
                     committed_minor += minor;
+                    siblings.undecided |= *proof == Proof::Person;
                     siblings.capture_ids.push(id.to_string());
                 }
                 Some(End::Dead(DeadReason::Undecided)) => {
