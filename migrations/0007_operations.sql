@@ -282,7 +282,10 @@ begin
         return false;
     end if;
     insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
-        select o.intent, o.lane, 2, coalesce(p_urgency, urgency_of(i.priority, i.authorization_expires_at, v_now)), o.fence, e.number, 'verify', v_now, v_now
+        select o.intent, o.lane, 2, coalesce(p_urgency, urgency_of(i.priority, i.authorization_expires_at, v_now)), o.fence,
+               -- What died in an earlier history may have been replayed in the part of it that is lost, and sent: its claim looks
+               -- at it as at everything of that history.
+               case when o.ended_at < e.began_at then e.number - 1 else e.number end, 'verify', v_now, v_now
         from intents i, epoch e where i.id = p_intent;
     insert into progress as p (intent, fresh_key, read_first, replayed, unknown_since, quiet_after) values (p_intent, p_fresh_key, true, true, v_now, v_now)
         on conflict (intent) do update set
@@ -326,6 +329,10 @@ begin
     end if;
     if o.ended_at <> p_mark then
         return 'moved_meanwhile';
+    end if;
+    -- We hold what the provider said. A replay records it; nobody's word goes against it.
+    if not p_captured and exists (select from late_results l where l.intent = p_intent and l.proof in ('answer', 'reference')) then
+        return 'receipt_held';
     end if;
     if p_captured then
         update outcomes x set state = 'captured', dead_reason = null, captured_minor = i.amount_minor::bigint, provider_capture_id = p_evidence,
@@ -501,13 +508,16 @@ begin
                 end if;
             else
                 v_verdict := resolve_letter(it.intent, it.mark, (o.detail ->> 'captured')::boolean, o.detail ->> 'evidence', o.id, o.actor, o.reason);
-                if v_verdict <> 'resolved' then
+                if v_verdict = 'receipt_held' then
+                    v_verdict := 'skipped';
+                    v_says := 'the provider''s receipt came late and is held: replay it, which records the capture and sends nothing';
+                elsif v_verdict <> 'resolved' then
                     v_verdict := 'moved_meanwhile';
                 end if;
             end if;
             if v_verdict = 'moved_meanwhile' then
                 v_says := moved_by(it.intent, coalesce(it.mark, o.created_at));
-            else
+            elsif v_verdict <> 'skipped' then
                 acted := acted + 1;
             end if;
         end if;

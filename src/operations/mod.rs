@@ -25,7 +25,7 @@ use crate::provider::Abilities;
 
 pub use preview::{Group, Line, Preview, Sum, Surveyed, preview, survey};
 pub use run::{Ran, Strangers, drive, run_due};
-pub use safety::{Prospect, Safety, judge, read_now, safety};
+pub use safety::{Prospect, RECEIPT_HELD, Safety, judge, read_now, safety};
 
 /// What the provider of each account can do, by which a dead letter is judged.
 pub type AbilitiesByLane = BTreeMap<Lane, Abilities>;

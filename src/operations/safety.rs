@@ -57,14 +57,24 @@ pub struct Prospect {
     pub fresh_key: bool,
 }
 
+/// Why a letter is not settled as not captured.
+pub const RECEIPT_HELD: &str =
+    "the provider's receipt came late and is held: replay it, which records the capture and sends nothing";
+
 /// Judges what an act on a capture would come to, by what is behind it and by what its provider can do.
 pub fn judge(act: &Act, facts: CaptureFacts, abilities: &AbilitiesByLane) -> Prospect {
     let state = State::from_name(&facts.row.state);
     match act {
         Act::Replay { also_resolved } if state == Some(State::Dead) => of_letter(facts, abilities, *also_resolved),
+        Act::Resolve { captured: false, .. } if state == Some(State::Dead) && facts.late_receipt => {
+            plain(facts, false, RECEIPT_HELD.to_owned())
+        }
         Act::Resolve { captured, .. } if state == Some(State::Dead) => {
+            let accepted = facts.progress.as_ref().is_some_and(|progress| progress.accepted);
             let says = if *captured {
                 "becomes captured, by a person's word"
+            } else if accepted {
+                "stays dead, settled as not captured by a person's word, against the provider's, which once took it"
             } else {
                 "stays dead, settled as not captured by a person's word"
             };

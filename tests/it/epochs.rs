@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use capture::outbox::Settled;
-use capture::retry::{Disposition, Wait};
+use capture::outbox::{Replayed, Settled};
+use capture::outcome::Evidence;
+use capture::retry::{DeadReason, Disposition, Wait};
 use uuid::Uuid;
 
 use crate::by_hand::{Ask, captured, claim, settlement};
@@ -386,4 +387,54 @@ async fn siblings_of_a_lost_history_never_share_one_capture_of_a_charge() {
         assert!(pair[1].starts_with(second), "{pair:?}");
     }
     world.books_agree().await;
+}
+
+/// The lost part of the history may hold a first replay, whose capture is still on its way.
+#[tokio::test]
+async fn a_letter_that_died_in_an_earlier_history_is_replayed_as_what_may_have_been_sent() {
+    for kind in Kind::ALL {
+        let mut world = World::new().await;
+        let intent = world.capture(kind, 1, 1000).await;
+        let claim = world.claim_one(kind).await;
+        let dead = Disposition::Dead(DeadReason::Rejected, Evidence::default());
+        assert_eq!(world.settle(claim, dead).await, Settled::Recorded);
+        // Refused for good, and never in doubt.
+        let sent = format!(
+            "update capture.progress set attempts = 1, first_sent_at = created_at from capture.intents i where i.id = intent and intent = '{intent}'"
+        );
+        world.db.run(&sent).await;
+        world.change_history().await;
+        world.pass(MINUTE).await;
+        // Somebody notices.
+        world.outbox.rescue(1).await.unwrap();
+        assert_eq!(world.replay(kind, intent).await, Replayed::Replayed);
+        world.drain().await;
+        let payment = kind.payment(1);
+        match kind {
+            // The next key answers for whoever raised the old one.
+            Kind::Afterpay | Kind::ResolveOrder => assert_eq!(world.sends(&payment), 1, "{kind:?}"),
+            Kind::Optty | Kind::ResolveCharge => {
+                assert_eq!(world.sends(&payment), 0, "{kind:?}");
+                let first: bool = world
+                    .db
+                    .scalar(&format!(
+                        "select tainted and quiet_after > capture.clock_now() + interval '30 seconds' from capture.progress where intent = '{intent}'"
+                    ))
+                    .await;
+                assert!(first, "{kind:?}: it waits as long as a lease of that history may last");
+            }
+        }
+        assert_eq!(world.until_ended(intent, MINUTE).await, "captured", "{kind:?}");
+        assert_eq!(world.sends(&payment), 1, "{kind:?}");
+        world.books_agree().await;
+
+        // What died in this history needs none of it.
+        let later = world.capture(kind, 2, 1000).await;
+        let claim = world.claim_one(kind).await;
+        let dead = Disposition::Dead(DeadReason::Exhausted, Evidence::default());
+        world.settle(claim, dead).await;
+        world.replay(kind, later).await;
+        world.drain().await;
+        assert_eq!(world.state(later).await, "captured", "{kind:?}");
+    }
 }

@@ -42,7 +42,7 @@ struct Seen {
 impl Tables {
     /// Takes ready rows, and opens their attempts.
     pub fn claim(&mut self, now: DateTime<Utc>, request: &ClaimRequest<'_>) -> Claimed {
-        let epoch = self.begin_epoch();
+        let epoch = self.begin_epoch(now);
         let asked: Vec<Asked<'_>> = request
             .lanes
             .iter()
