@@ -260,7 +260,7 @@ create function moved_by(p_intent uuid, p_since timestamptz) returns text
     language sql stable set search_path from current
     as $$
         select coalesce(
-            (select a.actor || ' ' || case a.action when 'replay' then 'replayed' when 'resolve' then 'resolved' when 'cancel' then 'cancelled' else a.action end
+            (select a.actor || ' ' || case a.action when 'replay' then 'replayed' when 'resolve' then 'resolved' when 'cancel' then 'cancelled' when 'release' then 'released' else a.action end
                     || ' it at ' || to_char(a.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || ' (' || a.reason || ')'
              from audit a where a.intent = p_intent and a.at >= p_since order by a.id desc limit 1),
             (select 'it is ' || s.state || ' meanwhile' from status s where s.id = p_intent),
@@ -376,6 +376,33 @@ create function cancel_by(p_intent uuid, p_actor text, p_reason text) returns te
     language sql volatile security definer set search_path from current
     as $$ select cancel_for(p_intent, p_actor, p_reason, null) $$;
 comment on function cancel_by is 'An operator''s cancel: as cancel(), with a line of audit.';
+-- A release over HTTP or in the console: as release(), under the name of who asked for it and not of the server's login, and
+-- with a line of audit if it is new. Of the capture too, if it is named and there already.
+create function release_by(
+    p_provider text, p_payment_id text, p_order_id text, p_account text, p_capture_ref text, p_shipment_ref text, p_company text, p_method text,
+    p_tracking_number text, p_actor text, p_reason text, out release_id bigint, out created boolean
+)
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off as $$
+#variable_conflict use_column
+declare
+    v_account text := coalesce(p_account, 'default');
+begin
+    perform from audit_head for update;
+    select r.release_id, r.created into release_id, created
+        from release(provider => p_provider, payment_id => p_payment_id, order_id => p_order_id, account => v_account, capture_ref => p_capture_ref,
+                     shipment_ref => p_shipment_ref, company => p_company, method => p_method, tracking_number => p_tracking_number) r;
+    if created then
+        update releases r set released_by = p_actor where r.id = release_id;
+        insert into audit (at, actor, action, reason, intent, lane, detail)
+            values (clock_now(), p_actor, 'release', p_reason,
+                    (select i.id from intents i where i.provider = p_provider and i.account = v_account and i.payment_id = p_payment_id
+                        and i.capture_ref = p_capture_ref),
+                    (select l.id from lanes l where l.provider = p_provider and l.account = v_account),
+                    jsonb_strip_nulls(jsonb_build_object('release', release_id, 'payment_id', p_payment_id, 'order_id', p_order_id,
+                        'capture_ref', p_capture_ref, 'shipment_ref', p_shipment_ref)));
+    end if;
+end $$;
+comment on function release_by is 'A release by a named person or program: as release(), with a line of audit.';
 
 -- As in 0005, the head of the audit first.
 create or replace function set_lane_pause(p_lane integer, p_paused boolean, p_actor text, p_reason text) returns boolean

@@ -59,6 +59,12 @@ impl Caller {
             reason: reason.to_owned(),
         })
     }
+    /// Who does something that says by itself why: its reason is what it was for.
+    pub fn note(&self, what: impl Into<String>) -> AuditStamp {
+        AuditStamp {
+            actor: self.name.clone(),
+            reason: what.into(),
+        }
 }
 
 impl FromRequestParts<Arc<Office>> for Caller {

@@ -107,8 +107,18 @@ impl Problem {
             "database_unreachable",
             "the database cannot be reached, or is too busy",
         )
-        .hint("ask again; what was asked may have been done, and asking again does it no second time")
+        .hint("ask again; of an act nobody knows whether it was done: look before you repeat it")
         .again_after(DATABASE_RETRY)
+    }
+
+    /// The same, of an act that whoever repeats it does no second time.
+    pub fn repeatable(self) -> Problem {
+        match self.code.as_ref() {
+            "database_unreachable" => {
+                self.hint("ask again; what was asked may have been done, and asking again does it no second time")
+            }
+            _ => self,
+        }
     }
 
     /// 500: our own fault; the log has the cause.
@@ -256,5 +266,19 @@ impl From<OperationError> for Problem {
                 problem
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_repeat_is_safe_is_told_only_where_it_is() {
+        let lost = Problem::unreachable();
+        assert!(!lost.advice().unwrap().contains("no second time"), "{lost:?}");
+        let advice = lost.repeatable().advice().map(str::to_owned);
+        assert!(advice.unwrap().ends_with("asking again does it no second time"));
+        assert_eq!(Problem::internal().repeatable().advice(), None);
     }
 }

@@ -5,7 +5,7 @@ use sqlx::Connection;
 use capture::http::ProxySettings;
 use capture::operations::AbilitiesByLane;
 
-use crate::stand::{Person, Stand, serve};
+use crate::kind::Kind;
 
 #[tokio::test]
 async fn a_wrong_filter_is_told_beside_its_field_and_nothing_is_lost() {
@@ -188,4 +188,39 @@ async fn an_operation_without_a_reason_or_over_everything_begins_only_when_that_
         .is(200)
         .says("Replay of 2 captures")
         .says("mended");
+}
+#[tokio::test]
+async fn a_held_capture_is_released_once_however_often_the_button_is_pressed() {
+    let mut stand = Stand::new().await;
+    let payment = "10020001";
+    stand.world.authorize(Kind::Afterpay, payment, 5_000);
+    let first = stand
+        .world
+        .insert(Kind::Afterpay, payment, "c1", 500, ", hold => 'shipment'")
+        .await;
+    stand
+        .world
+        .insert(Kind::Afterpay, payment, "c2", 500, ", hold => 'shipment'")
+        .await;
+    let mut operator = stand.operator().await;
+    let token = operator.token().await;
+    for _ in 0..2 {
+        let fields = [("form_token", token.as_str()), ("shipment", "")];
+        operator
+            .post(&format!("/captures/{first}/release"), &fields)
+            .await
+            .is(303);
+    }
+    let rows: Vec<String> = stand
+        .world
+        .db
+        .column("select released_by || ' ' || capture_ref || ' ' || shipment_ref from capture.releases")
+        .await;
+    assert_eq!(rows, ["ops c1 c1"]);
+    let acts: Vec<String> = stand
+        .world
+        .db
+        .column("select action || ' ' || actor || ' ' || intent from capture.audit where action = 'release'")
+        .await;
+    assert_eq!(acts, [format!("release ops {first}")]);
 }
