@@ -256,11 +256,19 @@ impl From<Vec<FilterFault>> for Problem {
 impl From<OperationError> for Problem {
     fn from(error: OperationError) -> Problem {
         let (code, field, hint) = (error.code(), error.field(), error.hint());
+        let moved = matches!(
+            error,
+            OperationError::ListMoved { .. }
+        );
+        let status = match moved {
+            true => StatusCode::CONFLICT,
+            false => StatusCode::UNPROCESSABLE_ENTITY,
+        };
         match (error, code) {
             (OperationError::Outbox(error), _) => Problem::from(error),
             (error, code) => {
                 let code = code.unwrap_or("operations_refused");
-                let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string());
+                let mut problem = Problem::new(status, code, error.to_string());
                 problem.hint = hint;
                 problem.pointer = field.map(|field| format!("/{field}"));
                 problem

@@ -8,6 +8,7 @@
 //! and repeats nothing, and of two operations that mean the same capture one acts and the other says by whom and when it
 //! was done.
 
+mod digest;
 mod preview;
 mod run;
 mod safety;
@@ -23,6 +24,7 @@ use crate::intent::Lane;
 use crate::outbox::{AuditStamp, NewOperation, Outbox, OutboxError};
 use crate::provider::Abilities;
 
+pub use digest::ListDigest;
 pub use preview::{Group, Line, Preview, Sum, Surveyed, preview, survey};
 pub use run::{Ran, Strangers, drive, run_due};
 pub use safety::{Prospect, Safety, judge, read_now, safety};
@@ -123,6 +125,8 @@ pub struct Request {
     pub choice: Choice,
     /// A filter that means everything is meant so.
     pub all: bool,
+    /// The list that a preview showed: another one is not begun. A resolve by a filter does not go without.
+    pub digest: Option<ListDigest>,
     /// Who, and why.
     pub stamp: AuditStamp,
     /// Acts a second, at most.
@@ -156,6 +160,15 @@ pub enum OperationError {
     /// Only ids, one by one, reopen what a person has closed.
     #[error("what a person has resolved is replayed only if it is named by its id")]
     ResolvedByFilter,
+    /// What is settled by a person's word, that person has looked at.
+    #[error("nobody has looked at what the filter means")]
+    NotPreviewed,
+    /// What matches is not what was looked at.
+    #[error("the list is not the one that was previewed: {now} captures match now")]
+    ListMoved {
+        /// How many match now.
+        now: usize,
+    },
     /// Reason, actor or evidence is empty.
     #[error("{what} is empty")]
     Empty {
@@ -187,6 +200,8 @@ impl OperationError {
             OperationError::State { .. } => Some("operations_state_acted_on"),
             OperationError::NothingNamed => Some("operations_name_captures"),
             OperationError::ResolvedByFilter => Some("operations_resolved_by_id"),
+            OperationError::NotPreviewed => Some("operations_resolve_previewed"),
+            OperationError::ListMoved { .. } => Some("operations_list_previewed"),
             OperationError::Empty { what: "evidence" } => Some("operations_resolve_by_evidence"),
             OperationError::Empty { what: "actor" } => Some("operations_name_who"),
             OperationError::Empty { .. } => Some("operations_say_why"),
@@ -206,6 +221,7 @@ impl OperationError {
             OperationError::State { .. } => Some("state"),
             OperationError::NothingNamed => Some("ids"),
             OperationError::ResolvedByFilter => Some("also_resolved"),
+            OperationError::NotPreviewed | OperationError::ListMoved { .. } => Some("digest"),
             OperationError::Empty { what } | OperationError::OutOfBounds { what, .. } => Some(what),
             OperationError::Outbox(_) => None,
         }
@@ -221,6 +237,10 @@ impl OperationError {
             }
             OperationError::NothingNamed => Some("give ids, or a filter".to_owned()),
             OperationError::ResolvedByFilter => Some("name the ids".to_owned()),
+            OperationError::NotPreviewed => Some("preview it first, and pass on the digest of that preview".to_owned()),
+            OperationError::ListMoved { .. } => Some(
+                "nothing was done; look at the new preview, or narrow the filter until nothing new matches".to_owned(),
+            ),
             OperationError::Empty { what: "evidence" } => {
                 Some("name where you saw it, so that others can look there too".to_owned())
             }
@@ -242,6 +262,11 @@ pub async fn begin(outbox: &Outbox, request: Request) -> Result<Uuid, OperationE
             (found.ids, Some(written(&filter)))
         }
     };
+    if let Some(seen) = &request.digest
+        && *seen != ListDigest::of(&ids)
+    {
+        return Err(OperationError::ListMoved { now: ids.len() });
+    }
     let new = NewOperation {
         act: request.act.name(),
         detail: request.act.detail(),
@@ -279,7 +304,11 @@ fn check(request: &Request) -> Result<(), OperationError> {
             });
         }
     }
-    check_choice(&request.act, &request.choice, request.all)
+    check_choice(&request.act, &request.choice, request.all)?;
+    if let (Act::Resolve { .. }, Choice::Filter(_), None) = (&request.act, &request.choice, &request.digest) {
+        return Err(OperationError::NotPreviewed);
+    }
+    Ok(())
 }
 
 fn check_choice(act: &Act, choice: &Choice, all: bool) -> Result<(), OperationError> {

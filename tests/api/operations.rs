@@ -61,6 +61,37 @@ async fn an_operation_is_previewed_begun_and_worked_off_by_the_server() {
     );
     let listed = world.get("/v1/operations?limit=1").await.is(200);
     assert_eq!(listed.json["operations"].as_array().unwrap().len(), 1);
+#[tokio::test]
+async fn an_operation_begins_with_the_list_that_was_previewed_and_with_no_other() {
+    let world = World::new().await;
+    world.enqueue("r1").await;
+    let mut body = json!({ "act": "cancel", "filter": { "provider": "afterpay" }, "reason": "called off" });
+    body["dry_run"] = json!(true);
+    let preview = world.post("/v1/operations", &body).await.is(200);
+    world.enqueue("r2").await;
+    body["dry_run"] = json!(false);
+    body["digest"] = preview.json["digest"].clone();
+    let told = world.post("/v1/operations", &body).await.is(409);
+    assert_eq!(
+        (told.code(), &told.json["pointer"]),
+        ("operations_list_previewed", &json!("/digest"))
+    );
+    let mut settle = json!({ "act": "resolve", "filter": { "provider": "afterpay" }, "reason": "seen" });
+    settle["as"] = json!("captured");
+    settle["evidence"] = json!("statement 7");
+    let told = world.post("/v1/operations", &settle).await.is(422);
+    assert_eq!(
+        (told.code(), &told.json["pointer"]),
+        ("operations_resolve_previewed", &json!("/digest"))
+    );
+    assert_eq!(world.get("/v1/operations").await.is(200).json["operations"], json!([]));
+    body["dry_run"] = json!(true);
+    let preview = world.post("/v1/operations", &body).await.is(200);
+    body["dry_run"] = json!(false);
+    body["digest"] = preview.json["digest"].clone();
+    assert_eq!(world.post("/v1/operations", &body).await.is(202).json["total"], 2);
+}
+
 }
 
 #[tokio::test]

@@ -141,13 +141,15 @@ async fn an_operation_without_a_reason_or_over_everything_begins_only_when_that_
         ("everything", "1"),
         ("filter", "state=dead"),
     ];
-    let with = |more: &[(&'static str, &'static str)]| [all.as_slice(), more].concat();
-    operator
+    let looked = operator
         .post("/operations/new", &all)
         .await
         .is(200)
         .says("all of them are meant")
         .says(">2</span>");
+    let digest = looked.hidden("digest");
+    let all = [all.as_slice(), &[("digest", digest.as_str())]].concat();
+    let with = |more: &[(&'static str, &'static str)]| [all.as_slice(), more].concat();
     operator
         .post("/operations", &with(&[("mean_all", "1"), ("reason", "  ")]))
         .await
@@ -189,6 +191,58 @@ async fn an_operation_without_a_reason_or_over_everything_begins_only_when_that_
         .says("Replay of 2 captures")
         .says("mended");
 }
+
+#[tokio::test]
+async fn what_came_to_match_after_the_preview_is_shown_and_not_acted_on() {
+    let mut stand = Stand::new().await;
+    stand.dead_letters(2).await;
+    let mut operator = stand.operator().await;
+    let token = operator.token().await;
+    let filter = [
+        ("form_token", token.as_str()),
+        ("act", "replay"),
+        ("everything", "1"),
+        ("filter", "state=dead&provider=afterpay"),
+        ("reason", "mended"),
+    ];
+    let seen = operator.post("/operations/new", &filter).await.is(200).hidden("digest");
+    stand
+        .world
+        .db
+        .run(
+            "insert into capture.intents (provider, order_id, payment_id, capture_ref, amount_minor, currency) values ('afterpay', 'o-late', '777', 'c1', 900, 'USD');
+             with gone as (delete from capture.ready returning *)
+             insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, dead_reason, last_class, last_code)
+             select intent, lane, 'dead', fence, 0, capture.clock_now(), 'exhausted', 'transient', 'http_500' from gone",
+        )
+        .await;
+    let with = |digest: &str| {
+        let digest = ("digest", digest.to_owned());
+        let fields = filter.iter().map(|(name, value)| (*name, (*value).to_owned()));
+        fields.chain([digest]).collect::<Vec<_>>()
+    };
+    for (digest, says) in [
+        (seen.as_str(), "3 captures match now"),
+        // A form that was made up, or of a page that showed nothing.
+        ("", "3 captures match now"),
+    ] {
+        let fields = with(digest);
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        operator
+            .post("/operations", &fields)
+            .await
+            .is(422)
+            .says(says)
+            .says("o-late");
+    }
+    let begun: i64 = stand.world.db.scalar("select count(*) from capture.operations").await;
+    assert_eq!(begun, 0);
+    let seen = operator.post("/operations/new", &filter).await.is(200).hidden("digest");
+    let fields = with(&seen);
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    operator.post("/operations", &fields).await.is(303);
+}
+
 #[tokio::test]
 async fn a_held_capture_is_released_once_however_often_the_button_is_pressed() {
     let mut stand = Stand::new().await;

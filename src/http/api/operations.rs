@@ -20,7 +20,9 @@ use crate::http::caller::{Allowed, Caller, ToOperate, ToRead};
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::serve::Office;
-use crate::operations::{self, Act, Choice, DEFAULT_RATE, DEFAULT_STOP_AT_PERCENT, Group, Line, Preview, Request, Sum};
+use crate::operations::{
+    self, Act, Choice, DEFAULT_RATE, DEFAULT_STOP_AT_PERCENT, Group, Line, ListDigest, Preview, Request, Sum,
+};
 use crate::outbox::{Changed, OperationItem, OperationRow};
 
 /// How long a preview may go through captures.
@@ -74,6 +76,9 @@ pub struct NewOperation {
     /// Change nothing, and tell what would be done.
     #[serde(default)]
     dry_run: bool,
+    /// `digest` of the preview that was looked at: if another list would be acted on by now, nothing is begun (409). A
+    /// resolve by a filter needs it.
+    digest: Option<ListDigest>,
     /// Of a replay by ids: also what a person has resolved as not captured.
     #[serde(default)]
     also_resolved: bool,
@@ -166,6 +171,8 @@ pub struct PreviewAnswer {
     seconds: u64,
     /// When this was looked at, by the database's clock.
     as_of: DateTime<Utc>,
+    /// Stands for the list that was looked at: pass it on to begin with this list and no other.
+    digest: ListDigest,
 }
 
 /// Captures whose last failure is of one class.
@@ -194,6 +201,7 @@ impl From<Preview> for PreviewAnswer {
             sample: preview.sample,
             seconds: preview.seconds,
             as_of: preview.as_of,
+            digest: preview.digest,
         }
     }
 }
@@ -239,6 +247,7 @@ pub async fn create(
         act,
         choice,
         all: asked.all,
+        digest: asked.digest,
         rate_per_second,
         stop_at_percent: asked.stop_at_percent.unwrap_or(DEFAULT_STOP_AT_PERCENT),
     };

@@ -19,8 +19,8 @@ use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::serve::Office;
 use crate::operations::{
-    self, Act, Choice, DEFAULT_RATE, DEFAULT_STOP_AT_PERCENT, Group, HIGHEST_RATE, OperationError, Preview, Request,
-    Sum,
+    self, Act, Choice, DEFAULT_RATE, DEFAULT_STOP_AT_PERCENT, Group, HIGHEST_RATE, ListDigest, OperationError, Preview,
+    Request, Sum,
 };
 
 /// What a form asks for.
@@ -34,6 +34,8 @@ struct Wanted {
     conditions: Option<String>,
     choice: Choice,
     all: bool,
+    /// The list that the person has before them.
+    digest: String,
     reason: String,
     rate: u32,
     stop_at: u8,
@@ -55,7 +57,7 @@ impl Wanted {
         let (captured, evidence, reason) = (text("as")? == "captured", text("evidence")?, text("reason")?);
         // The second is of who has no script.
         let everything = !text("everything")?.is_empty() | !text("everything_plainly")?.is_empty();
-        let conditions = text("filter")?;
+        let (conditions, digest) = (text("filter")?, text("digest")?);
         let also_resolved = !text("also_resolved")?.is_empty();
         let all = !text("mean_all")?.is_empty();
         let rate = fields.number("rate", 1, HIGHEST_RATE)?.unwrap_or(DEFAULT_RATE);
@@ -84,6 +86,7 @@ impl Wanted {
             conditions,
             choice,
             all,
+            digest,
             reason,
             rate,
             stop_at,
@@ -151,6 +154,7 @@ struct Shown {
     by_class: Vec<(String, String, String)>,
     sample: Vec<SampleLine>,
     as_of: Time,
+    digest: String,
 }
 
 #[derive(Template)]
@@ -198,6 +202,11 @@ pub async fn begin(State(office): State<Arc<Office>>, sent: Sent) -> Result<Resp
         act: wanted.act(),
         choice: wanted.choice.clone(),
         all: wanted.all,
+        // Ids are what the person chose. A filter means whatever matches: only what this person saw of it.
+        digest: match wanted.choice {
+            Choice::Ids(_) => None,
+            Choice::Filter(_) => Some(ListDigest::given(wanted.digest.as_str())),
+        },
         stamp: crate::outbox::AuditStamp {
             actor: sent.visitor.caller.name.clone(),
             reason: wanted.reason.trim().to_owned(),
@@ -318,6 +327,7 @@ impl Shown {
                 })
                 .collect(),
             as_of: Time::clock(preview.as_of),
+            digest: preview.digest.text().to_owned(),
         }
     }
 }
