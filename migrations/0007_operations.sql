@@ -157,9 +157,14 @@ create table operations (
     last_word text,
     created_at timestamptz not null,
     ended_at timestamptz,
+    -- By which whoever began it knows it again, and the sha256 of what they asked for.
+    request_key text,
+    request_hash bytea,
+    constraint operations_request_has_key_and_hash check ((request_key is null) = (request_hash is null)),
     constraint operations_ended_iff_no_more_to_do check ((ended_at is null) = (state in ('running', 'paused')))
 ) with (fillfactor = 50);
 create index operations_running on operations (id) where state = 'running';
+create unique index operations_request_once on operations (actor, request_key) where request_key is not null;
 
 -- The frozen list: what died or was asked for later is no part of it. `mark`: when it had ended as the list was frozen;
 -- null: it had not (or, for those that act on dead letters, it was not dead).
@@ -199,7 +204,7 @@ create function audit_operation(o operations, p_action text, p_actor text, p_rea
 -- first go first. Else in the order in which they are named.
 create function begin_operation(
     p_act text, p_detail jsonb, p_filter jsonb, p_ids uuid[], p_rate_per_second integer, p_stop_at_percent smallint,
-    p_actor text, p_reason text
+    p_actor text, p_reason text, p_request_key text default null, p_request_hash bytea default null
 ) returns uuid
     language plpgsql volatile security definer set search_path from current as $$
 declare
@@ -214,8 +219,8 @@ begin
         raise exception 'operation: evidence is empty' using errcode = '23514', constraint = 'operations_resolve_by_evidence', column = 'evidence',
             table = 'operations', schema = current_schema(), hint = 'name where you saw it, so that others can look there too';
     end if;
-    insert into operations (act, detail, filter, state, total, rate_per_second, stop_at_percent, actor, reason, created_at)
-        values (p_act, p_detail, p_filter, 'running', 0, p_rate_per_second, p_stop_at_percent, p_actor, p_reason, v_now)
+    insert into operations (act, detail, filter, state, total, rate_per_second, stop_at_percent, actor, reason, created_at, request_key, request_hash)
+        values (p_act, p_detail, p_filter, 'running', 0, p_rate_per_second, p_stop_at_percent, p_actor, p_reason, v_now, p_request_key, p_request_hash)
         returning * into o;
     insert into operation_items (operation, n, intent, mark)
         select o.id,
@@ -376,6 +381,7 @@ create function cancel_by(p_intent uuid, p_actor text, p_reason text) returns te
     language sql volatile security definer set search_path from current
     as $$ select cancel_for(p_intent, p_actor, p_reason, null) $$;
 comment on function cancel_by is 'An operator''s cancel: as cancel(), with a line of audit.';
+
 -- A release over HTTP or in the console: as release(), under the name of who asked for it and not of the server's login, and
 -- with a line of audit if it is new. Of the capture too, if it is named and there already.
 create function release_by(

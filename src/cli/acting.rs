@@ -141,6 +141,7 @@ impl Acting<'_> {
             choice: survey.chosen.choice.clone(),
             all: survey.chosen.all,
             digest: self.seen(&survey),
+            key: None,
             stamp: survey.stamp.clone(),
             rate_per_second: self.pace.rate,
             stop_at_percent: self.pace.stop_at_percent,
@@ -314,7 +315,7 @@ impl From<OperationError> for Error {
             other => {
                 let told = match matches!(
                     other,
-                    OperationError::ListMoved { .. }
+                    OperationError::ListMoved { .. } | OperationError::KeyTaken { .. }
                 ) {
                     true => Error::state_forbids(other.to_string()),
                     false => Error::usage(other.to_string()),

@@ -258,7 +258,7 @@ impl From<OperationError> for Problem {
         let (code, field, hint) = (error.code(), error.field(), error.hint());
         let moved = matches!(
             error,
-            OperationError::ListMoved { .. }
+            OperationError::ListMoved { .. } | OperationError::KeyTaken { .. }
         );
         let status = match moved {
             true => StatusCode::CONFLICT,
@@ -270,7 +270,10 @@ impl From<OperationError> for Problem {
                 let code = code.unwrap_or("operations_refused");
                 let mut problem = Problem::new(status, code, error.to_string());
                 problem.hint = hint;
-                problem.pointer = field.map(|field| format!("/{field}"));
+                problem.pointer = field.map(|field| match field.ends_with(':') {
+                    true => field.to_owned(),
+                    false => format!("/{field}"),
+                });
                 problem
             }
         }

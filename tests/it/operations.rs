@@ -31,6 +31,7 @@ pub fn request(actor: &str, act: Act, choice: Choice) -> Request {
         choice,
         all: true,
         digest: None,
+        key: None,
         stamp: stamp(actor),
         rate_per_second: 10_000,
         stop_at_percent: 20,

@@ -4,24 +4,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Request as HttpRequest, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::conditions::WrittenFilter;
+use super::enqueue::idempotency_key;
 use super::{Id, Why, hyphenated, rows};
 use crate::api_key::Scope;
-use crate::http::body::{Document, MOST_BYTES_WITH_IDS};
+use crate::http::body::{Document, MOST_BYTES_WITH_IDS, json_bytes, parse};
 use crate::http::caller::{Allowed, Caller, ToOperate, ToRead};
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::serve::Office;
 use crate::operations::{
-    self, Act, Choice, DEFAULT_RATE, DEFAULT_STOP_AT_PERCENT, Group, Line, ListDigest, Preview, Request, Sum,
+    self, Act, Choice, DEFAULT_RATE, DEFAULT_STOP_AT_PERCENT, Group, Line, ListDigest, Preview, Request, RequestKey,
+    Sum,
 };
 use crate::outbox::{Changed, OperationItem, OperationRow};
 
@@ -206,18 +209,38 @@ impl From<Preview> for PreviewAnswer {
     }
 }
 
+/// What has begun.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Begun {
+    /// How far it is.
+    Operation(Box<OperationRow>),
+    /// Which; it cannot be looked at just now.
+    Id {
+        /// The operation.
+        id: Uuid,
+    },
+}
+
 /// Begins an operation, or with `dry_run` tells what it would come to.
+///
+/// Under an `Idempotency-Key` the same body again begins no second one, and is answered with the first.
 #[utoipa::path(post, path = "/v1/operations", tag = "operations", operation_id = "begin_operation",
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!#-~]([ -~]*[!-~])?$",
+        description = "By which the same request is known again, bare or as a quoted string")),
     security(("key" = ["operate"])), request_body = NewOperation, responses(
         (status = 200, description = "What it would come to (dry_run)", body = PreviewAnswer),
-        (status = 202, description = "It has begun", body = OperationRow, headers(("Location" = String)))))]
+        (status = 202, description = "It has begun", body = Begun, headers(("Location" = String)))))]
 pub async fn create(
     Allowed(caller, ..): Allowed<ToOperate>,
     State(office): State<Arc<Office>>,
     parameters: Parameters,
-    Document(asked): Document<NewOperation, MOST_BYTES_WITH_IDS>,
+    request: HttpRequest,
 ) -> Result<Response, Problem> {
     parameters.none_left(&[])?;
+    let key = idempotency_key(request.headers())?;
+    let body = json_bytes(request, MOST_BYTES_WITH_IDS, office.patience).await?;
+    let asked: NewOperation = parse(&body)?;
     let act = asked.act()?;
     // Who may not cancel one capture may not cancel many.
     if act == Act::Cancel {
@@ -248,13 +271,30 @@ pub async fn create(
         choice,
         all: asked.all,
         digest: asked.digest,
+        key: key.map(|key| RequestKey {
+            key,
+            hash: Sha256::digest(&body).to_vec(),
+        }),
         rate_per_second,
         stop_at_percent: asked.stop_at_percent.unwrap_or(DEFAULT_STOP_AT_PERCENT),
     };
-    let id = operations::begin(&office.acts, request).await?;
-    let row = found(&office, id).await?;
+    let has_key = request.key.is_some();
+    let id = operations::begin(&office.acts, request).await;
+    let id = id.map_err(|error| match has_key {
+        true => Problem::from(error).repeatable(),
+        false => Problem::from(error),
+    })?;
+    // It has begun; that it cannot be looked at is no reason to say anything else.
+    let begun = match office.outbox.operation(id).await {
+        Ok(Some(row)) => Begun::Operation(Box::new(row)),
+        Ok(None) => Begun::Id { id },
+        Err(error) => {
+            tracing::warn!(error = %error, operation = %id, "an operation has begun and could not be read");
+            Begun::Id { id }
+        }
+    };
     let location = format!("/v1/operations/{id}");
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(row)).into_response())
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(begun)).into_response())
 }
 
 async fn found(office: &Office, id: Uuid) -> Result<OperationRow, Problem> {

@@ -207,6 +207,7 @@ pub async fn begin(State(office): State<Arc<Office>>, sent: Sent) -> Result<Resp
             Choice::Ids(_) => None,
             Choice::Filter(_) => Some(ListDigest::given(wanted.digest.as_str())),
         },
+        key: None,
         stamp: crate::outbox::AuditStamp {
             actor: sent.visitor.caller.name.clone(),
             reason: wanted.reason.trim().to_owned(),
