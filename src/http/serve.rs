@@ -47,8 +47,10 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// After how long a client is asked to connect anew: nobody holds a connection for ever.
 const CONNECTION_LIFE: Duration = Duration::from_secs(300);
 
-/// How long a request may go on after its connection, or the server, is to end: longer than the longest act.
-const LAST_REQUESTS: Duration = Duration::from_secs(10);
+/// How long a request may go on after its connection, or the server, is to end: longer than the longest act, so that nobody
+/// is left without an answer to what was done. Only a list that takes longer to freeze is cut off; under an
+/// `Idempotency-Key` its operation is found again.
+const LAST_REQUESTS: Duration = Duration::from_secs(LONGEST_ACT.as_secs() + 5);
 
 /// Clients at once; others wait in the listener's queue.
 const MOST_CLIENTS: usize = 512;
