@@ -244,6 +244,35 @@ async fn what_came_to_match_after_the_preview_is_shown_and_not_acted_on() {
 }
 
 #[tokio::test]
+async fn what_was_seen_is_said_by_the_person_and_by_nobody_else() {
+    let mut stand = Stand::new().await;
+    let dead = stand.dead_letters(1).await[0].to_string();
+    let mut operator = stand.operator().await;
+    let token = operator.token().await;
+    let fields = [
+        ("form_token", token.as_str()),
+        ("act", "resolve"),
+        ("id", dead.as_str()),
+        ("evidence", "statement 7"),
+        ("reason", "seen there"),
+    ];
+    let with = |seen: &'static str| [fields.as_slice(), &[("as", seen)]].concat();
+    let looked = operator.post("/operations/new", &fields).await.is(200);
+    assert!(!looked.body.contains(" checked"), "{}", looked.body);
+    let looked = looked.says("is settled by your word");
+    assert!(!looked.body.contains("stays dead"), "{}", looked.body);
+    let looked = operator.post("/operations/new", &with("not-captured")).await.is(200);
+    looked.says("value=\"not-captured\" checked").says("stays dead");
+    let told = operator.post("/operations", &fields).await.is(422);
+    let told = told.says("were they captured, or not?");
+    assert!(!told.body.contains(" checked"), "{}", told.body);
+    operator.post("/operations", &with("perhaps")).await.is(422);
+    let begun: i64 = stand.world.db.scalar("select count(*) from capture.operations").await;
+    assert_eq!(begun, 0);
+    operator.post("/operations", &with("captured")).await.is(303);
+}
+
+#[tokio::test]
 async fn a_held_capture_is_released_once_however_often_the_button_is_pressed() {
     let mut stand = Stand::new().await;
     let payment = "10020001";

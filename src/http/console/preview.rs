@@ -26,7 +26,8 @@ use crate::operations::{
 /// What a form asks for.
 struct Wanted {
     act: &'static str,
-    captured: bool,
+    /// Of a resolve: what the person has seen; `None`: they have not said.
+    captured: Option<bool>,
     evidence: String,
     also_resolved: bool,
     ids: Vec<Uuid>,
@@ -54,7 +55,13 @@ impl Wanted {
             }
         };
         let mut text = |name: &str| fields.take(name).map(Option::unwrap_or_default);
-        let (captured, evidence, reason) = (text("as")? == "captured", text("evidence")?, text("reason")?);
+        let captured = match text("as")?.as_str() {
+            "captured" => Some(true),
+            "not-captured" => Some(false),
+            "" => None,
+            _ => return Err(Problem::unfit("operations_resolve_as", "they were captured, or not-captured").into()),
+        };
+        let (evidence, reason) = (text("evidence")?, text("reason")?);
         // The second is of who has no script.
         let everything = !text("everything")?.is_empty() | !text("everything_plainly")?.is_empty();
         let (conditions, digest) = (text("filter")?, text("digest")?);
@@ -96,8 +103,9 @@ impl Wanted {
     fn act(&self) -> Act {
         match self.act {
             "cancel" => Act::Cancel,
+            // A preview counts the same either way; nothing begins before it is said.
             "resolve" => Act::Resolve {
-                captured: self.captured,
+                captured: self.captured.unwrap_or(false),
                 evidence: self.evidence.clone(),
             },
             _ => Act::Replay {
@@ -111,6 +119,10 @@ impl Wanted {
             "cancel" => Scope::Cancel,
             _ => Scope::Operate,
         }
+    }
+
+    fn lacks_its_answer(&self) -> bool {
+        self.act == "resolve" && self.captured.is_none()
     }
 
     /// Does the filter choose by nothing but the state? Then a person says that they mean all of them.
@@ -169,7 +181,8 @@ struct PreviewPage {
     conditions: Option<String>,
     ask_all: bool,
     all: bool,
-    captured: bool,
+    was_captured: bool,
+    was_not_captured: bool,
     evidence: String,
     also_resolved: bool,
     reason: String,
@@ -196,6 +209,10 @@ pub async fn begin(State(office): State<Arc<Office>>, sent: Sent) -> Result<Resp
             "this means every capture that {} does something to; say below that all are meant",
             wanted.act
         );
+        return show(&office, &look, &sent.visitor, wanted, Some(says)).await;
+    }
+    if wanted.lacks_its_answer() {
+        let says = "nothing says what was seen: were they captured, or not?".to_owned();
         return show(&office, &look, &sent.visitor, wanted, Some(says)).await;
     }
     let request = Request {
@@ -244,7 +261,12 @@ async fn show(
     let (act, all) = (wanted.act(), wanted.all || ask_all);
     let looked = operations::preview(&office.acts, &office.abilities, &act, &wanted.choice, all, wanted.rate).await;
     let (shown, wrong) = match looked {
-        Ok(preview) => (Some(Shown::of(&preview)), wrong),
+        Ok(mut preview) => {
+            if wanted.lacks_its_answer() {
+                leave_open(&mut preview);
+            }
+            (Some(Shown::of(&preview)), wrong)
+        }
         Err(OperationError::Outbox(error)) => return Err(error.into()),
         Err(refused) => (None, Some(wrong.unwrap_or_else(|| told(&refused)))),
     };
@@ -264,7 +286,8 @@ async fn show(
         conditions: wanted.conditions,
         ask_all,
         all: wanted.all,
-        captured: wanted.captured,
+        was_captured: wanted.captured == Some(true),
+        was_not_captured: wanted.captured == Some(false),
         evidence: wanted.evidence,
         also_resolved: wanted.also_resolved,
         reason: wanted.reason,
@@ -280,6 +303,17 @@ async fn show(
         *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
     }
     Ok(response)
+}
+
+/// Until the person has said what they saw, the preview does not say it for them.
+fn leave_open(preview: &mut Preview) {
+    const SAYS: &str = "is settled by your word: captured, or not captured";
+    for group in &mut preview.will {
+        SAYS.clone_into(&mut group.says);
+    }
+    for line in preview.sample.iter_mut().filter(|line| line.acts) {
+        SAYS.clone_into(&mut line.says);
+    }
 }
 
 fn amount(of: &[Sum]) -> String {
