@@ -4,6 +4,7 @@ use capture::api_key::Scope;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::database::Session;
 use crate::world::{World, answer, client};
 
 /// Method, path with something in its places, and the scope that the document asks for.
@@ -96,4 +97,19 @@ async fn who_may_not_cancel_one_capture_may_not_cancel_many() {
     answer(world.ask_as(&both, Method::POST, "/v1/operations").json(&body))
         .await
         .is(200);
+    // Nor let one go on that somebody else has begun.
+    let mut session = Session::open(&world.url).await;
+    let operation: String = session
+        .scalar("select capture.begin_operation('cancel', '{}', null, array[gen_random_uuid()], 1, 20::smallint, 'ada', 'x')::text")
+        .await;
+    session
+        .run("update capture.operations set state = 'paused', ended_at = null")
+        .await;
+    let path = format!("/v1/operations/{operation}/resume");
+    let why = json!({ "reason": "go on" });
+    let told = answer(world.ask_as(&operator, Method::POST, &path).json(&why))
+        .await
+        .is(403);
+    assert_eq!(told.json["scope"], "cancel");
+    answer(world.ask_as(&both, Method::POST, &path).json(&why))
 }

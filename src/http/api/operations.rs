@@ -18,7 +18,7 @@ use super::enqueue::idempotency_key;
 use super::{Id, Why, hyphenated, rows};
 use crate::api_key::Scope;
 use crate::http::body::{Document, MOST_BYTES_WITH_IDS, json_bytes, parse};
-use crate::http::caller::{Allowed, Caller, ToOperate, ToRead};
+use crate::http::caller::{Allowed, Caller, ToOperate, ToRead, may_resume};
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::serve::Office;
@@ -424,7 +424,7 @@ pub async fn pause(
     change(&office, &caller, id, Change::Pause, &why.reason).await
 }
 
-/// Resumes an operation that is paused.
+/// Resumes an operation that is paused. One that cancels needs the scope `cancel` too.
 #[utoipa::path(post, path = "/v1/operations/{id}/resume", tag = "operations", operation_id = "resume_operation",
     security(("key" = ["operate"])), params(("id" = Uuid, Path, description = "The operation")), request_body = Why,
     responses((status = 200, body = OperationRow)))]
@@ -471,7 +471,10 @@ async fn change(
     let stamp = caller.stamp(reason)?;
     let changed = match change {
         Change::Pause => office.acts.pause_operation(id, &stamp).await?,
-        Change::Resume => office.acts.resume_operation(id, &stamp).await?,
+        Change::Resume => {
+            may_resume(caller, &found(office, id).await?)?;
+            office.acts.resume_operation(id, &stamp).await?
+        }
         Change::Cancel => office.acts.cancel_operation(id, &stamp).await?,
     };
     match changed {

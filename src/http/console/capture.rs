@@ -129,7 +129,8 @@ pub async fn page(
         is_held: capture.state == Stage::Held.name(),
         is_open: Stage::from_name(&capture.state).is_some_and(|state| !state.is_end()),
         may_operate: visitor.may(Scope::Operate),
-        may_cancel: visitor.may(Scope::Cancel),
+        // It begins an operation.
+        may_cancel: visitor.may(Scope::Operate) && visitor.may(Scope::Cancel),
         may_release: visitor.may(Scope::Release),
         row,
     };

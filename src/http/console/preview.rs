@@ -15,6 +15,7 @@ use super::rows::Row;
 use super::shown::{Time, count, span, sums};
 use super::visitor::{Sent, Visitor};
 use crate::api_key::Scope;
+use crate::http::caller::Caller;
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::serve::Office;
@@ -114,10 +115,12 @@ impl Wanted {
         }
     }
 
-    fn scope(&self) -> Scope {
+    /// As in the API: an operation needs `operate`, and one that cancels `cancel` as well.
+    fn allow(&self, caller: &Caller) -> Result<(), Problem> {
+        caller.must(Scope::Operate)?;
         match self.act {
-            "cancel" => Scope::Cancel,
-            _ => Scope::Operate,
+            "cancel" => caller.must(Scope::Cancel),
+            _ => Ok(()),
         }
     }
 
@@ -195,7 +198,7 @@ struct PreviewPage {
 pub async fn preview(State(office): State<Arc<Office>>, sent: Sent) -> Result<Response, Fault> {
     let look = Look::begin(&office.outbox).await?;
     let wanted = Wanted::read(sent.fields, look.now)?;
-    sent.visitor.caller.must(wanted.scope())?;
+    wanted.allow(&sent.visitor.caller)?;
     show(&office, &look, &sent.visitor, wanted, None).await
 }
 
@@ -203,7 +206,7 @@ pub async fn preview(State(office): State<Arc<Office>>, sent: Sent) -> Result<Re
 pub async fn begin(State(office): State<Arc<Office>>, sent: Sent) -> Result<Response, Fault> {
     let look = Look::begin(&office.outbox).await?;
     let wanted = Wanted::read(sent.fields, look.now)?;
-    sent.visitor.caller.must(wanted.scope())?;
+    wanted.allow(&sent.visitor.caller)?;
     if wanted.means_all() && !wanted.all {
         let says = format!(
             "this means every capture that {} does something to; say below that all are meant",
