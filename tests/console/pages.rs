@@ -2,6 +2,7 @@
 
 use sqlx::Connection;
 
+use capture::api_key::Scope;
 use capture::http::ProxySettings;
 use capture::operations::AbilitiesByLane;
 
@@ -270,6 +271,23 @@ async fn what_was_seen_is_said_by_the_person_and_by_nobody_else() {
     let begun: i64 = stand.world.db.scalar("select count(*) from capture.operations").await;
     assert_eq!(begun, 0);
     operator.post("/operations", &with("captured")).await.is(303);
+}
+
+#[tokio::test]
+async fn an_authorisation_that_has_run_out_is_the_first_thing_that_is_seen() {
+    let mut stand = Stand::new().await;
+    let mut viewer = stand.viewer().await;
+    let calm = viewer.get("/").await.is(200);
+    calm.says("class=\"figure good\" href=\"/captures?expires-within=24h\"");
+    let more = ", hold => 'shipment', authorization_expires_at => capture.clock_now() + interval '1 hour'";
+    stand.world.insert(Kind::Afterpay, "10020001", "c1", 500, more).await;
+    stand.world.pass(std::time::Duration::from_secs(2 * 3600)).await;
+    let mut viewer = stand.enter(&stand.key("later", &[Scope::Read]).await.0).await;
+    let page = viewer.get("/").await.is(200);
+    page.says("class=\"figure bad\" href=\"/risk\"")
+        .says("1 capture over, 0 within 24 h")
+        .says("5.00 USD");
+    viewer.get("/risk").await.is(200).says(">over<");
 }
 
 #[tokio::test]
