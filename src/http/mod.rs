@@ -11,6 +11,7 @@ mod console;
 mod headers;
 mod news;
 mod openapi;
+mod pause;
 mod problem;
 mod query;
 mod serve;

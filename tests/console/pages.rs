@@ -7,6 +7,7 @@ use capture::http::ProxySettings;
 use capture::operations::AbilitiesByLane;
 
 use crate::kind::Kind;
+use crate::stand::{Person, Stand, serve, stamp};
 
 #[tokio::test]
 async fn a_wrong_filter_is_told_beside_its_field_and_nothing_is_lost() {
@@ -288,6 +289,35 @@ async fn an_authorisation_that_has_run_out_is_the_first_thing_that_is_seen() {
         .says("1 capture over, 0 within 24 h")
         .says("5.00 USD");
     viewer.get("/risk").await.is(200).says(">over<");
+}
+
+#[tokio::test]
+async fn a_second_reason_to_pause_a_lane_is_not_dropped_without_a_word() {
+    let mut stand = Stand::new().await;
+    let mut operator = stand.operator().await;
+    let token = operator.token().await;
+    let lane: i32 = stand
+        .world
+        .db
+        .scalar("select id from capture.lanes where provider = 'afterpay'")
+        .await;
+    let why = |reason: &'static str| [("form_token", token.as_str()), ("reason", reason)];
+    let pause = format!("/lanes/{lane}/pause");
+    operator.post(&pause, &why("their maintenance")).await.is(303);
+    operator
+        .post(&pause, &why("keys are being changed"))
+        .await
+        .is(409)
+        .says("is paused already: by ops since")
+        .says("their maintenance")
+        .says("your reason was not kept");
+    let acts = "select count(*) from capture.audit where action = 'lane pause'";
+    assert_eq!(stand.world.db.scalar::<i64>(acts).await, 1);
+    operator
+        .post(&format!("/lanes/{lane}/resume"), &why("over"))
+        .await
+        .is(303);
+    operator.post(&pause, &why("keys are being changed")).await.is(303);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::{Names, Why};
 use crate::http::body::Document;
 use crate::http::caller::{Allowed, Caller, ToRead, ToWorkLanes};
+use crate::http::pause::set_pause_of;
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::serve::Office;
@@ -98,13 +99,14 @@ pub async fn list(
 /// What became of it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LaneChanged {
-    /// False: it already was so.
+    /// False: it was not paused.
     changed: bool,
     /// Is it paused now?
     paused: bool,
 }
 
-/// Pauses a lane: what is in flight ends, nothing more is claimed.
+/// Pauses a lane: what is in flight ends, nothing more is claimed. One that is paused already is left as it is (409): the answer
+/// says by whom, since when and why.
 #[utoipa::path(post, path = "/v1/lanes/{provider}/{account}/pause", tag = "lanes", operation_id = "pause_lane",
     security(("key" = ["lanes"])), request_body = Why, responses((status = 200, body = LaneChanged)),
     params(("provider" = String, Path, pattern = "^[a-z]+$"), ("account" = String, Path, pattern = "^[a-z]+$")))]
@@ -147,6 +149,6 @@ async fn set_pause(
         .into_iter()
         .find(|row| row.lane.provider == *provider && row.lane.account == *account)
         .ok_or_else(|| Problem::not_found("there is no such lane").hint("/v1/lanes lists them"))?;
-    let changed = office.acts.set_lane_pause(lane.id, paused, &stamp).await?;
+    let changed = set_pause_of(office, &lane, paused, &stamp).await?;
     Ok(Json(LaneChanged { changed, paused }))
 }
