@@ -32,3 +32,16 @@ async fn a_lane_that_is_paused_says_by_whom_and_why_to_who_pauses_it_too() {
     }
 }
 
+#[tokio::test]
+async fn the_rate_that_an_operator_set_is_told_beside_that_of_the_settings() {
+    let world = World::new().await;
+    world.enqueue("r1").await;
+    let lane = world.outbox.lanes().await.unwrap()[0].id;
+    world.outbox.set_lane_rate(lane, Some(20), &stamp()).await.unwrap();
+    let lanes = world.get("/v1/lanes").await.is(200);
+    let lane = &lanes.json["lanes"][0];
+    assert_eq!(
+        (&lane["rate_per_minute"], &lane["rate_override"]),
+        (&json!(0), &json!(20))
+    );
+}

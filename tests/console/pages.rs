@@ -318,6 +318,14 @@ async fn a_second_reason_to_pause_a_lane_is_not_dropped_without_a_word() {
         .await
         .is(303);
     operator.post(&pause, &why("keys are being changed")).await.is(303);
+    // What is in force, and that it is a person's.
+    stand
+        .world
+        .outbox
+        .set_lane_rate(capture::outbox::LaneId(lane), Some(20), &stamp())
+        .await
+        .unwrap();
+    operator.get("/").await.is(200).says("20 a minute (operator)");
 }
 
 #[tokio::test]

@@ -27,8 +27,10 @@ pub struct LaneAnswer {
     account: String,
     /// Who paused it, when and why; null: it is not paused.
     paused: Option<Pause>,
-    /// Calls a minute; 0: no limit.
+    /// Calls a minute by the workers' settings; 0: no limit.
     rate_per_minute: i32,
+    /// Calls a minute as an operator set them, which go before the settings; null: nobody has.
+    rate_override: Option<i32>,
     /// The provider asked to wait until then.
     limited_until: Option<DateTime<Utc>>,
     /// Calls in a row without an answer.
@@ -63,6 +65,7 @@ impl From<LaneRow> for LaneAnswer {
             account: row.lane.account,
             paused: row.paused.map(|(at, by, reason)| Pause { at, by, reason }),
             rate_per_minute: row.rate_per_minute,
+            rate_override: row.rate_override,
             limited_until: row.limited_until,
             unanswered: row.unanswered,
             open_until: row.open_until,

@@ -342,9 +342,10 @@ fn lane_lines(lanes: Vec<LaneRow>, backlog: &Backlog, now: DateTime<Utc>) -> Vec
             held: number(|lane| lane.held),
             unknown: number(|lane| lane.unknown),
             dead: number(|lane| lane.dead),
-            budget: match lane.rate_per_minute {
-                0 => "no limit".to_owned(),
-                rate => format!("{} a minute", count(rate)),
+            budget: match (lane.rate_in_force(), lane.rate_override) {
+                (None, _) => "no limit".to_owned(),
+                (Some(rate), None) => format!("{} a minute", count(rate)),
+                (Some(rate), Some(_)) => format!("{} a minute (operator)", count(rate)),
             },
             workers: lane.workers,
         }
