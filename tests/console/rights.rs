@@ -268,6 +268,22 @@ async fn an_operation_that_cancels_needs_both_rights_to_begin_and_to_go_on() {
         .is(303);
 }
 
+#[tokio::test]
+async fn the_cookie_of_a_session_that_was_begun_over_tls_is_sent_over_nothing_else() {
+    let stand = Stand::new().await;
+    let (key, _) = stand.key("alice", &[Scope::Read]).await;
+    let host = stand.base.trim_start_matches("http://").to_owned();
+    for (origin, secure) in [(format!("https://{host}"), true), (format!("http://{host}"), false)] {
+        let mut alice = stand.somebody();
+        let token = alice.get("/login").await.is(200).token();
+        alice.headers = vec![("origin".to_owned(), origin.clone())];
+        let entered = alice
+            .post("/login", &[("form_token", &token), ("key", &key)])
+            .await
+            .is(303);
+        let cookie = &entered.headers["set-cookie"];
+        assert!(cookie.starts_with("capture_session="), "{cookie}");
+        assert_eq!(cookie.ends_with("; Secure"), secure, "{origin}: {cookie}");
     }
 }
 
