@@ -77,10 +77,39 @@ async fn every_route_is_open_to_its_scope_and_closed_to_all_others() {
 #[tokio::test]
 async fn only_health_and_the_documentation_are_there_without_a_key() {
     let world = World::new().await;
-    for path in ["/health/live", "/health/ready", "/openapi.json", "/docs/"] {
-        answer(client().get(format!("{}{path}", world.server.base)))
-            .await
-            .is(200);
+    let asked = async |method: Method, path: &str| {
+        answer(client().request(method, format!("{}{path}", world.server.base))).await
+    };
+    for path in ["/health/live", "/health/ready", "/openapi.json", "/docs/", "/login"] {
+        asked(Method::GET, path).await.is(200);
+    }
+    for (method, path, _) in routes() {
+        asked(method, &path).await.is(401);
+    }
+    // The console asks who one is, and its forms do nothing.
+    let id = "018f2f60-7a3c-7cc4-9a3e-1f0a6b1d2c3e";
+    for path in ["/", "/captures", "/dead", "/risk", "/operations", "/audit"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([
+            format!("/captures/{id}"),
+            format!("/operations/{id}"),
+            "/orders/o-1".to_owned(),
+        ])
+    {
+        let told = asked(Method::GET, &path).await.is(303);
+        assert!(told.header("location").starts_with("/login"), "{path}: {told:?}");
+    }
+    for path in [
+        "/logout".to_owned(),
+        "/operations".to_owned(),
+        "/operations/new".to_owned(),
+        "/lanes/1/pause".to_owned(),
+        format!("/operations/{id}/cancel"),
+        format!("/captures/{id}/release"),
+    ] {
+        let told = asked(Method::POST, &path).await.is(303);
+        assert_eq!(told.header("location"), "/login", "{path}");
     }
 }
 
@@ -112,4 +141,6 @@ async fn who_may_not_cancel_one_capture_may_not_cancel_many() {
         .is(403);
     assert_eq!(told.json["scope"], "cancel");
     answer(world.ask_as(&both, Method::POST, &path).json(&why))
+        .await
+        .is(200);
 }
