@@ -236,7 +236,7 @@ begin
         perform wake_sleepers();
     end if;
 end $$;
-comment on function release is 'Frees a held capture, in your transaction: release(provider => ..., payment_id | order_id => ...). May come before the intent; the same shipment_ref again changes nothing.';
+comment on function release is 'Frees a held capture, in your transaction: release(provider => ..., payment_id | order_id => ...). May come before the intent; the same shipment_ref again changes nothing, but without shipment_ref or capture_ref each call frees another one.';
 
 -- Ends an intent that nobody works on as cancelled. For the functions below, which know why it may.
 create function end_cancelled(p_intent uuid, p_lane integer, p_fence integer, p_by text, p_reason text) returns void

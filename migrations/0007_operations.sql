@@ -157,9 +157,14 @@ create table operations (
     last_word text,
     created_at timestamptz not null,
     ended_at timestamptz,
+    -- By which whoever began it knows it again, and the sha256 of what they asked for.
+    request_key text,
+    request_hash bytea,
+    constraint operations_request_has_key_and_hash check ((request_key is null) = (request_hash is null)),
     constraint operations_ended_iff_no_more_to_do check ((ended_at is null) = (state in ('running', 'paused')))
 ) with (fillfactor = 50);
 create index operations_running on operations (id) where state = 'running';
+create unique index operations_request_once on operations (actor, request_key) where request_key is not null;
 
 -- The frozen list: what died or was asked for later is no part of it. `mark`: when it had ended as the list was frozen;
 -- null: it had not (or, for those that act on dead letters, it was not dead).
@@ -199,7 +204,7 @@ create function audit_operation(o operations, p_action text, p_actor text, p_rea
 -- first go first. Else in the order in which they are named.
 create function begin_operation(
     p_act text, p_detail jsonb, p_filter jsonb, p_ids uuid[], p_rate_per_second integer, p_stop_at_percent smallint,
-    p_actor text, p_reason text
+    p_actor text, p_reason text, p_request_key text default null, p_request_hash bytea default null
 ) returns uuid
     language plpgsql volatile security definer set search_path from current as $$
 declare
@@ -214,8 +219,8 @@ begin
         raise exception 'operation: evidence is empty' using errcode = '23514', constraint = 'operations_resolve_by_evidence', column = 'evidence',
             table = 'operations', schema = current_schema(), hint = 'name where you saw it, so that others can look there too';
     end if;
-    insert into operations (act, detail, filter, state, total, rate_per_second, stop_at_percent, actor, reason, created_at)
-        values (p_act, p_detail, p_filter, 'running', 0, p_rate_per_second, p_stop_at_percent, p_actor, p_reason, v_now)
+    insert into operations (act, detail, filter, state, total, rate_per_second, stop_at_percent, actor, reason, created_at, request_key, request_hash)
+        values (p_act, p_detail, p_filter, 'running', 0, p_rate_per_second, p_stop_at_percent, p_actor, p_reason, v_now, p_request_key, p_request_hash)
         returning * into o;
     insert into operation_items (operation, n, intent, mark)
         select o.id,
@@ -260,7 +265,7 @@ create function moved_by(p_intent uuid, p_since timestamptz) returns text
     language sql stable set search_path from current
     as $$
         select coalesce(
-            (select a.actor || ' ' || case a.action when 'replay' then 'replayed' when 'resolve' then 'resolved' when 'cancel' then 'cancelled' else a.action end
+            (select a.actor || ' ' || case a.action when 'replay' then 'replayed' when 'resolve' then 'resolved' when 'cancel' then 'cancelled' when 'release' then 'released' else a.action end
                     || ' it at ' || to_char(a.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || ' (' || a.reason || ')'
              from audit a where a.intent = p_intent and a.at >= p_since order by a.id desc limit 1),
             (select 'it is ' || s.state || ' meanwhile' from status s where s.id = p_intent),
@@ -383,6 +388,34 @@ create function cancel_by(p_intent uuid, p_actor text, p_reason text) returns te
     language sql volatile security definer set search_path from current
     as $$ select cancel_for(p_intent, p_actor, p_reason, null) $$;
 comment on function cancel_by is 'An operator''s cancel: as cancel(), with a line of audit.';
+
+-- A release over HTTP or in the console: as release(), under the name of who asked for it and not of the server's login, and
+-- with a line of audit if it is new. Of the capture too, if it is named and there already.
+create function release_by(
+    p_provider text, p_payment_id text, p_order_id text, p_account text, p_capture_ref text, p_shipment_ref text, p_company text, p_method text,
+    p_tracking_number text, p_actor text, p_reason text, out release_id bigint, out created boolean
+)
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off as $$
+#variable_conflict use_column
+declare
+    v_account text := coalesce(p_account, 'default');
+begin
+    perform from audit_head for update;
+    select r.release_id, r.created into release_id, created
+        from release(provider => p_provider, payment_id => p_payment_id, order_id => p_order_id, account => v_account, capture_ref => p_capture_ref,
+                     shipment_ref => p_shipment_ref, company => p_company, method => p_method, tracking_number => p_tracking_number) r;
+    if created then
+        update releases r set released_by = p_actor where r.id = release_id;
+        insert into audit (at, actor, action, reason, intent, lane, detail)
+            values (clock_now(), p_actor, 'release', p_reason,
+                    (select i.id from intents i where i.provider = p_provider and i.account = v_account and i.payment_id = p_payment_id
+                        and i.capture_ref = p_capture_ref),
+                    (select l.id from lanes l where l.provider = p_provider and l.account = v_account),
+                    jsonb_strip_nulls(jsonb_build_object('release', release_id, 'payment_id', p_payment_id, 'order_id', p_order_id,
+                        'capture_ref', p_capture_ref, 'shipment_ref', p_shipment_ref)));
+    end if;
+end $$;
+comment on function release_by is 'A release by a named person or program: as release(), with a line of audit.';
 
 -- As in 0005, the head of the audit first.
 create or replace function set_lane_pause(p_lane integer, p_paused boolean, p_actor text, p_reason text) returns boolean

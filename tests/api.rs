@@ -20,6 +20,8 @@ mod document;
 mod events;
 #[path = "api/keys.rs"]
 mod keys;
+#[path = "api/lanes.rs"]
+mod lanes;
 #[path = "api/matrix.rs"]
 mod matrix;
 #[path = "api/operations.rs"]

@@ -25,6 +25,8 @@ mod chromium;
 mod contrast;
 #[path = "console/hostile.rs"]
 mod hostile;
+#[path = "console/live.rs"]
+mod live;
 #[path = "console/pages.rs"]
 mod pages;
 #[path = "console/rights.rs"]

@@ -10,7 +10,8 @@ use super::output::{Column, Error, Exit, say};
 /// Lets a held capture go, as fulfilment does when the goods ship.
 ///
 /// A release is kept and matched by workers, so it may come before the capture it is for. Without --capture-ref it frees
-/// the oldest held capture of the payment; the same --shipment-ref again changes nothing.
+/// the oldest held capture of the payment; the same --shipment-ref again changes nothing. Without either, each call frees
+/// another one: it is not safe to repeat.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["payment", "order"]))]
 pub struct Args {

@@ -16,7 +16,8 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use super::problem::Problem;
 use super::serve::Office;
 use crate::api_key::{KeyDigest, Scope, Scopes, ShownKey};
-use crate::outbox::AuditStamp;
+use crate::operations::Act;
+use crate::outbox::{AuditStamp, OperationRow};
 
 /// Says for which person a key acts.
 const ACTOR: &str = "x-capture-actor";
@@ -59,6 +60,14 @@ impl Caller {
             reason: reason.to_owned(),
         })
     }
+
+    /// Who does something that says by itself why: its reason is what it was for.
+    pub fn note(&self, what: impl Into<String>) -> AuditStamp {
+        AuditStamp {
+            actor: self.name.clone(),
+            reason: what.into(),
+        }
+    }
 }
 
 impl FromRequestParts<Arc<Office>> for Caller {
@@ -67,6 +76,15 @@ impl FromRequestParts<Arc<Office>> for Caller {
     async fn from_request_parts(parts: &mut Parts, office: &Arc<Office>) -> Result<Caller, Problem> {
         let caller = office.caller(&parts.headers).await?;
         Ok(caller)
+    }
+}
+
+/// An operation that goes on acts again: whoever lets it needs what its begin needs.
+pub fn may_resume(caller: &Caller, operation: &OperationRow) -> Result<(), Problem> {
+    caller.must(Scope::Operate)?;
+    match operation.act == Act::Cancel.name() {
+        true => caller.must(Scope::Cancel),
+        false => Ok(()),
     }
 }
 

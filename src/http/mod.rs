@@ -7,10 +7,12 @@
 mod api;
 mod body;
 mod caller;
+mod connections;
 mod console;
 mod headers;
 mod news;
 mod openapi;
+mod pause;
 mod problem;
 mod query;
 mod serve;

@@ -6,22 +6,16 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::caller::Limiter;
-use super::console::{Peer, ProxySettings};
+use super::connections::{self, Limits};
+use super::console::ProxySettings;
 use super::news::News;
 use super::openapi;
 use crate::operations::{self, AbilitiesByLane};
@@ -47,8 +41,10 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// After how long a client is asked to connect anew: nobody holds a connection for ever.
 const CONNECTION_LIFE: Duration = Duration::from_secs(300);
 
-/// How long a request may go on after its connection, or the server, is to end: longer than the longest act.
-const LAST_REQUESTS: Duration = Duration::from_secs(10);
+/// How long a request may go on after its connection, or the server, is to end: longer than the longest act, so that nobody
+/// is left without an answer to what was done. Only a list that takes longer to freeze is cut off; under an
+/// `Idempotency-Key` its operation is found again.
+const LAST_REQUESTS: Duration = Duration::from_secs(LONGEST_ACT.as_secs() + 5);
 
 /// Clients at once; others wait in the listener's queue.
 const MOST_CLIENTS: usize = 512;
@@ -175,64 +171,18 @@ impl ApiServer {
 
     /// Answers until the office drains, then finishes what is in flight.
     pub async fn run(self, office: Arc<Office>) {
-        let draining = office.draining.clone();
         let beside = tokio::spawn({
             let office = Arc::clone(&office);
             async move { office.work().await }
         });
-        let service = TowerToHyperService::new(router(Arc::clone(&office)));
-        let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
-        let connections = TaskTracker::new();
-        loop {
-            let (client, address, room) = tokio::select! {
-                accepted = self.accept(&clients) => accepted,
-                () = draining.cancelled() => break,
-            };
-            let (service, draining, patience) = (service.clone(), draining.clone(), office.patience);
-            let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-                request.extensions_mut().insert(Peer(address));
-                service.call(request)
-            });
-            connections.spawn(async move {
-                let mut server = http1::Builder::new();
-                server.timer(TokioTimer::new()).header_read_timeout(patience);
-                let serving = server.serve_connection(TokioIo::new(client), service);
-                let mut serving = pin!(serving);
-                tokio::select! {
-                    // Broken connections are the clients' matter.
-                    _ = serving.as_mut() => return drop(room),
-                    () = draining.cancelled() => (),
-                    () = tokio::time::sleep(CONNECTION_LIFE) => (),
-                }
-                serving.as_mut().graceful_shutdown();
-                let _ = tokio::time::timeout(LAST_REQUESTS, serving).await;
-                drop(room);
-            });
-        }
-        drop(self.listener);
-        connections.close();
-        connections.wait().await;
+        let limits = Limits {
+            clients: MOST_CLIENTS,
+            patience: office.patience,
+            life: CONNECTION_LIFE,
+            last_requests: LAST_REQUESTS,
+        };
+        connections::answer(self.listener, router(Arc::clone(&office)), limits, &office.draining).await;
         let _ = beside.await;
         office.close().await;
-    }
-
-    async fn accept(&self, clients: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-        loop {
-            let Ok(room) = Arc::clone(clients).acquire_owned().await else {
-                std::future::pending::<()>().await;
-                continue;
-            };
-            match self.listener.accept().await {
-                Ok((client, address)) => {
-                    let _ = client.set_nodelay(true);
-                    return (client, address, room);
-                }
-                Err(error) => {
-                    // Too many open files, mostly; those in use are given back.
-                    tracing::warn!(error = %error, "a client could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
     }
 }

@@ -65,7 +65,7 @@ pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown
 pub use keys::{FoundKey, KeyRow, MadeKey, NewKey, Revoked};
 pub use lanes::{LaneId, LaneRow, LaneTest};
 pub use operations::{
-    Changed, DueOperation, NewOperation, OpenItem, OperationItem, OperationRow, PlannedItem, Stepped,
+    Changed, DueOperation, NewOperation, OfRequest, OpenItem, OperationItem, OperationRow, PlannedItem, Stepped,
 };
 pub use orders::{OrderLedger, PaymentLedger};
 pub use pages::{Cursor, CursorFault, Page};

@@ -115,6 +115,17 @@ pub struct NewOperation<'a> {
     pub stop_at_percent: u8,
     /// Who, and why.
     pub stamp: &'a AuditStamp,
+    /// By which they know it again, and a hash of what they asked for.
+    pub request: Option<(&'a str, &'a [u8])>,
+}
+
+/// An operation that was begun under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfRequest {
+    /// Which.
+    pub id: Uuid,
+    /// The hash of what was asked for.
+    pub hash: Vec<u8>,
 }
 
 /// An operation that may act now.
@@ -180,7 +191,7 @@ impl Outbox {
             .execute(&mut connection)
             .await?;
         Ok(sqlx::query_scalar!(
-            r#"select begin_operation($1, $2, $3, $4, $5, $6, $7, $8) as "id!""#,
+            r#"select begin_operation($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) as "id!""#,
             new.act,
             new.detail,
             new.filter,
@@ -188,9 +199,23 @@ impl Outbox {
             i32::try_from(new.rate_per_second).unwrap_or(i32::MAX),
             i16::from(new.stop_at_percent),
             new.stamp.actor,
-            new.stamp.reason
+            new.stamp.reason,
+            new.request.map(|(key, _)| key),
+            new.request.map(|(_, hash)| hash)
         )
         .fetch_one(&mut connection)
+        .await?)
+    }
+
+    /// The operation that this actor has begun under that key.
+    pub async fn operation_of_request(&self, actor: &str, key: &str) -> Result<Option<OfRequest>, OutboxError> {
+        Ok(sqlx::query_as!(
+            OfRequest,
+            r#"select id, request_hash as "hash!" from operations where actor = $1 and request_key = $2"#,
+            actor,
+            key
+        )
+        .fetch_optional(&self.pool)
         .await?)
     }
 

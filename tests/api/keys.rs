@@ -82,6 +82,26 @@ async fn a_revoked_key_opens_nothing_from_the_next_request_on_at_any_server() {
 }
 
 #[tokio::test]
+async fn no_key_takes_the_name_of_capture_itself_its_workers_or_a_proxy() {
+    let world = World::new().await;
+    for name in ["capture", "worker", "proxy", "Worker"] {
+        let fresh = FreshKey::make().unwrap();
+        let scopes = NewKey::First([Scope::Read].into_iter().collect());
+        let refused = world
+            .outbox
+            .create_key(&fresh, name, &scopes, None, &stamp())
+            .await
+            .unwrap_err();
+        assert_eq!(
+            refused.refusal().unwrap().constraint.unwrap(),
+            "api_keys_name_free",
+            "{name}"
+        );
+    }
+    world.key("workers", &[Scope::Read]).await;
+}
+
+#[tokio::test]
 async fn a_key_with_one_letter_changed_opens_nothing_and_its_use_is_noted_once_a_minute() {
     let world = World::new().await;
     let key = world.key("shop", &[Scope::Read]).await;

@@ -118,8 +118,16 @@ async fn lanes_are_paused_and_resumed_with_who_and_why() {
         result(&["pause", "afterpay", "--reason", "their maintenance"]).await,
         "paused"
     );
+    let again = ["lane", "pause", "afterpay/default", "--reason", "again", "-o", "json"];
+    let again = place.run(&again).await.ends_with(5);
+    assert_eq!(again.json()[0]["result"], "was_paused");
+    assert!(
+        again.stderr.contains("is paused already: by tess since") && again.stderr.contains(": their maintenance"),
+        "{}",
+        again.stderr
+    );
     assert_eq!(
-        result(&["pause", "afterpay/default", "--reason", "again"]).await,
+        result(&["pause", "afterpay", "--reason", "again", "-n"]).await,
         "was_paused"
     );
     let lane = place.run(&["lane", "list", "-o", "json"]).await.ends_with(0).json()[0].clone();

@@ -295,3 +295,37 @@ async fn many_are_resolved_and_cancelled_with_a_verdict_each() {
     let story = place.run(&["timeline", &fresh]).await.ends_with(0).stdout;
     assert_eq!(story.matches("closing").count(), 1, "told once: {story}");
 }
+
+#[tokio::test]
+async fn what_came_to_match_after_the_look_is_told_and_not_acted_on() {
+    let (place, mut db) = with_letters(1).await;
+    // Whoever looks at the first letter waits for the audit; meanwhile another one dies.
+    let mut holder = place.connection().await;
+    run(&mut holder, "begin; lock table capture.audit in access exclusive mode").await;
+    let mut looking = place.start(&["replay", "--class", "transient", "--reason", "they are back"]);
+    let waits = "select count(*) from pg_locks where relation = 'capture.audit'::regclass and not granted";
+    while count(&mut db, waits).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    run(
+        &mut db,
+        "insert into capture.intents (provider, order_id, payment_id, capture_ref, amount_minor, currency)
+         values ('afterpay', 'o-late', '777', 'c1', 500, 'USD');
+         with gone as (delete from capture.ready returning *)
+         insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, dead_reason, last_class, last_code)
+         select intent, lane, 'dead', fence, 0, capture.clock_now(), 'exhausted', 'transient', 'http_500' from gone",
+    )
+    .await;
+    run(&mut holder, "rollback").await;
+    let mut said = Vec::new();
+    while let Some(line) = looking.stderr.next_line().await.unwrap() {
+        said.push(line);
+    }
+    assert_eq!(looking.ended().await, Some(5), "{said:#?}");
+    let said = said.join("\n");
+    assert!(
+        said.contains("2 captures match now") && said.contains("it would now be 2 captures: 15.00 USD"),
+        "{said}"
+    );
+    assert_eq!(count(&mut db, "select count(*) from capture.operations").await, 0);
+}

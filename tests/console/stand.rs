@@ -252,7 +252,13 @@ impl Answer {
 
     #[track_caller]
     pub fn token(&self) -> String {
-        let (_, rest) = self.body.split_once("name=\"form_token\" value=\"").expect("a form");
+        self.hidden("form_token")
+    }
+
+    /// What a form of this page sends along under that name.
+    #[track_caller]
+    pub fn hidden(&self, name: &str) -> String {
+        let (_, rest) = self.body.split_once(&format!("name=\"{name}\" value=\"")).expect(name);
         rest.split('"').next().unwrap().to_owned()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use capture::filter::Filter;
-use capture::operations::{self, AbilitiesByLane, Act, Choice, OperationError, Request, preview, run_due};
+use capture::operations::{self, AbilitiesByLane, Act, Choice, ListDigest, OperationError, Request, preview, run_due};
 use capture::outbox::{AuditStamp, Changed, Outbox};
 use capture::retry::Disposition;
 use uuid::Uuid;
@@ -30,6 +30,8 @@ pub fn request(actor: &str, act: Act, choice: Choice) -> Request {
         act,
         choice,
         all: true,
+        digest: None,
+        key: None,
         stamp: stamp(actor),
         rate_per_second: 10_000,
         stop_at_percent: 20,
@@ -692,9 +694,21 @@ async fn many_are_resolved_by_one_evidence_and_are_closed_to_filters() {
     let id = operations::begin(&world.outbox, not_captured).await.unwrap();
     run_to_its_end(&world.outbox, &AbilitiesByLane::new(), id).await;
     assert_eq!(world.end(ids[0]).await, "dead: rejected (resolved_not_captured)");
-    let rest = operations::begin(&world.outbox, request("bob", resolve(true), everything()))
-        .await
-        .unwrap();
+    let looked = preview(
+        &world.outbox,
+        &AbilitiesByLane::new(),
+        &resolve(true),
+        &everything(),
+        true,
+        10,
+    )
+    .await
+    .unwrap();
+    let rest = Request {
+        digest: Some(looked.digest),
+        ..request("bob", resolve(true), everything())
+    };
+    let rest = operations::begin(&world.outbox, rest).await.unwrap();
     run_to_its_end(&world.outbox, &AbilitiesByLane::new(), rest).await;
     assert_eq!(verdicts(&world.outbox, rest).await, counts([("resolved", 2)]));
     assert_eq!(states(&mut world.db).await, counts([("captured", 2), ("dead", 2)]));
@@ -720,6 +734,45 @@ async fn many_are_resolved_by_one_evidence_and_are_closed_to_filters() {
             .starts_with("it is captured, not dead: bob resolved it as captured"),
         "{says:?}"
     );
+}
+
+#[tokio::test]
+async fn what_came_to_match_after_the_preview_is_not_acted_on() {
+    let mut world = World::new().await;
+    letters(&mut world.db, 1, 3).await;
+    let none = AbilitiesByLane::new();
+    let settle = Act::Resolve {
+        captured: true,
+        evidence: "statement 7".to_owned(),
+    };
+    let begin = async |digest: Option<ListDigest>| {
+        let request = Request {
+            digest,
+            ..request("ada", settle.clone(), everything())
+        };
+        operations::begin(&world.outbox, request).await
+    };
+    let looked = preview(&world.outbox, &none, &settle, &everything(), true, 10)
+        .await
+        .unwrap();
+    assert_eq!(
+        (looked.will_act, looked.digest.text().split('-').next()),
+        (3, Some("3"))
+    );
+    letters(&mut world.db, 4, 4).await;
+    let refused = begin(Some(looked.digest.clone())).await.unwrap_err();
+    assert!(matches!(refused, OperationError::ListMoved { now: 4 }), "{refused}");
+    let refused = begin(None).await.unwrap_err();
+    assert_eq!(refused.code(), Some("operations_resolve_previewed"));
+    let begun: i64 = world.db.scalar("select count(*) from capture.operations").await;
+    assert_eq!(begun, 0);
+    let again = preview(&world.outbox, &none, &settle, &everything(), true, 10)
+        .await
+        .unwrap();
+    assert_ne!(again.digest, looked.digest);
+    let id = begin(Some(again.digest)).await.unwrap();
+    run_to_its_end(&world.outbox, &none, id).await;
+    assert_eq!(verdicts(&world.outbox, id).await, counts([("resolved", 4)]));
 }
 
 #[tokio::test]

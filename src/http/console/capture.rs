@@ -129,7 +129,8 @@ pub async fn page(
         is_held: capture.state == Stage::Held.name(),
         is_open: Stage::from_name(&capture.state).is_some_and(|state| !state.is_end()),
         may_operate: visitor.may(Scope::Operate),
-        may_cancel: visitor.may(Scope::Cancel),
+        // It begins an operation.
+        may_cancel: visitor.may(Scope::Operate) && visitor.may(Scope::Cancel),
         may_release: visitor.may(Scope::Release),
         row,
     };
@@ -248,16 +249,19 @@ pub async fn release(
     let capture = office.outbox.capture(id).await?;
     let capture = capture.ok_or_else(|| Problem::not_found(format!("there is no capture {id}")))?;
     let shipment = sent.fields.take("shipment")?.filter(|text| !text.trim().is_empty());
+    // Sent twice it is one release: the capture's own reference will do where no shipment is named.
+    let shipment = shipment.unwrap_or_else(|| capture.capture_ref.clone());
+    let stamp = sent.visitor.caller.note(format!("shipment {shipment}"));
     let release = HeldRelease {
         provider: capture.provider,
         account: Some(capture.account),
         payment_id: Some(capture.payment_id),
         order_id: None,
         capture_ref: Some(capture.capture_ref),
-        shipment_ref: shipment,
+        shipment_ref: Some(shipment),
         shipping: None,
     };
-    office.acts.release(&release).await?;
+    office.acts.release_by(&release, &stamp).await?;
     tracing::info!(name = sent.visitor.caller.name, intent = %id, "a held capture was released in the console");
     Ok(Redirect::to(&format!("/captures/{id}")).into_response())
 }

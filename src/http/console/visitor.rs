@@ -135,7 +135,10 @@ fn is_behind_tls(parts: &Parts, office: &Office) -> bool {
         .headers
         .get("x-forwarded-proto")
         .and_then(|value| value.to_str().ok());
-    is_proxy(parts, office) && said.is_some_and(|said| said.eq_ignore_ascii_case("https"))
+    // The browser itself says it of a form that it sends. Nobody else can: of another origin, the form is refused.
+    let origin = parts.headers.get("origin").and_then(|value| value.to_str().ok());
+    let sent_by_tls = origin.is_some_and(|origin| origin.to_ascii_lowercase().starts_with("https://"));
+    sent_by_tls || (is_proxy(parts, office) && said.is_some_and(|said| said.eq_ignore_ascii_case("https")))
 }
 
 impl FromRequestParts<Arc<Office>> for Visitor {
