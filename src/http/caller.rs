@@ -22,7 +22,10 @@ use crate::outbox::AuditStamp;
 const ACTOR: &str = "x-capture-actor";
 
 /// The longest name of a person.
-const LONGEST_ACTOR: usize = 80;
+pub(super) const LONGEST_ACTOR: usize = 80;
+
+/// Its form, for the document: printable ASCII, more than spaces.
+pub(super) const ACTOR_FORM: &str = "^[!-~]([ -~]*[!-~])?$";
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
