@@ -8,6 +8,7 @@ mod api;
 mod body;
 mod caller;
 mod console;
+mod failures;
 mod headers;
 mod news;
 mod openapi;

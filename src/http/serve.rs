@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::caller::Limiter;
 use super::console::{Peer, ProxySettings};
+use super::failures::Failures;
 use super::news::News;
 use super::openapi;
 use crate::operations::{self, AbilitiesByLane};
@@ -82,6 +83,7 @@ pub struct Office {
     /// Cancelled when the server drains: who waits for news is answered at once.
     pub draining: CancellationToken,
     pub(super) limiter: Limiter,
+    pub(super) failures: Failures,
     pub(super) proxy: ProxySettings,
     pub(super) patience: Duration,
 }
@@ -104,6 +106,7 @@ impl Office {
             news: News::new(),
             draining,
             limiter: Limiter::new(settings.rate_per_second),
+            failures: Failures::new(),
             proxy: settings.proxy.clone(),
             patience: settings.patience,
         })

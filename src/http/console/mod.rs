@@ -33,7 +33,7 @@ use axum::routing::{get, post};
 
 use super::problem::Problem;
 use super::serve::Office;
-pub use visitor::{Peer, ProxySettings};
+pub use visitor::{Peer, ProxySettings, peer};
 
 /// What a page may load and do.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
