@@ -16,16 +16,17 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use super::caller::Limiter;
 use super::console::{Peer, ProxySettings};
 use super::failures::Failures;
 use super::news::News;
 use super::openapi;
-use crate::operations::{self, AbilitiesByLane};
+use crate::operations::{self, AbilitiesByLane, OperationError};
 use crate::outbox::{ConnectSettings, Outbox, OutboxError};
 
 /// Connections for looking, and how long one look may take.
@@ -82,6 +83,7 @@ pub struct Office {
     pub news: News,
     /// Cancelled when the server drains: who waits for news is answered at once.
     pub draining: CancellationToken,
+    begins: Mutex<()>,
     pub(super) limiter: Limiter,
     pub(super) failures: Failures,
     pub(super) proxy: ProxySettings,
@@ -105,11 +107,18 @@ impl Office {
             abilities: settings.abilities.clone(),
             news: News::new(),
             draining,
+            begins: Mutex::new(()),
             limiter: Limiter::new(settings.rate_per_second),
             failures: Failures::new(),
             proxy: settings.proxy.clone(),
             patience: settings.patience,
         })
+    }
+
+    /// Begins an operation. One at a time: to freeze a long list takes a connection for a while, and other acts need one too.
+    pub async fn begin(&self, request: operations::Request) -> Result<Uuid, OperationError> {
+        let _turn = self.begins.lock().await;
+        operations::begin(&self.acts, request).await
     }
 
     /// What goes on beside the requests; ends when the server drains.

@@ -242,7 +242,7 @@ pub async fn create(
         rate_per_second,
         stop_at_percent: asked.stop_at_percent.unwrap_or(DEFAULT_STOP_AT_PERCENT),
     };
-    let id = operations::begin(&office.acts, request).await?;
+    let id = office.begin(request).await?;
     let row = found(&office, id).await?;
     let location = format!("/v1/operations/{id}");
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(row)).into_response())
