@@ -10,6 +10,7 @@ mod caller;
 mod console;
 mod failures;
 mod headers;
+mod inquiry;
 mod news;
 mod openapi;
 mod problem;

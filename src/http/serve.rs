@@ -24,9 +24,10 @@ use uuid::Uuid;
 use super::caller::Limiter;
 use super::console::{Peer, ProxySettings};
 use super::failures::Failures;
+use super::inquiry::Inquiry;
 use super::news::News;
 use super::openapi;
-use crate::operations::{self, AbilitiesByLane, OperationError};
+use crate::operations::{self, AbilitiesByLane, OperationError, ProvidersByLane};
 use crate::outbox::{ConnectSettings, Outbox, OutboxError};
 
 /// Connections for looking, and how long one look may take.
@@ -56,12 +57,14 @@ const LAST_REQUESTS: Duration = Duration::from_secs(10);
 const MOST_CLIENTS: usize = 512;
 
 /// How the office is set.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct OfficeSettings {
     /// The database. The numbers of connections and the time-outs in it are not looked at.
     pub connect: ConnectSettings,
     /// What the provider of each account can do, by which dead letters are judged.
     pub abilities: AbilitiesByLane,
+    /// Those whose credentials are here, for looks at them. Never for a capture.
+    pub providers: ProvidersByLane,
     /// Requests that a key may make.
     pub rate_per_second: NonZeroU32,
     /// Whose word is taken for who looks at the console.
@@ -79,6 +82,8 @@ pub struct Office {
     pub acts: Outbox,
     /// What the provider of each account can do.
     pub abilities: AbilitiesByLane,
+    /// What asks them for people.
+    pub(super) inquiry: Inquiry,
     /// Who waits for events.
     pub news: News,
     /// Cancelled when the server drains: who waits for news is answered at once.
@@ -105,6 +110,7 @@ impl Office {
             outbox: pool(LOOKS, LONGEST_LOOK)?,
             acts: pool(ACTS, LONGEST_ACT)?,
             abilities: settings.abilities.clone(),
+            inquiry: Inquiry::new(settings.providers.clone()),
             news: News::new(),
             draining,
             begins: Mutex::new(()),

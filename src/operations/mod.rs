@@ -8,6 +8,7 @@
 //! and repeats nothing, and of two operations that mean the same capture one acts and the other says by whom and when it
 //! was done.
 
+mod asking;
 mod preview;
 mod run;
 mod safety;
@@ -23,6 +24,7 @@ use crate::intent::Lane;
 use crate::outbox::{AuditStamp, NewOperation, Outbox, OutboxError};
 use crate::provider::Abilities;
 
+pub use asking::{ProvidersByLane, Told, ask};
 pub use preview::{Group, Line, Preview, Sum, Surveyed, preview, survey};
 pub use run::{Ran, Strangers, drive, run_due};
 pub use safety::{Prospect, Safety, judge, read_now, safety};

@@ -3,7 +3,7 @@
 use sqlx::Connection;
 
 use capture::http::ProxySettings;
-use capture::operations::AbilitiesByLane;
+use capture::operations::{AbilitiesByLane, ProvidersByLane};
 
 use crate::stand::{Person, Stand, serve};
 
@@ -103,6 +103,7 @@ async fn a_database_that_is_gone_is_a_page_that_says_so() {
     let (base, draining) = serve(
         "postgres://nobody@127.0.0.1:1/nowhere",
         AbilitiesByLane::new(),
+        ProvidersByLane::new(),
         ProxySettings::default(),
     )
     .await;
