@@ -70,6 +70,7 @@ async fn a_provider_is_asked_about_a_capture_and_what_it_says_stands_beside_ours
         .db
         .scalar(&format!("select order_id from capture.intents where id = '{captured}'"))
         .await;
+    let order = order.replace(' ', "%20");
     let page = operator
         .post(&format!("/orders/{order}/ask?provider=afterpay"), &form)
         .await

@@ -90,6 +90,15 @@ async fn furnished() -> (Stand, Vec<(&'static str, String)>) {
     (stand, pages)
 }
 
+/// Scrolls to what has that id, if it is there.
+async fn show(chromium: &Chromium, id: &str) {
+    chromium
+        .run(&format!(
+            "document.getElementById('{id}')?.scrollIntoView({{ block: 'center' }})"
+        ))
+        .await;
+}
+
 async fn keep(chromium: &Chromium, name: &str) {
     let Some(directory) = std::env::var_os("CAPTURE_SCREENSHOTS") else {
         return;
@@ -134,12 +143,21 @@ async fn no_page_is_cut_off_runs_what_it_shows_or_asks_another_host() {
             chromium.click("form[action*='/ask'] button").await;
             chromium.wait_for_path(&format!("{path}/ask")).await;
             chromium.is_sound(&stand.base, width).await;
+            show(&chromium, "provider-title").await;
             keep(&chromium, &format!("{name}-asked-{width}")).await;
+        }
+        chromium.go(&format!("{}/risk", stand.base)).await;
+        for title in ["late-title", "codes-title"] {
+            show(&chromium, title).await;
+            keep(&chromium, &format!("risk-{title}-{width}")).await;
         }
         chromium.prefer("dark").await;
         for (name, path) in [&pages[0], &pages[5], &pages[8]] {
             chromium.go(&format!("{}{path}", stand.base)).await;
             chromium.is_sound(&stand.base, width).await;
+            if *name == "risk" {
+                show(&chromium, "codes-title").await;
+            }
             keep(&chromium, &format!("{name}-{width}-dark")).await;
         }
         chromium.prefer("light").await;
