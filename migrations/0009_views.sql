@@ -31,6 +31,9 @@ create index outcomes_ended on outcomes using brin (ended_at) with (pages_per_ra
 alter table lanes add column rate_override integer constraint lanes_rate_override_positive check (rate_override > 0);
 comment on column lanes.rate_override is 'Calls a minute as an operator set them; null: rate_per_minute is in force.';
 
+-- As every act of people, these take the head of the audit before the lane (0007): a claim, which locks its lane, never
+-- waits for whoever holds the head, and no two of them wait for each other.
+--
 -- Sets the lane's rate, or with null gives it back to the settings; false if it already was so.
 create function set_lane_rate(p_lane integer, p_rate integer, p_actor text, p_reason text) returns boolean
     language plpgsql volatile security definer set search_path from current as $$
@@ -38,6 +41,7 @@ declare
     v_before integer;
     v_settings integer;
 begin
+    perform from audit_head for update;
     select l.rate_override, l.rate_per_minute into v_before, v_settings from lanes l where l.id = p_lane for no key update;
     if not found or v_before is not distinct from p_rate then
         return false;
@@ -60,6 +64,7 @@ declare
     v_now timestamptz := clock_now();
     v_lane lanes;
 begin
+    perform from audit_head for update;
     select l.* into v_lane from lanes l where l.id = p_lane for no key update;
     if v_lane.paused_at is not null then
         return 'paused';
@@ -107,6 +112,7 @@ declare
     v_now timestamptz := clock_now();
     v_id bigint;
 begin
+    perform from audit_head for update;
     if p_older is null or v_now - p_older > v_now - interval '1 hour' or (v_now - p_older > v_now - interval '7 days' and not p_forced) then
         raise exception 'prune: % is too short a span', coalesce(p_older::text, 'null')
             using errcode = '23514', constraint = 'prune_keeps_a_week', schema = current_schema(),

@@ -32,3 +32,5 @@ mod process;
 mod refusals;
 #[path = "api/server.rs"]
 mod server;
+#[path = "api/views.rs"]
+mod views;

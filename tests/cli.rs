@@ -31,6 +31,8 @@ mod resolved;
 mod schema;
 #[path = "cli/settings.rs"]
 mod settings;
+#[path = "cli/top.rs"]
+mod top;
 #[path = "cli/views.rs"]
 mod views;
 #[path = "cli/worker.rs"]

@@ -19,6 +19,8 @@ mod world;
 #[path = "console/stand.rs"]
 mod stand;
 
+#[path = "console/asked.rs"]
+mod asked;
 #[path = "console/chromium.rs"]
 mod chromium;
 #[path = "console/contrast.rs"]

@@ -64,6 +64,7 @@ pub async fn run(context: &Context) -> Result<Exit, Error> {
     let outbox = context.outbox_for_anybody().await?;
     let mut findings = vec![checks::settings(context)];
     findings.push(checks::pooler(&outbox).await);
+    findings.push(checks::session(&outbox).await);
     findings.push(checks::schema(&outbox).await);
     match outbox.role_facts().await {
         Ok(role) => findings.push(checks::rights(&role)),

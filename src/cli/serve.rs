@@ -85,12 +85,21 @@ async fn start(config: &Config, shutdown: &CancellationToken) -> Result<(ApiServ
             "there is no live key, so every request is refused; make one: capture key create NAME --scope read"
         );
     }
+    let (providers, without) = accounts::with_credentials(config)?;
+    if !without.is_empty() {
+        let names: Vec<String> = without.iter().map(ToString::to_string).collect();
+        tracing::info!(
+            accounts = names.join(", "),
+            "without the credentials of these accounts the console cannot ask their providers"
+        );
+    }
     let settings = OfficeSettings {
         connect: ConnectSettings {
             schema: config.schema.clone(),
             ..ConnectSettings::new(config.database_url()?.expose_secret())
         },
         abilities: accounts::abilities(config)?,
+        providers,
         proxy: ProxySettings {
             addresses: config.http.proxy_addresses.clone(),
             user_header: config.http.proxy_user_header.clone(),

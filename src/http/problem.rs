@@ -161,6 +161,11 @@ impl Problem {
         &self.code
     }
 
+    /// After how many seconds one may ask again.
+    pub fn retry_after(&self) -> Option<u64> {
+        self.retry_after
+    }
+
     /// What was wrong.
     pub fn detail(&self) -> &str {
         &self.detail

@@ -11,14 +11,18 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::caller::Limiter;
 use super::connections::{self, Limits};
 use super::console::ProxySettings;
+use super::failures::Failures;
+use super::inquiry::Inquiry;
 use super::news::News;
 use super::openapi;
-use crate::operations::{self, AbilitiesByLane};
+use crate::operations::{self, AbilitiesByLane, OperationError, ProvidersByLane};
 use crate::outbox::{ConnectSettings, Outbox, OutboxError};
 
 /// Connections for looking, and how long one look may take.
@@ -50,12 +54,14 @@ const LAST_REQUESTS: Duration = Duration::from_secs(LONGEST_ACT.as_secs() + 5);
 const MOST_CLIENTS: usize = 512;
 
 /// How the office is set.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct OfficeSettings {
     /// The database. The numbers of connections and the time-outs in it are not looked at.
     pub connect: ConnectSettings,
     /// What the provider of each account can do, by which dead letters are judged.
     pub abilities: AbilitiesByLane,
+    /// Those whose credentials are here, for looks at them. Never for a capture.
+    pub providers: ProvidersByLane,
     /// Requests that a key may make.
     pub rate_per_second: NonZeroU32,
     /// Whose word is taken for who looks at the console.
@@ -73,11 +79,15 @@ pub struct Office {
     pub acts: Outbox,
     /// What the provider of each account can do.
     pub abilities: AbilitiesByLane,
+    /// What asks them for people.
+    pub(super) inquiry: Inquiry,
     /// Who waits for events.
     pub news: News,
     /// Cancelled when the server drains: who waits for news is answered at once.
     pub draining: CancellationToken,
+    begins: Mutex<()>,
     pub(super) limiter: Limiter,
+    pub(super) failures: Failures,
     pub(super) proxy: ProxySettings,
     pub(super) patience: Duration,
 }
@@ -97,12 +107,21 @@ impl Office {
             outbox: pool(LOOKS, LONGEST_LOOK)?,
             acts: pool(ACTS, LONGEST_ACT)?,
             abilities: settings.abilities.clone(),
+            inquiry: Inquiry::new(settings.providers.clone()),
             news: News::new(),
             draining,
+            begins: Mutex::new(()),
             limiter: Limiter::new(settings.rate_per_second),
+            failures: Failures::new(),
             proxy: settings.proxy.clone(),
             patience: settings.patience,
         })
+    }
+
+    /// Begins an operation. One at a time: to freeze a long list takes a connection for a while, and other acts need one too.
+    pub async fn begin(&self, request: operations::Request) -> Result<Uuid, OperationError> {
+        let _turn = self.begins.lock().await;
+        operations::begin(&self.acts, request).await
     }
 
     /// What goes on beside the requests; ends when the server drains.

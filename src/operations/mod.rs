@@ -9,6 +9,7 @@
 //! was done.
 
 mod digest;
+mod asking;
 mod preview;
 mod repeated;
 mod run;
@@ -27,6 +28,7 @@ use crate::provider::Abilities;
 use repeated::{begun_before, lost_the_race};
 
 pub use digest::ListDigest;
+pub use asking::{ProvidersByLane, Told, ask};
 pub use preview::{Group, Line, Preview, Sum, Surveyed, preview, survey};
 pub use repeated::RequestKey;
 pub use run::{Ran, Strangers, drive, run_due};

@@ -4,16 +4,18 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{LaneId, Outbox, OutboxError};
 use crate::intent::Lane;
 
 /// How fast a lane captures.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LaneRate {
     /// Its number.
     #[serde(skip)]
+    #[schema(ignore)]
     pub id: LaneId,
     /// Provider and account.
     #[serde(flatten)]
@@ -27,7 +29,7 @@ pub struct LaneRate {
 }
 
 /// A capture whose authorisation ends before its turn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ForecastRow {
     /// The intent.
     pub id: Uuid,
@@ -53,7 +55,7 @@ pub struct ForecastRow {
 }
 
 /// The forecast.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Forecast {
     /// The lanes, by name.
     pub lanes: Vec<LaneRate>,

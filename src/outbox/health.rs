@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use sqlx::Row;
 use utoipa::ToSchema;
 
 use super::{LaneId, Outbox, OutboxError};
@@ -411,6 +412,24 @@ impl Outbox {
             2 => Pooling::Kept,
             _ => Pooling::ByTransaction,
         })
+    }
+
+    /// What a connection has not, of what it asked for: `lock_timeout is 0, not 10s`. A pooler that drops the connection's
+    /// options does that.
+    pub async fn settings_not_granted(&self) -> Result<Vec<String>, OutboxError> {
+        let mut connection = self.connect_alone().await?;
+        let settings = super::SESSION.map(|(name, _)| format!("current_setting('{name}')"));
+        // Not prepared: a pooler in transaction mode might not find it again.
+        let sql = sqlx::AssertSqlSafe(format!("select {}", settings.join(", ")));
+        let row = sqlx::raw_sql(sql).fetch_one(&mut connection).await?;
+        let mut missing = Vec::new();
+        for (column, (name, asked)) in super::SESSION.into_iter().enumerate() {
+            let has: String = row.try_get(column)?;
+            if has != asked {
+                missing.push(format!("{name} is {has}, not {asked}"));
+            }
+        }
+        Ok(missing)
     }
 
     /// Refuses a pooler whose sessions do not have the statements that this program prepared: sooner or later every

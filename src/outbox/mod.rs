@@ -89,6 +89,18 @@ use repeat::repeating;
 /// Which layout of requests this version writes (table `leases`, column `request_format`).
 pub const REQUEST_FORMAT: i16 = 1;
 
+/// What every connection asks for, beside its schema.
+const SESSION: [(&str, &str); 4] = [
+    // Our functions look once more after they have locked, which needs a snapshot for each statement, whatever the database
+    // or the role is set to.
+    ("default_transaction_isolation", "read committed"),
+    // Nothing of ours holds a transaction open across a round trip; if it ever did, the server ends it.
+    ("idle_in_transaction_session_timeout", "30s"),
+    ("lock_timeout", "10s"),
+    // Compiling a plan takes longer than any of our statements runs.
+    ("jit", "off"),
+];
+
 /// Why the outbox could not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
@@ -253,19 +265,12 @@ impl Outbox {
             .options([
                 // `pg_temp` last: nobody's temporary table may stand in for one of ours.
                 ("search_path", format!("{},pg_temp", settings.schema)),
-                // Our functions look once more after they have locked, which needs a snapshot for each statement, whatever
-                // the database or the role is set to.
-                ("default_transaction_isolation", "read committed".to_owned()),
-                // Nothing of ours holds a transaction open across a round trip; if it ever did, the server ends it.
-                ("idle_in_transaction_session_timeout", "30s".to_owned()),
-                ("lock_timeout", "10s".to_owned()),
-                // Compiling a plan takes longer than any of our statements runs.
-                ("jit", "off".to_owned()),
                 // A half-open connection is found out within a minute or so.
                 ("tcp_keepalives_idle", "20".to_owned()),
                 ("tcp_keepalives_interval", "10".to_owned()),
                 ("tcp_keepalives_count", "3".to_owned()),
-            ]);
+            ])
+            .options(SESSION);
         let options = match settings.statement_timeout {
             Some(most) => options.options([("statement_timeout", format!("{}ms", most.as_millis()))]),
             None => options,

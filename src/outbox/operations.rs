@@ -183,12 +183,15 @@ pub struct Stepped {
 }
 
 impl Outbox {
-    /// Freezes the list and begins. On a connection of its own: a list of a million ids takes longer than a server that
-    /// answers people lets its statements take.
+    /// Freezes the list and begins. A list of a million ids takes longer than a server that answers people lets its
+    /// statements take: the connection may take its time, and is closed after it. Until then it keeps its place in the pool,
+    /// so that there are never more than were agreed on.
     pub async fn begin_operation(&self, new: &NewOperation<'_>) -> Result<Uuid, OutboxError> {
-        let mut connection = self.connect_alone().await?;
+        let mut connection = self.pool.acquire().await?;
+        // Before anything is set: whoever is dropped half-way leaves nothing behind either.
+        connection.close_on_drop();
         sqlx::query!("set statement_timeout = '5min'")
-            .execute(&mut connection)
+            .execute(&mut *connection)
             .await?;
         Ok(sqlx::query_scalar!(
             r#"select begin_operation($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) as "id!""#,
@@ -203,7 +206,7 @@ impl Outbox {
             new.request.map(|(key, _)| key),
             new.request.map(|(_, hash)| hash)
         )
-        .fetch_one(&mut connection)
+        .fetch_one(&mut *connection)
         .await?)
     }
 

@@ -26,7 +26,7 @@ fn routes() -> Vec<(Method, String, Scope)> {
             routes.push((method, path, scope));
         }
     }
-    assert!(routes.len() >= 26, "{routes:#?}");
+    assert!(routes.len() >= 29, "{routes:#?}");
     routes
 }
 

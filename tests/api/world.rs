@@ -102,6 +102,7 @@ impl Server {
         let settings = OfficeSettings {
             connect: ConnectSettings::new(url),
             abilities: BTreeMap::new(),
+            providers: BTreeMap::new(),
             rate_per_second: NonZeroU32::new(plan.rate_per_second).unwrap(),
             patience: plan.patience,
             proxy: capture::http::ProxySettings::default(),

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::acts::with_dead_letters;
-use super::place::Place;
+use super::place::{Place, Running};
 
 /// An account, and so many dead letters, by hand.
 async fn with_letters(count: u32) -> (Place, PgConnection) {
@@ -43,6 +43,15 @@ async fn count(connection: &mut PgConnection, sql: &str) -> i64 {
         .unwrap()
 }
 
+/// What a killed process had asked for goes on in the server to its end, which is no part of what we count.
+async fn until_alone(db: &mut PgConnection) {
+    let others = "select count(*) from pg_stat_activity
+                  where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()";
+    while count(db, others).await > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn a_process_that_is_killed_in_the_middle_loses_and_repeats_nothing() {
     let (place, mut db) = with_letters(300).await;
@@ -50,6 +59,7 @@ async fn a_process_that_is_killed_in_the_middle_loses_and_repeats_nothing() {
     place.wait_for_events("replayed", 100).await;
     driver.signal(Signal::KILL);
     driver.ended().await;
+    until_alone(&mut db).await;
     let told = "select count(*) from capture.events where type = 'capture.replayed'";
     let done = count(&mut db, told).await;
     assert!((100..300).contains(&done), "{done}");
@@ -79,6 +89,72 @@ async fn a_process_that_is_killed_in_the_middle_loses_and_repeats_nothing() {
     assert_eq!(count(&mut db, once).await, 300);
     let whole = place.run(&["audit", "verify", "-o", "json"]).await.ends_with(0).json();
     assert_eq!((&whole["result"], &whole["rows"]), (&"whole".into(), &302.into()));
+    db.close().await.unwrap();
+}
+
+/// A server, and where it answers.
+async fn serving(place: &Place) -> (Running, String) {
+    let mut server = place.start(&["serve", "--listen", "127.0.0.1:0"]);
+    let line = server.logged("serving the API").await;
+    (server, format!("http://{}", line["address"].as_str().unwrap()))
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_in_the_middle_of_an_operation_loses_and_repeats_nothing() {
+    let (place, mut db) = with_letters(300).await;
+    let scopes = ["--scope", "read,operate", "--reason", "the night shift"];
+    let made = place
+        .run(&[&["key", "create", "ops", "-o", "json"][..], &scopes].concat())
+        .await;
+    let made = made.ends_with(0).json();
+    let key = made["key"].as_str().unwrap();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+
+    let (server, base) = serving(&place).await;
+    let body = serde_json::json!({ "act": "replay", "filter": {}, "all": true, "reason": "they are back", "rate_per_second": 60 });
+    let begun = client
+        .post(format!("{base}/v1/operations"))
+        .bearer_auth(key)
+        .json(&body)
+        .send();
+    let begun = begun.await.unwrap();
+    assert_eq!(begun.status(), 202);
+    let path = begun.headers()["location"].to_str().unwrap().to_owned();
+    place.wait_for_events("replayed", 100).await;
+    server.signal(Signal::KILL);
+    server.ended().await;
+    until_alone(&mut db).await;
+    let told = "select count(*) from capture.events where type = 'capture.replayed'";
+    let done = count(&mut db, told).await;
+    assert!((100..300).contains(&done), "{done}");
+    let written = "select count(*) from capture.operation_items where verdict = 'replayed'";
+    let counted = count(&mut db, "select done from capture.operations").await;
+    assert_eq!((count(&mut db, written).await, counted), (done, done));
+
+    // Another process takes it up where it was; so would a worker.
+    run(&mut db, "update capture.operations set rate_per_second = 10000").await;
+    let (server, base) = serving(&place).await;
+    let ended = loop {
+        let told = client
+            .get(format!("{base}{path}"))
+            .bearer_auth(key)
+            .send()
+            .await
+            .unwrap();
+        let row: serde_json::Value = serde_json::from_str(&told.text().await.unwrap()).unwrap();
+        if row["state"] != "running" {
+            break row;
+        }
+    };
+    assert_eq!((&ended["state"], &ended["done"]), (&"done".into(), &300.into()));
+    let once = "select count(distinct intent_id) from capture.events where type = 'capture.replayed'";
+    assert_eq!((count(&mut db, told).await, count(&mut db, once).await), (300, 300));
+    assert_eq!(count(&mut db, written).await, 300);
+    let whole = place.run(&["audit", "verify", "-o", "json"]).await.ends_with(0).json();
+    assert_eq!((&whole["result"], &whole["rows"]), (&"whole".into(), &303.into()));
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().await, Some(0));
     db.close().await.unwrap();
 }
 

@@ -4,7 +4,7 @@ use sqlx::Connection;
 
 use capture::api_key::Scope;
 use capture::http::ProxySettings;
-use capture::operations::AbilitiesByLane;
+use capture::operations::{AbilitiesByLane, ProvidersByLane};
 
 use crate::kind::Kind;
 use crate::stand::{Person, Stand, serve, stamp};
@@ -105,6 +105,7 @@ async fn a_database_that_is_gone_is_a_page_that_says_so() {
     let (base, draining) = serve(
         "postgres://nobody@127.0.0.1:1/nowhere",
         AbilitiesByLane::new(),
+        ProvidersByLane::new(),
         ProxySettings::default(),
     )
     .await;

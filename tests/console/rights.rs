@@ -22,7 +22,8 @@ const PAGES: [&str; 8] = [
 ];
 
 /// What the pages offer to those who may.
-const OFFERS: [&str; 7] = [
+const OFFERS: [&str; 8] = [
+    "Ask the",
     "formaction",
     "Replay…",
     "Resolve…",
@@ -94,6 +95,8 @@ fn forms(dead: &str, held: &str, operation: &str, lane: i32) -> Vec<Form> {
             vec![("shipment", text("s1"))],
             303,
         ),
+        (format!("/captures/{held}/ask"), Scope::Operate, vec![], 200),
+        (text("/orders/order-1/ask?provider=afterpay"), Scope::Operate, vec![], 200),
         (format!("/lanes/{lane}/pause"), Scope::Lanes, vec![reason.clone()], 303),
         (format!("/lanes/{lane}/resume"), Scope::Lanes, vec![reason], 303),
     ]
@@ -439,4 +442,51 @@ async fn a_proxys_word_is_taken_only_from_its_address() {
     let mut eve = stand.somebody();
     eve.headers = vec![header("x-user", "eve"), header("x-roles", "operator")];
     eve.get("/").await.is(303);
+}
+
+#[tokio::test]
+async fn wrong_keys_at_the_log_in_are_counted_by_the_address_that_a_proxy_saw() {
+    let proxy = ProxySettings {
+        addresses: vec!["127.0.0.1".parse().unwrap()],
+        ..ProxySettings::default()
+    };
+    let stand = Stand::of(Plan::default(), proxy).await;
+    let (key, _) = stand.key("alice", &[Scope::Read]).await;
+    let at = |address: &str| vec![("x-forwarded-for".to_owned(), format!("6.6.6.6, {address}"))];
+    let mut eve = stand.somebody();
+    eve.headers = at("10.0.0.1");
+    let token = eve.get("/login").await.is(200).token();
+    // One in six seconds is looked at again, so on a slow day it takes some more than twenty.
+    let mut told = None;
+    for n in 0..60 {
+        let wrong = format!("cap_{n:08x}_{}", "0".repeat(64));
+        let page = eve.post("/login", &[("form_token", &token), ("key", &wrong)]).await;
+        if page.status == 429 {
+            told = Some(page);
+            break;
+        }
+        page.is(401);
+    }
+    let told = told.unwrap().says("not looked at");
+    assert!(told.headers.contains_key("retry-after"), "{told:?}");
+    eve.headers = at("10.0.0.2");
+    eve.post("/login", &[("form_token", &token), ("key", &key)])
+        .await
+        .is(303);
+    // Without a proxy before it, what somebody writes into that header means nothing.
+    let stand = Stand::new().await;
+    let mut mallory = stand.somebody();
+    let token = mallory.get("/login").await.is(200).token();
+    let mut told = 401;
+    for n in 0..60 {
+        mallory.headers = at(&format!("10.0.0.{n}"));
+        told = mallory
+            .post("/login", &[("form_token", &token), ("key", "x")])
+            .await
+            .status;
+        if told == 429 {
+            break;
+        }
+    }
+    assert_eq!(told, 429);
 }

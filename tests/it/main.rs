@@ -9,6 +9,7 @@
 mod answers;
 mod audit;
 mod authorisations;
+mod beside;
 mod by_hand;
 mod crowd;
 mod database;

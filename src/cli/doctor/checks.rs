@@ -9,6 +9,10 @@ use crate::outbox::{DoctorFacts, Outbox, OutboxError, Pooling, RoleFacts};
 
 use super::{Finding, Level};
 
+/// What to do where a pooler passes on no options.
+const OPTIONS_DROPPED: &str = "a pooler that drops `options` stands between; set them for the role: ALTER ROLE … SET lock_timeout = '10s', and so \
+on with idle_in_transaction_session_timeout = '30s', jit = off and default_transaction_isolation = 'read committed'";
+
 /// The settings as a worker needs them, secrets included.
 pub fn settings(context: &Context) -> Finding {
     let sources = Sources {
@@ -66,6 +70,26 @@ pub async fn pooler(outbox: &Outbox) -> Finding {
             "pooler",
             Level::Fail,
             Error::from(error).message,
+            "look at the connection",
+        ),
+    }
+}
+
+/// Has each connection what it asked for?
+pub async fn session(outbox: &Outbox) -> Finding {
+    match outbox.settings_not_granted().await {
+        Ok(missing) if missing.is_empty() => Finding::ok("session", "connections have the settings that they ask for"),
+        Ok(missing) => Finding::new(
+            "session",
+            Level::Warn,
+            format!("a connection is not set as it asked: {}", missing.join(", ")),
+            OPTIONS_DROPPED,
+        ),
+        // Why nothing can be asked is said where it is looked at.
+        Err(error) => Finding::new(
+            "session",
+            Level::Warn,
+            format!("cannot be looked at: {}", Error::from(error).message),
             "look at the connection",
         ),
     }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod captures;
+mod codes;
 mod conditions;
 mod dead_letters;
 mod enqueue;
@@ -50,11 +51,14 @@ pub fn routes() -> OpenApiRouter<Arc<Office>> {
         .routes(routes!(operations::cancel))
         .routes(routes!(orders::get))
         .routes(routes!(orders::risk))
+        .routes(routes!(orders::forecast))
+        .routes(routes!(codes::list))
         .routes(routes!(lanes::list))
         .routes(routes!(lanes::pause))
         .routes(routes!(lanes::resume))
         .routes(routes!(events::list))
         .routes(routes!(audit::list))
+        .routes(routes!(audit::verify))
         .routes(routes!(status::status))
         .routes(routes!(status::version))
 }

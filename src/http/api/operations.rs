@@ -279,7 +279,7 @@ pub async fn create(
         stop_at_percent: asked.stop_at_percent.unwrap_or(DEFAULT_STOP_AT_PERCENT),
     };
     let has_key = request.key.is_some();
-    let id = operations::begin(&office.acts, request).await;
+    let id = office.begin(request).await;
     let id = id.map_err(|error| match has_key {
         true => Problem::from(error).repeatable(),
         false => Problem::from(error),

@@ -235,7 +235,7 @@ pub async fn begin(State(office): State<Arc<Office>>, sent: Sent) -> Result<Resp
         rate_per_second: wanted.rate,
         stop_at_percent: wanted.stop_at,
     };
-    match operations::begin(&office.acts, request).await {
+    match office.begin(request).await {
         Ok(id) => Ok(Redirect::to(&format!("/operations/{id}")).into_response()),
         Err(OperationError::Outbox(error)) => Err(error.into()),
         Err(refused) => {
