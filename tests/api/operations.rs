@@ -128,6 +128,8 @@ async fn a_request_that_is_repeated_under_its_key_begins_no_second_operation() {
         (told.code(), &told.json["pointer"]),
         ("operations_request_once", &json!("Idempotency-Key:"))
     );
+    let told = begin(&"k".repeat(256), "alice", &body).await.is(400);
+    assert_eq!(told.code(), "idempotency_key_not_readable");
     // Somebody else's key of the same name is another one.
     begin("k1", "bob", &body).await.is(202);
     let listed = world.get("/v1/operations").await.is(200);

@@ -28,6 +28,9 @@ use crate::operations::{
 };
 use crate::outbox::{Changed, OperationItem, OperationRow};
 
+/// The longest `Idempotency-Key`: it is kept with the operation.
+const LONGEST_KEY: usize = 255;
+
 /// How long a preview may go through captures.
 const LONGEST_PREVIEW: Duration = Duration::from_secs(60);
 
@@ -239,6 +242,12 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     parameters.none_left(&[])?;
     let key = idempotency_key(request.headers())?;
+    if key.as_ref().is_some_and(|key| key.len() > LONGEST_KEY) {
+        let detail = format!("the header Idempotency-Key has more than {LONGEST_KEY} characters");
+        return Err(Problem::bad_request("idempotency_key_not_readable", detail)
+            .hint("write a shorter one, such as a uuid")
+            .at("Idempotency-Key:"));
+    }
     let body = json_bytes(request, MOST_BYTES_WITH_IDS, office.patience).await?;
     let asked: NewOperation = parse(&body)?;
     let act = asked.act()?;
