@@ -38,7 +38,7 @@ begin
                 'insert on lanes', 'update (rate_per_minute) on lanes', 'execute on function clock_now', 'execute on function current_epoch',
                 'execute on function server_timeline', 'execute on function server_identifier',
                 'execute on function claim', 'execute on function give_back', 'execute on function settle', 'execute on function rescue', 'execute on function move_due',
-                'execute on function take_shipments', 'execute on function match_releases', 'execute on function watch_deadlines',
+                'execute on function take_shipments', 'execute on function match_releases', 'execute on function watch_deadlines', 'execute on function watch_dead_letters',
                 'execute on function operation_step', 'execute on function operation_tokens']),
             ('capture_readonly', array['select on all tables in schema %1$I', 'execute on function events_after', 'execute on function clock_now',
                 'execute on function verify_audit']),

@@ -159,7 +159,9 @@ impl Store for Outbox {
     }
 
     async fn watch_deadlines(&self, margin: Duration, limit: i32) -> Result<i32, OutboxError> {
-        Outbox::watch_deadlines(self, margin, limit).await
+        // Dead letters are only told of, nothing moves: the outbox in memory does without them.
+        let open = Outbox::watch_deadlines(self, margin, limit).await?;
+        Ok(open + Outbox::watch_dead_letters(self, limit).await?)
     }
 
     async fn any_alone(&self, lanes: &[LaneId]) -> Result<bool, OutboxError> {

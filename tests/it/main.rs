@@ -10,6 +10,7 @@ mod answers;
 mod audit;
 mod authorisations;
 mod by_hand;
+mod checks;
 mod crowd;
 mod database;
 mod epochs;

@@ -53,7 +53,7 @@ const RELATIONS: [(&str, [&str; 6]); 30] = [
 const COLUMN_RIGHT: (&str, &str, &str) = ("capture_worker", "lanes", "rate_per_minute");
 
 /// Who may call what, by the letters p(roducer), f(ulfilment), w(orker), r(eadonly), o(perator), m(etrics).
-const FUNCTIONS: [(&str, &str); 56] = [
+const FUNCTIONS: [(&str, &str); 57] = [
     ("audit_chained", ""),
     ("audit_hash", ""),
     ("audit_operation", ""),
@@ -109,6 +109,7 @@ const FUNCTIONS: [(&str, &str); 56] = [
     ("use_console_session", "o"),
     ("verify_audit", "ro"),
     ("wake_sleepers", ""),
+    ("watch_dead_letters", "w"),
     ("watch_deadlines", "w"),
 ];
 
