@@ -304,3 +304,23 @@ async fn a_reader_that_goes_away_is_no_failure() {
     let code = gone.closed_by_reader(|| place.enqueue("1002", 500)).await;
     assert_eq!(code, Some(0));
 }
+
+#[tokio::test]
+async fn a_verb_that_acts_goes_on_without_its_reader_and_keeps_its_exit_code() {
+    let place = Place::with_outbox().await;
+    // More than a pipe's writer keeps back: the pipe is found closed in the middle.
+    let mut documents: Vec<String> = (0..300)
+        .map(|n| {
+            format!(
+                r#"{{"provider":"afterpay","order_id":"o","payment_id":"90{n}","capture_ref":"r","amount_minor":100,"currency":"USD"}}"#
+            )
+        })
+        .collect();
+    documents.push(r#"{"provider":"nobody"}"#.to_owned());
+    place.write("documents.json", &documents.join("\n"));
+    let act = place.start(&["enqueue", "documents.json", "-o", "ndjson"]);
+    let code = act.closed_by_reader(|| async {}).await;
+    assert_eq!(code, Some(6), "one of them was refused");
+    let status = place.run(&["status", "-o", "json"]).await.ends_with(0).json();
+    assert_eq!(status["states"]["ready"], 300);
+}
