@@ -1,5 +1,7 @@
 //! `risk`, `order`, `dead codes`, `top`, `export`, `prune`, `lane limit|probe`, `completion`, `man`, `--watch`.
 
+use capture::simulator::{Authorization, ProviderName};
+
 use super::place::Place;
 
 #[tokio::test]
@@ -122,6 +124,54 @@ async fn an_export_goes_on_behind_any_of_its_rows() {
         assert_eq!(csv.lines().count(), 6);
         place
             .run(&["export", what, "--after", "'; drop table"])
+#[tokio::test]
+async fn what_siblings_captured_is_no_difference_and_a_pruned_capture_is_still_ours() {
+    let (place, simulator) = Place::with_simulator(|_| {}).await;
+    simulator.create_authorization(Authorization::new(ProviderName::Afterpay, "1001", 5000, "USD"));
+    let ours = place.enqueue("1001", 4000).await;
+    place.work_until("captured", 1).await;
+    // The rest of the payment is too little for this one: refused, and dead.
+    let document = r#"{"provider":"afterpay","order_id":"o-1001","payment_id":"1001","capture_ref":"second","amount_minor":4500,"currency":"USD"}"#;
+    let second = place.run(&["enqueue", document, "-o", "id"]).await.ends_with(0).stdout;
+    place.work_until("dead_lettered", 1).await;
+    let asked = place
+        .run(&["order", "o-1001", "--ask", "-o", "json"])
+        .await
+        .ends_with(0)
+        .json();
+    let of = |id: &str| {
+        let mut rows = asked.as_array().unwrap().iter();
+        rows.find(|row| row["id"] == id.trim()).unwrap().clone()
+    };
+    assert_eq!(of(&ours)["differs"], false, "{asked}");
+    assert_eq!(of(&second)["differs"], false, "{asked}");
+    assert!(
+        of(&second)["provider_says"]
+            .as_str()
+            .unwrap()
+            .contains("other captures of this payment"),
+        "{asked}"
+    );
+    let look = place.run(&["replay", second.trim(), "-n", "--read"]).await.ends_with(0);
+    let said = format!("{}{}", look.stdout, look.stderr);
+    assert!(
+        said.contains("other captures of this payment left no room") && !said.contains("somebody else"),
+        "{said}"
+    );
+    place.run_sql("update capture.clock set ahead = '100 days'").await;
+    place
+        .run(&["prune", "--older-than", "90d", "--reason", "x"])
+        .await
+        .ends_with(0);
+    place.run(&["order", "o-1001", "--ask"]).await.ends_with(0);
+    let captures = simulator
+        .requests()
+        .iter()
+        .filter(|request| request.money_moved)
+        .count();
+    assert_eq!(captures, 1);
+}
+
             .await
             .ends_with(2);
     }
