@@ -92,6 +92,16 @@ pub trait Store: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// See [`Outbox::put_off_item`].
+    async fn put_off_item(&self, _operation: Uuid, _n: i64, _says: &str) -> Result<(), OutboxError> {
+        Ok(())
+    }
+
+    /// See [`Outbox::watch_replayed`].
+    async fn watch_replayed(&self) -> Result<i32, OutboxError> {
+        Ok(0)
+    }
+
     /// See [`Outbox::operation_step`].
     async fn operation_step(&self, _operation: Uuid, _items: &[PlannedItem]) -> Result<Stepped, OutboxError> {
         Ok(Stepped {
@@ -207,6 +217,14 @@ impl Store for Outbox {
 
     async fn capture_facts(&self, ids: &[Uuid]) -> Result<Vec<CaptureFacts>, OutboxError> {
         Outbox::capture_facts(self, ids).await
+    }
+
+    async fn put_off_item(&self, operation: Uuid, n: i64, says: &str) -> Result<(), OutboxError> {
+        Outbox::put_off_item(self, operation, n, says).await
+    }
+
+    async fn watch_replayed(&self) -> Result<i32, OutboxError> {
+        Outbox::watch_replayed(self).await
     }
 
     async fn operation_step(&self, operation: Uuid, items: &[PlannedItem]) -> Result<Stepped, OutboxError> {

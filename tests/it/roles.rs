@@ -79,6 +79,9 @@ async fn the_role_of_a_worker_is_enough_for_a_worker() {
     outbox.take_shipments(10).await.unwrap();
     outbox.match_releases(10).await.unwrap();
     outbox.watch_deadlines(Duration::from_secs(60), 10).await.unwrap();
+    outbox.watch_dead_letters(10).await.unwrap();
+    outbox.watch_replayed().await.unwrap();
+    outbox.put_off_item(Uuid::new_v4(), 1, "why").await.unwrap();
     outbox.give_back(Uuid::new_v4()).await.unwrap();
     outbox.releases_are_open().await.unwrap();
     outbox.backlog().await.unwrap();
