@@ -24,6 +24,38 @@ async fn money_at_risk_and_the_ledger_of_an_order_are_told_in_every_form() {
     assert!(place.run(&["risk"]).await.ends_with(0).stdout.contains("12.34 USD"));
     let forecast = place.run(&["risk", "--forecast"]).await.ends_with(0);
     assert!(forecast.stderr.contains("every known deadline is kept"), "{forecast:?}");
+    // One that has a deadline, in a lane that captured nothing yet, and then in one that is paused.
+    let end = (chrono::Utc::now() + chrono::TimeDelta::hours(5)).to_rfc3339();
+    let document = format!(
+        r#"{{"provider":"afterpay","order_id":"o-1002","payment_id":"1002","capture_ref":"r","amount_minor":700,"currency":"USD","authorization_expires_at":"{end}"}}"#
+    );
+    let late = place.run(&["enqueue", &document, "-o", "id"]).await.ends_with(0).stdout;
+    let forecast = place
+        .run(&["risk", "--forecast", "-o", "json"])
+        .await
+        .ends_with(0)
+        .json();
+    assert_eq!(forecast.as_array().unwrap().len(), 1, "{forecast}");
+    assert_eq!(
+        (&forecast[0]["id"], &forecast[0]["turn_at"]),
+        (&late.trim().into(), &serde_json::Value::Null)
+    );
+    let forecast = place.run(&["risk", "--forecast"]).await.ends_with(0);
+    assert!(
+        forecast.stderr.contains("afterpay/default 0 an hour, 2 in line"),
+        "{forecast:?}"
+    );
+    place
+        .run(&["lane", "pause", "afterpay", "--reason", "x"])
+        .await
+        .ends_with(0);
+    let forecast = place.run(&["risk", "--forecast"]).await.ends_with(0);
+    assert!(
+        forecast
+            .stderr
+            .contains("afterpay/default is paused, so none of 2 in line gets its turn"),
+        "{forecast:?}"
+    );
     for bad in [
         vec!["risk", "--within", "soon"],
         vec!["risk", "--limit", "3"],
