@@ -381,6 +381,34 @@ create function cancel_by(p_intent uuid, p_actor text, p_reason text) returns te
     as $$ select cancel_for(p_intent, p_actor, p_reason, null) $$;
 comment on function cancel_by is 'An operator''s cancel: as cancel(), with a line of audit.';
 
+-- A release over HTTP or in the console: as release(), under the name of who asked for it and not of the server's login, and
+-- with a line of audit if it is new. Of the capture too, if it is named and there already.
+create function release_by(
+    p_provider text, p_payment_id text, p_order_id text, p_account text, p_capture_ref text, p_shipment_ref text, p_company text, p_method text,
+    p_tracking_number text, p_actor text, p_reason text, out release_id bigint, out created boolean
+)
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off as $$
+#variable_conflict use_column
+declare
+    v_account text := coalesce(p_account, 'default');
+begin
+    perform from audit_head for update;
+    select r.release_id, r.created into release_id, created
+        from release(provider => p_provider, payment_id => p_payment_id, order_id => p_order_id, account => v_account, capture_ref => p_capture_ref,
+                     shipment_ref => p_shipment_ref, company => p_company, method => p_method, tracking_number => p_tracking_number) r;
+    if created then
+        update releases r set released_by = p_actor where r.id = release_id;
+        insert into audit (at, actor, action, reason, intent, lane, detail)
+            values (clock_now(), p_actor, 'release', p_reason,
+                    (select i.id from intents i where i.provider = p_provider and i.account = v_account and i.payment_id = p_payment_id
+                        and i.capture_ref = p_capture_ref),
+                    (select l.id from lanes l where l.provider = p_provider and l.account = v_account),
+                    jsonb_strip_nulls(jsonb_build_object('release', release_id, 'payment_id', p_payment_id, 'order_id', p_order_id,
+                        'capture_ref', p_capture_ref, 'shipment_ref', p_shipment_ref)));
+    end if;
+end $$;
+comment on function release_by is 'A release by a named person or program: as release(), with a line of audit.';
+
 -- As in 0005, the head of the audit first.
 create or replace function set_lane_pause(p_lane integer, p_paused boolean, p_actor text, p_reason text) returns boolean
     language plpgsql volatile security definer set search_path from current as $$
@@ -413,30 +441,6 @@ create function operation_tokens(o operations, p_now timestamptz) returns intege
         select greatest(0, floor(extract(epoch from p_now - greatest(o.spent_until, p_now - interval '1 second')) * o.rate_per_second))::integer
     $$;
 
--- One step of an operation, all or nothing: acts on these items as far as its rate allows, and writes their verdicts. One
--- driver at a time; to another it says `busy`. p_items: [{"n", "verdict", "says", "fresh_key", "generation", "key"}]; without a
--- verdict it is acted on, else that verdict is written. What the driver has read may be old by now: a letter that moved
--- since the list was frozen is left alone, and the verdict says who moved it.
-create function operation_step(p_operation uuid, p_items jsonb, out state text, out acted integer, out written integer)
-    language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off set lock_timeout = '5s' as $$
-#variable_conflict use_column
-declare
-    v_now timestamptz := clock_now();
-    o operations;
-    it record;
-    v_tokens integer;
-    v_verdict text;
-    v_says text;
-begin
-    acted := 0;
-    written := 0;
-    select * into o from operations x where x.id = p_operation for no key update skip locked;
-    if o.id is null then
-        state := 'busy';
-        return;
-    end if;
-    if o.state <> 'running' then
-        state := o.state;
 -- What became of those that were replayed, some of them each time, in turn; the operation with its counts.
 create function watched(o operations) returns operations
     language plpgsql volatile set search_path from current set enable_seqscan = off set jit = off as $$
@@ -500,6 +504,30 @@ create function put_off_item(p_operation uuid, p_n bigint, p_says text) returns 
         where i.operation = p_operation and i.n = p_n and i.verdict is null
     $$;
 
+-- One step of an operation, all or nothing: acts on these items as far as its rate allows, and writes their verdicts. One
+-- driver at a time; to another it says `busy`. p_items: [{"n", "verdict", "says", "fresh_key", "generation", "key"}]; without a
+-- verdict it is acted on, else that verdict is written. What the driver has read may be old by now: a letter that moved
+-- since the list was frozen is left alone, and the verdict says who moved it.
+create function operation_step(p_operation uuid, p_items jsonb, out state text, out acted integer, out written integer)
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off set lock_timeout = '5s' as $$
+#variable_conflict use_column
+declare
+    v_now timestamptz := clock_now();
+    o operations;
+    it record;
+    v_tokens integer;
+    v_verdict text;
+    v_says text;
+begin
+    acted := 0;
+    written := 0;
+    select * into o from operations x where x.id = p_operation for no key update skip locked;
+    if o.id is null then
+        state := 'busy';
+        return;
+    end if;
+    if o.state <> 'running' then
+        state := o.state;
         return;
     end if;
     begin

@@ -50,7 +50,7 @@ begin
                 'execute on function replay', 'execute on function resolve', 'execute on function set_lane_pause',
                 'execute on function create_api_key', 'execute on function revoke_api_key', 'execute on function note_api_key_use',
                 'execute on function begin_console_session', 'execute on function use_console_session', 'execute on function end_console_session',
-                'execute on function cancel_by', 'execute on function begin_operation', 'execute on function set_operation_state',
+                'execute on function cancel_by', 'execute on function release_by', 'execute on function begin_operation', 'execute on function set_operation_state',
                 'execute on function operation_step', 'execute on function operation_tokens',
                 'execute on function put_off_item', 'execute on function watch_replayed', 'execute on function verify_audit',
                 'execute on function set_lane_rate', 'execute on function test_lane', 'execute on function begin_prune', 'execute on function prune_some']),

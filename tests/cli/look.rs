@@ -276,6 +276,8 @@ async fn a_release_may_come_before_and_is_told_once() {
         "1001",
         "--shipment-ref",
         "s1",
+        "--reason",
+        "parcel 7 left",
         "-o",
         "json",
     ];
@@ -286,6 +288,31 @@ async fn a_release_may_come_before_and_is_told_once() {
     assert!(would.stderr.contains("would wait"), "{}", would.stderr);
     assert_eq!(place.run(&release).await.ends_with(0).json()["created"], true);
     assert_eq!(place.run(&release).await.ends_with(0).json()["created"], false);
+    let audit = place.run(&["audit", "list", "-o", "json"]).await.ends_with(0).json();
+    assert_eq!(audit.as_array().unwrap().len(), 1, "{audit}");
+    assert_eq!(
+        (&audit[0]["action"], &audit[0]["actor"], &audit[0]["reason"]),
+        (&"release".into(), &"tess".into(), &"parcel 7 left".into())
+    );
+    // What would free another capture when it is tried again is not begun.
+    let unnamed = [
+        "release",
+        "--provider",
+        "afterpay",
+        "--payment",
+        "1001",
+        "--reason",
+        "x",
+    ];
+    let refused = place.run(&unnamed).await.ends_with(2);
+    assert!(refused.stderr.contains("--shipment-ref"), "{}", refused.stderr);
+    let named = [&unnamed[..], &["--capture-ref", "a", "-o", "json"]].concat();
+    assert_eq!(place.run(&named).await.ends_with(0).json()["created"], true);
+    assert_eq!(place.run(&named).await.ends_with(0).json()["created"], false);
+    place
+        .run(&[&named[..5], &["--capture-ref", "a"]].concat())
+        .await
+        .ends_with(2);
     let held = r#"{"provider":"afterpay","order_id":"1","payment_id":"1001","capture_ref":"a","amount_minor":1234,"currency":"USD","hold":"shipment"}"#;
     let id = place.run(&["enqueue", held, "-o", "id"]).await.ends_with(0).stdout;
     let would = place

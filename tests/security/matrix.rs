@@ -53,7 +53,7 @@ const RELATIONS: [(&str, [&str; 6]); 30] = [
 const COLUMN_RIGHT: (&str, &str, &str) = ("capture_worker", "lanes", "rate_per_minute");
 
 /// Who may call what, by the letters p(roducer), f(ulfilment), w(orker), r(eadonly), o(perator), m(etrics).
-const FUNCTIONS: [(&str, &str); 60] = [
+const FUNCTIONS: [(&str, &str); 61] = [
     ("audit_chained", ""),
     ("audit_hash", ""),
     ("audit_operation", ""),
@@ -92,6 +92,7 @@ const FUNCTIONS: [(&str, &str); 60] = [
     ("refuse_change_but_prune", ""),
     ("refuse_change_of_intent", ""),
     ("release", "fo"),
+    ("release_by", "o"),
     ("replay", "o"),
     ("replay_letter", ""),
     ("rescue", "w"),
