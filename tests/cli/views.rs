@@ -125,38 +125,6 @@ async fn the_provider_is_asked_and_a_difference_is_marked() {
 }
 
 #[tokio::test]
-async fn an_export_goes_on_behind_any_of_its_rows() {
-    let place = Place::with_outbox().await;
-    for n in 1001..1006 {
-        place.enqueue(&n.to_string(), 500).await;
-    }
-    for what in ["captures", "events"] {
-        let all = place.run(&["export", what]).await.ends_with(0);
-        let lines: Vec<serde_json::Value> = all
-            .stdout
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
-        assert_eq!(lines.len(), 5, "{all:?}");
-        let cursor = lines[1]["cursor"].as_str().unwrap();
-        let rest = place
-            .run(&["export", what, "--after", cursor])
-            .await
-            .ends_with(0)
-            .stdout;
-        assert_eq!(
-            rest,
-            all.stdout
-                .lines()
-                .skip(2)
-                .map(|line| format!("{line}\n"))
-                .collect::<String>()
-        );
-        let csv = place.run(&["export", what, "-o", "csv"]).await.ends_with(0).stdout;
-        assert_eq!(csv.lines().count(), 6);
-        place
-            .run(&["export", what, "--after", "'; drop table"])
-#[tokio::test]
 async fn what_siblings_captured_is_no_difference_and_a_pruned_capture_is_still_ours() {
     let (place, simulator) = Place::with_simulator(|_| {}).await;
     simulator.create_authorization(Authorization::new(ProviderName::Afterpay, "1001", 5000, "USD"));
@@ -204,6 +172,38 @@ async fn what_siblings_captured_is_no_difference_and_a_pruned_capture_is_still_o
     assert_eq!(captures, 1);
 }
 
+#[tokio::test]
+async fn an_export_goes_on_behind_any_of_its_rows() {
+    let place = Place::with_outbox().await;
+    for n in 1001..1006 {
+        place.enqueue(&n.to_string(), 500).await;
+    }
+    for what in ["captures", "events"] {
+        let all = place.run(&["export", what]).await.ends_with(0);
+        let lines: Vec<serde_json::Value> = all
+            .stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), 5, "{all:?}");
+        let cursor = lines[1]["cursor"].as_str().unwrap();
+        let rest = place
+            .run(&["export", what, "--after", cursor])
+            .await
+            .ends_with(0)
+            .stdout;
+        assert_eq!(
+            rest,
+            all.stdout
+                .lines()
+                .skip(2)
+                .map(|line| format!("{line}\n"))
+                .collect::<String>()
+        );
+        let csv = place.run(&["export", what, "-o", "csv"]).await.ends_with(0).stdout;
+        assert_eq!(csv.lines().count(), 6);
+        place
+            .run(&["export", what, "--after", "'; drop table"])
             .await
             .ends_with(2);
     }
@@ -306,19 +306,21 @@ async fn a_prune_says_what_it_takes_and_keeps_a_week() {
         .ends_with(2);
     assert!(short.stderr.contains("--force"), "{short:?}");
     place.run(&["prune", "--older-than", "90d"]).await.ends_with(2);
-    place.enqueue("1001", 500).await;
+    // Of two old ones one has ended, with two events.
+    let ended = place.enqueue("1001", 500).await;
+    place.enqueue("1002", 500).await;
+    place.run(&["cancel", &ended, "--reason", "x"]).await.ends_with(0);
+    place.run_sql("update capture.clock set ahead = '100 days'").await;
     let dry = place
         .run(&["prune", "--older-than", "90d", "-n", "-o", "json"])
         .await
         .ends_with(0)
         .json();
-    assert_eq!((&dry["attempts"], &dry["events"]), (&0.into(), &0.into()));
-    let done = place
-        .run(&["prune", "--older-than", "90d", "--reason", "x", "-o", "json"])
-        .await
-        .ends_with(0)
-        .json();
-    assert_eq!(done["events"], 0);
+    assert_eq!((&dry["attempts"], &dry["events"]), (&0.into(), &2.into()));
+    let prune = ["prune", "--older-than", "90d", "--reason", "x", "-o", "json"];
+    let done = place.run(&prune).await.ends_with(0).json();
+    assert_eq!((&done["captures"], &done["events"]), (&2.into(), &2.into()));
+    assert_eq!(place.run(&prune).await.ends_with(0).json()["events"], 0);
 }
 
 #[tokio::test]

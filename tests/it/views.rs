@@ -278,8 +278,10 @@ async fn a_prune_takes_what_ended_long_ago_and_nothing_else() {
         short.refusal().unwrap().constraint.as_deref(),
         Some("prune_keeps_a_week")
     );
-    assert!(
-        world.outbox.prune_some(1, None, 10).await.is_err(),
+    let unannounced = world.outbox.prune_some(1, None, 10).await.unwrap_err();
+    assert_eq!(
+        unannounced.refusal().unwrap().sqlstate,
+        "22023",
         "without an act there is no prune"
     );
     let preview = world.outbox.would_prune(10 * DAY).await.unwrap();
