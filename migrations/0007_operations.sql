@@ -165,6 +165,7 @@ create table operations (
 ) with (fillfactor = 50);
 create index operations_running on operations (id) where state = 'running';
 create unique index operations_request_once on operations (actor, request_key) where request_key is not null;
+create index operations_watched on operations (id) where act = 'replay' and state <> 'running' and ended < done;
 
 -- The frozen list: what died or was asked for later is no part of it. `mark`: when it had ended as the list was frozen;
 -- null: it had not (or, for those that act on dead letters, it was not dead).
@@ -182,6 +183,9 @@ create table operation_items (
     at timestamptz,
     -- How a replayed one ended again.
     came_to text,
+    -- How often its act failed by a trouble that passes (a deadlock, a full disk), and before when it is not tried again.
+    tries smallint not null default 0,
+    again_at timestamptz,
     primary key (operation, n),
     constraint operation_items_intent_once unique (operation, intent),
     constraint operation_items_verdict_has_a_time check ((verdict is null) = (at is null))
@@ -449,6 +453,69 @@ create function operation_tokens(o operations, p_now timestamptz) returns intege
         select greatest(0, floor(extract(epoch from p_now - greatest(o.spent_until, p_now - interval '1 second')) * o.rate_per_second))::integer
     $$;
 
+-- What became of those that were replayed, some of them each time, in turn; the operation with its counts.
+create function watched(o operations) returns operations
+    language plpgsql volatile set search_path from current set enable_seqscan = off set jit = off as $$
+declare
+    v_looked bigint;
+    v_last bigint;
+    v_ended bigint;
+    v_dead bigint;
+begin
+    with looked as materialized (
+        select i.n, i.intent from operation_items i
+        where i.operation = o.id and i.verdict = 'replayed' and i.came_to is null and i.n > o.watched_n
+        order by i.n limit 500
+    ), ended as (
+        update operation_items i set came_to = x.state
+        from looked l cross join lateral (select x.state from outcomes x where x.intent = l.intent limit 1) x
+        where i.operation = o.id and i.n = l.n
+        returning i.came_to
+    )
+    select (select count(*) from looked), (select max(l.n) from looked l), count(*), count(*) filter (where e.came_to = 'dead')
+        into v_looked, v_last, v_ended, v_dead from ended e;
+    o.ended := o.ended + v_ended;
+    o.dead_again := o.dead_again + v_dead;
+    o.watched_n := case when v_looked = 500 then v_last else 0 end;
+    return o;
+end $$;
+
+-- The same for operations that act no more, or rest: most of what they replayed may end after the last step, and how it did
+-- is what people come back to see. For a week; returns of how many operations the counts changed.
+create function watch_replayed() returns integer
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off as $$
+declare
+    v_now timestamptz := clock_now();
+    o operations;
+    v_before operations;
+    v_changed integer := 0;
+begin
+    for o in
+        select x.* from operations x
+        where x.act = 'replay' and x.state <> 'running' and x.ended < x.done and coalesce(x.ended_at, v_now) > v_now - interval '7 days'
+        order by x.id desc limit 100 for no key update skip locked
+    loop
+        v_before := o;
+        o := watched(o);
+        if o is distinct from v_before then
+            update operations x set ended = o.ended, dead_again = o.dead_again, watched_n = o.watched_n where x.id = o.id;
+            v_changed := v_changed + 1;
+        end if;
+    end loop;
+    return v_changed;
+end $$;
+
+-- An item whose act failed by a trouble that passes stays without a verdict and gets its turn later, each time later than
+-- before; how often is up to the driver.
+create function put_off_item(p_operation uuid, p_n bigint, p_says text) returns void
+    language sql volatile security definer set search_path from current
+    as $$
+        update operation_items i
+        set tries = i.tries + 1, says = p_says,
+            again_at = clock_now() + least(interval '1 minute', interval '1 second' * 2 ^ least(i.tries, 6))
+        where i.operation = p_operation and i.n = p_n and i.verdict is null
+    $$;
+
 -- One step of an operation, all or nothing: acts on these items as far as its rate allows, and writes their verdicts. One
 -- driver at a time; to another it says `busy`. p_items: [{"n", "verdict", "says", "fresh_key", "generation", "key"}]; without a
 -- verdict it is acted on, else that verdict is written. What the driver has read may be old by now: a letter that moved
@@ -463,10 +530,6 @@ declare
     v_tokens integer;
     v_verdict text;
     v_says text;
-    v_looked bigint;
-    v_last bigint;
-    v_ended bigint;
-    v_dead bigint;
 begin
     acted := 0;
     written := 0;
@@ -487,23 +550,8 @@ begin
         return;
     end;
 
-    -- What became of those that were replayed, some of them each time, in turn.
     if o.act = 'replay' then
-        with looked as materialized (
-            select i.n, i.intent from operation_items i
-            where i.operation = o.id and i.verdict = 'replayed' and i.came_to is null and i.n > o.watched_n
-            order by i.n limit 500
-        ), ended as (
-            update operation_items i set came_to = x.state
-            from looked l cross join lateral (select x.state from outcomes x where x.intent = l.intent limit 1) x
-            where i.operation = o.id and i.n = l.n
-            returning i.came_to
-        )
-        select (select count(*) from looked), (select max(l.n) from looked l), count(*), count(*) filter (where e.came_to = 'dead')
-            into v_looked, v_last, v_ended, v_dead from ended e;
-        o.ended := o.ended + v_ended;
-        o.dead_again := o.dead_again + v_dead;
-        o.watched_n := case when v_looked = 500 then v_last else 0 end;
+        o := watched(o);
     else
         o.ended := o.done;
     end if;

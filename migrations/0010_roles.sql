@@ -38,8 +38,9 @@ begin
                 'insert on lanes', 'update (rate_per_minute) on lanes', 'execute on function clock_now', 'execute on function current_epoch',
                 'execute on function server_timeline', 'execute on function server_identifier',
                 'execute on function claim', 'execute on function give_back', 'execute on function settle', 'execute on function rescue', 'execute on function move_due',
-                'execute on function take_shipments', 'execute on function match_releases', 'execute on function watch_deadlines',
-                'execute on function operation_step', 'execute on function operation_tokens']),
+                'execute on function take_shipments', 'execute on function match_releases', 'execute on function watch_deadlines', 'execute on function watch_dead_letters',
+                'execute on function operation_step', 'execute on function operation_tokens',
+                'execute on function put_off_item', 'execute on function watch_replayed']),
             ('capture_readonly', array['select on all tables in schema %1$I', 'execute on function events_after', 'execute on function clock_now',
                 'execute on function verify_audit']),
             ('capture_operator', array[
@@ -50,7 +51,8 @@ begin
                 'execute on function create_api_key', 'execute on function revoke_api_key', 'execute on function note_api_key_use',
                 'execute on function begin_console_session', 'execute on function use_console_session', 'execute on function end_console_session',
                 'execute on function cancel_by', 'execute on function release_by', 'execute on function begin_operation', 'execute on function set_operation_state',
-                'execute on function operation_step', 'execute on function operation_tokens', 'execute on function verify_audit',
+                'execute on function operation_step', 'execute on function operation_tokens',
+                'execute on function put_off_item', 'execute on function watch_replayed', 'execute on function verify_audit',
                 'execute on function set_lane_rate', 'execute on function test_lane', 'execute on function begin_prune', 'execute on function prune_some']),
             ('capture_metrics', array['select on all tables in schema %1$I', 'execute on function clock_now'])
         ) as t(role, verbs)

@@ -32,7 +32,8 @@ const PAGE: i64 = 1_000;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "How fast")]
 pub struct PaceArgs {
-    /// Captures a second, at most
+    /// Captures a second, at most. Replayed ones end only after reads: at a rate that is through before they do, nothing is
+    /// left that --stop-at-percent could stop
     #[arg(long, value_name = "N", default_value_t = DEFAULT_RATE, value_parser = clap::value_parser!(u32).range(1..=i64::from(HIGHEST_RATE)))]
     rate: u32,
     /// Stop by itself when more than so many percent fail (a replayed one that dies again has failed), looked at from 20 on

@@ -39,7 +39,7 @@ pub struct Explanation {
 }
 
 /// All of them: classes first, then dead reasons, each in the order of the contract; then alerts, the most urgent first.
-pub const EXPLANATIONS: [Explanation; 22] = [
+pub const EXPLANATIONS: [Explanation; 25] = [
     Explanation {
         of: Of::Class,
         name: "transient",
@@ -164,6 +164,7 @@ capture get ID -o json.",
         name: "late_receipt",
         means: "A receipt came after its lease had been lost: real money. An intent that was still open ends captured by it, \
 by itself. One that had been ended as dead or cancelled meanwhile does not: there the books and the provider differ. \
+The check names dead letters until they are closed, and cancelled captures for a week. \
 Rule: capture_late_results_total with outcome captured rose.",
         look: "capture doctor (receipts that no capture has), capture timeline ID of those it names; events late_result in the \
 feed, with their alarm.",
@@ -174,11 +175,30 @@ provider, and tell the order system.",
         of: Of::Alert,
         name: "deadline_near",
         means: "Authorisations end within 24 hours, and their money is not captured. What ends uncaptured is lost, or needs a \
-new payment of the customer. Held captures count: nobody has released them.",
+new payment of the customer. Held captures count: nobody has released them. So do dead letters that nobody has closed.",
         look: "capture list --expires-within 24h: which states? Held: did the shipment not happen, or was it not told? \
-Scheduled, ready: what keeps them: a paused lane, an outage, a rate budget?",
+Scheduled, ready: what keeps them: a paused lane, an outage, a rate budget? Dead: see dead_letters.",
         act: "Held and shipped: capture release. A paused lane: see lane_paused. What cannot be captured in time: ask the \
 customer for a new payment while the old one still shows as authorised.",
+    },
+    Explanation {
+        of: Of::Alert,
+        name: "dead_letters",
+        means: "Dead letters that nobody has closed, and whose authorisation ends within 24 hours: what is not replayed by \
+then cannot be captured any more. The feed told of each when it died, and tells again 48 and 24 hours before the end \
+(capture.auth_expiring, state dead). Dead letters with more time, or whose end nobody told us, trip nothing; capture dead \
+counts them.",
+        look: "capture dead list --expires-within 24h; capture dead explain REASON.",
+        act: "Mend the cause, then capture replay --expires-within 24h --reason '…' -n, and without -n. What cannot be captured \
+in time: ask the customer for a new payment, then capture resolve ID --as not-captured --evidence REF --reason '…'.",
+    },
+    Explanation {
+        of: Of::Alert,
+        name: "undecided",
+        means: "Dead letters of which nobody can tell from here whether money moved. Each keeps its amount reserved, and waits for \
+a person however much time it has. Rule: capture_dead_letters with reason undecided is above 0.",
+        look: "capture dead list; of each capture timeline ID --evidence, and the provider's dashboard.",
+        act: "See the dead reason undecided.",
     },
     Explanation {
         of: Of::Alert,
@@ -204,6 +224,16 @@ misspelt account: capture cancel ID, then enqueue it under the right one.",
         means: "A lane stands still, by a person or because its account is misconfigured, and captures wait in it.",
         look: "capture lane list says who paused it, when and why. A code such as unauthorized means that the worker paused it.",
         act: "When the cause is mended: capture lane resume PROVIDER/ACCOUNT --reason '…'.",
+    },
+    Explanation {
+        of: Of::Alert,
+        name: "breaker_open",
+        means: "The provider of a lane has not answered for more than ten minutes, and captures wait in it. One at a time tests \
+whether it answers again; the first answer lets all go on. Rule: capture_breaker_open is 1 for ten minutes.",
+        look: "capture lane list (open until when), capture dead codes --since 1h, the provider's status page, the network \
+between the workers and the provider.",
+        act: "Nothing while the provider is down. When it is up again: capture lane probe PROVIDER/ACCOUNT --reason '…' tests at \
+once. Watch deadline_near meanwhile.",
     },
     Explanation {
         of: Of::Alert,
@@ -273,8 +303,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.trim().strip_prefix("- alert: "))
             .collect();
-        let checks = ["deadline_near", "lane_unserved", "lane_paused", "outcome_unknown"];
-        ruled.extend(checks);
+        ruled.extend(crate::outbox::Check::NAMES);
         for name in &ruled {
             let explained = explanations_of(name).iter().any(|e| e.of == Of::Alert);
             assert!(explained, "{name}");

@@ -62,6 +62,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::config::Environment;
 
 use context::{Context, GlobalArgs};
+use key::KeyVerb;
+use lane::LaneVerb;
+use operations::OperationsVerb;
 use output::Exit;
 
 pub use output::Error;
@@ -208,9 +211,59 @@ impl Verb {
     }
 }
 
+impl Verb {
+    /// Does this verb change something that must not be left half done, or unreported by the exit code, because nobody
+    /// reads its stdout any more?
+    fn acts(&self) -> bool {
+        match self {
+            Verb::Enqueue(_)
+            | Verb::Release(_)
+            | Verb::Cancel(_)
+            | Verb::Replay(_)
+            | Verb::Resolve(_)
+            | Verb::Prune(_)
+            | Verb::Migrate(_)
+            | Verb::Operations(
+                OperationsVerb::Watch(_)
+                | OperationsVerb::Pause(_)
+                | OperationsVerb::Resume(_)
+                | OperationsVerb::Cancel(_),
+            )
+            | Verb::Lane(LaneVerb::Pause(_) | LaneVerb::Resume(_) | LaneVerb::Limit(_) | LaneVerb::Probe(_))
+            | Verb::Key(KeyVerb::Create(_) | KeyVerb::Rotate(_) | KeyVerb::Revoke(_)) => true,
+            Verb::Operations(OperationsVerb::List(_) | OperationsVerb::Get(_))
+            | Verb::Lane(LaneVerb::List(_))
+            | Verb::Key(KeyVerb::List(_))
+            | Verb::Demo(_)
+            | Verb::Dev(_)
+            | Verb::Work(_)
+            | Verb::Serve(_)
+            | Verb::Simulate(_)
+            | Verb::Doctor
+            | Verb::Status(_)
+            | Verb::Top(_)
+            | Verb::List(_)
+            | Verb::Get(_)
+            | Verb::Timeline(_)
+            | Verb::Dead(_)
+            | Verb::Risk(_)
+            | Verb::Order(_)
+            | Verb::Events(_)
+            | Verb::Export(_)
+            | Verb::Audit(_)
+            | Verb::Completion(_)
+            | Verb::Man(_)
+            | Verb::Config(_)
+            | Verb::Health(_)
+            | Verb::Version => false,
+        }
+    }
+}
+
 /// Runs the verb.
 pub async fn run(command: CommandLine, environment: &Environment) -> Result<Exit, Error> {
-    let context = Context::new(command.global, environment);
+    let mut context = Context::new(command.global, environment);
+    context.output.outlives_reader = command.verb.acts();
     let minds_interrupts = command.verb.minds_interrupts();
     if !matches!(command.verb, Verb::Work(_) | Verb::Serve(_) | Verb::Simulate(_)) {
         signals::note_interrupts(context.interrupted.clone())?;

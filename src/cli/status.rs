@@ -263,6 +263,7 @@ fn objects(columns: &[Column], rows: impl Iterator<Item = Vec<Cell>>) -> Result<
         terminal: false,
         width: None,
         colour: false,
+        outlives_reader: false,
     };
     let mut bytes = Vec::new();
     let mut written = plain.rows_to(columns, &mut bytes)?;

@@ -200,7 +200,7 @@ pub const METRICS: [Metric; 24] = [
         Kind::Gauge,
         "minor units",
         &["provider", "account", "currency", "within"],
-        "Money not captured whose authorisation ends soon",
+        "Money not captured whose authorisation ends soon, dead letters included",
     ),
     metric(
         "capture_lane_paused",

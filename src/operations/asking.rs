@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::{Boottime, SendGuard};
 use crate::filter::State;
 use crate::intent::Lane;
-use crate::outbox::{CaptureRow, Outbox, OutboxError};
+use crate::outbox::{CaptureRow, Outbox, OutboxError, Question};
 use crate::outcome::Observation;
 use crate::provider::{Call, Provider};
 
@@ -55,12 +55,12 @@ pub async fn ask(outbox: &Outbox, providers: &ProvidersByLane, capture: &Capture
         siblings: &question.siblings,
         guard: SendGuard::new(Boottime::now(), Duration::ZERO, Duration::ZERO),
     };
-    Ok(told(capture, &provider.read(&call).await))
+    Ok(told(capture, &question, &provider.read(&call).await))
 }
 
 /// What the provider's word means beside our state. While a capture is on its way everything is possible, so only ends
 /// and captures that were never sent can differ.
-fn told(capture: &CaptureRow, observation: &Observation) -> Told {
+fn told(capture: &CaptureRow, question: &Question, observation: &Observation) -> Told {
     let state = State::from_name(&capture.state);
     let captured = state == Some(State::Captured);
     let undecided = capture.dead_reason.as_deref() == Some("undecided");
@@ -71,6 +71,13 @@ fn told(capture: &CaptureRow, observation: &Observation) -> Told {
         Some(State::Captured | State::Scheduled | State::Ready | State::Leased | State::Verifying) | None => false,
     };
     let (says, differs) = match observation {
+        Observation::Captured(receipt) if question.is_a_siblings(receipt) => (
+            format!(
+                "captured as {} for another capture of this payment",
+                receipt.provider_capture_id
+            ),
+            Some(captured),
+        ),
         Observation::Captured(receipt) => {
             let other_amount = capture
                 .captured_minor
@@ -98,6 +105,11 @@ fn told(capture: &CaptureRow, observation: &Observation) -> Told {
             (format!("nothing of ours is captured{open}"), Some(captured))
         }
         Observation::Closed { code, .. } => (format!("nothing of ours, and closed ({code})"), Some(captured)),
+        // What others of ours took is no difference: their rows say so.
+        Observation::Foreign { .. } if question.siblings_explain() => (
+            "nothing of ours is captured: other captures of this payment left no room".to_owned(),
+            Some(captured),
+        ),
         Observation::Foreign { .. } => (
             "captured by somebody else".to_owned(),
             Some(captured || capture.dead_reason.as_deref() != Some("captured_elsewhere")),

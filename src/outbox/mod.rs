@@ -16,6 +16,7 @@
 mod audit;
 mod candidates;
 mod captures;
+mod checks;
 mod claim;
 mod codes;
 mod dead_letters;
@@ -52,8 +53,9 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 pub use audit::{AuditFault, AuditRow, AuditStamp, AuditVerdict};
-pub use candidates::{Candidates, CaptureFacts, ReadFacts, Resolution};
+pub use candidates::{Candidates, CaptureFacts, Resolution};
 pub use captures::{AttemptRow, CaptureRow, Enqueued, HeldRelease, TimelineEntry};
+pub use checks::{AtRisk, Check};
 pub use claim::{Claim, ClaimRequest, Claimed, LaneRequest, Purpose, Ticket, Unreadable};
 pub use codes::CodeRow;
 pub use dead_letters::{DeadGroup, DeadLetter, GroupBy, RESOLVED_NOT_CAPTURED, Replayed, Resolved};
@@ -61,7 +63,7 @@ pub use doubt::CommitDoubts;
 pub use events::{Event, EventPage};
 pub use export::AuditLine;
 pub use forecast::{Forecast, ForecastRow, LaneRate};
-pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown, Pooling, RoleFacts};
+pub use health::{Backlog, DoctorFacts, LaneBacklog, OldestUnknown, Pooling, RoleFacts};
 pub use keys::{FoundKey, KeyRow, MadeKey, NewKey, Revoked};
 pub use lanes::{LaneId, LaneRow, LaneTest};
 pub use operations::{

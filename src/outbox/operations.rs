@@ -152,6 +152,8 @@ pub struct OpenItem {
     pub intent: Uuid,
     /// Its end then; `None`: it had not ended, or was not dead.
     pub mark: Option<DateTime<Utc>>,
+    /// How often it was put off.
+    pub tries: i16,
 }
 
 /// What a step shall do with an item.
@@ -338,9 +340,9 @@ impl Outbox {
         let (providers, accounts) = (names(|lane| &lane.provider), names(|lane| &lane.account));
         Ok(sqlx::query_as!(
             OpenItem,
-            "select t.n, t.intent, t.mark
+            "select t.n, t.intent, t.mark, t.tries
              from operation_items t left join intents i on i.id = t.intent
-             where t.operation = $1 and t.verdict is null
+             where t.operation = $1 and t.verdict is null and (t.again_at is null or t.again_at <= (select clock_now()))
                and ($3::text[] is null or i.id is null or (i.provider, i.account) in (select * from unnest($3, $4::text[])))
              order by t.n limit $2",
             operation,
@@ -365,6 +367,18 @@ impl Outbox {
             .fetch_one(&self.pool)
         })
         .await?)
+    }
+
+    /// Leaves an item without a verdict, for a later turn.
+    pub async fn put_off_item(&self, operation: Uuid, n: i64, says: &str) -> Result<(), OutboxError> {
+        repeating(|| sqlx::query!("select put_off_item($1, $2, $3)", operation, n, says).execute(&self.pool)).await?;
+        Ok(())
+    }
+
+    /// Counts what became of the captures that operations have replayed which act no more; returns of how many operations
+    /// the counts changed.
+    pub async fn watch_replayed(&self) -> Result<i32, OutboxError> {
+        Ok(repeating(|| sqlx::query_scalar!(r#"select watch_replayed() as "changed!""#).fetch_one(&self.pool)).await?)
     }
 
     /// An operator's cancel of one capture: `cancelled`, `in_flight` or `ended`, with a line of audit.

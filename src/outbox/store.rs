@@ -92,6 +92,16 @@ pub trait Store: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// See [`Outbox::put_off_item`].
+    async fn put_off_item(&self, _operation: Uuid, _n: i64, _says: &str) -> Result<(), OutboxError> {
+        Ok(())
+    }
+
+    /// See [`Outbox::watch_replayed`].
+    async fn watch_replayed(&self) -> Result<i32, OutboxError> {
+        Ok(0)
+    }
+
     /// See [`Outbox::operation_step`].
     async fn operation_step(&self, _operation: Uuid, _items: &[PlannedItem]) -> Result<Stepped, OutboxError> {
         Ok(Stepped {
@@ -159,7 +169,9 @@ impl Store for Outbox {
     }
 
     async fn watch_deadlines(&self, margin: Duration, limit: i32) -> Result<i32, OutboxError> {
-        Outbox::watch_deadlines(self, margin, limit).await
+        // Dead letters are only told of, nothing moves: the outbox in memory does without them.
+        let open = Outbox::watch_deadlines(self, margin, limit).await?;
+        Ok(open + Outbox::watch_dead_letters(self, limit).await?)
     }
 
     async fn any_alone(&self, lanes: &[LaneId]) -> Result<bool, OutboxError> {
@@ -205,6 +217,14 @@ impl Store for Outbox {
 
     async fn capture_facts(&self, ids: &[Uuid]) -> Result<Vec<CaptureFacts>, OutboxError> {
         Outbox::capture_facts(self, ids).await
+    }
+
+    async fn put_off_item(&self, operation: Uuid, n: i64, says: &str) -> Result<(), OutboxError> {
+        Outbox::put_off_item(self, operation, n, says).await
+    }
+
+    async fn watch_replayed(&self) -> Result<i32, OutboxError> {
+        Outbox::watch_replayed(self).await
     }
 
     async fn operation_step(&self, operation: Uuid, items: &[PlannedItem]) -> Result<Stepped, OutboxError> {

@@ -11,6 +11,7 @@ mod audit;
 mod authorisations;
 mod beside;
 mod by_hand;
+mod checks;
 mod crowd;
 mod database;
 mod epochs;

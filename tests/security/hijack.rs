@@ -158,6 +158,7 @@ fn calls(role: &str) -> Vec<(&'static str, String)> {
         ("move_due", "select * from capture.move_due(10)".to_owned()),
         ("take_shipments", "select capture.take_shipments(10)".to_owned()),
         ("match_releases", "select capture.match_releases(10)".to_owned()),
+        ("watch_dead_letters", "select capture.watch_dead_letters(10)".to_owned()),
         ("watch_deadlines", "select capture.watch_deadlines(0, 10)".to_owned()),
         ("replay", format!("select capture.replay('{id}', now(), false, 'me', 'why', '{{}}')")),
         ("resolve", format!("select capture.resolve('{id}', true, 'e', 'me', 'why')")),

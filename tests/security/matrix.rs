@@ -53,7 +53,7 @@ const RELATIONS: [(&str, [&str; 6]); 30] = [
 const COLUMN_RIGHT: (&str, &str, &str) = ("capture_worker", "lanes", "rate_per_minute");
 
 /// Who may call what, by the letters p(roducer), f(ulfilment), w(orker), r(eadonly), o(perator), m(etrics).
-const FUNCTIONS: [(&str, &str); 57] = [
+const FUNCTIONS: [(&str, &str); 61] = [
     ("audit_chained", ""),
     ("audit_hash", ""),
     ("audit_operation", ""),
@@ -86,6 +86,7 @@ const FUNCTIONS: [(&str, &str); 57] = [
     ("operation_step", "wo"),
     ("operation_tokens", "wo"),
     ("prune_some", "o"),
+    ("put_off_item", "wo"),
     ("refuse_bad_intent", ""),
     ("refuse_change", ""),
     ("refuse_change_but_prune", ""),
@@ -110,7 +111,10 @@ const FUNCTIONS: [(&str, &str); 57] = [
     ("use_console_session", "o"),
     ("verify_audit", "ro"),
     ("wake_sleepers", ""),
+    ("watch_dead_letters", "w"),
     ("watch_deadlines", "w"),
+    ("watch_replayed", "wo"),
+    ("watched", ""),
 ];
 
 const PRIVILEGES: [(&str, char); 7] = [
