@@ -8,8 +8,8 @@
 //! and repeats nothing, and of two operations that mean the same capture one acts and the other says by whom and when it
 //! was done.
 
-mod digest;
 mod asking;
+mod digest;
 mod preview;
 mod repeated;
 mod run;
@@ -27,8 +27,8 @@ use crate::outbox::{AuditStamp, NewOperation, Outbox, OutboxError};
 use crate::provider::Abilities;
 use repeated::{begun_before, lost_the_race};
 
-pub use digest::ListDigest;
 pub use asking::{ProvidersByLane, Told, ask};
+pub use digest::ListDigest;
 pub use preview::{Group, Line, Preview, Sum, Surveyed, preview, survey};
 pub use repeated::RequestKey;
 pub use run::{Ran, Strangers, drive, run_due};

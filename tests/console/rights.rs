@@ -96,7 +96,12 @@ fn forms(dead: &str, held: &str, operation: &str, lane: i32) -> Vec<Form> {
             303,
         ),
         (format!("/captures/{held}/ask"), Scope::Operate, vec![], 200),
-        (text("/orders/order-1/ask?provider=afterpay"), Scope::Operate, vec![], 200),
+        (
+            text("/orders/order-1/ask?provider=afterpay"),
+            Scope::Operate,
+            vec![],
+            200,
+        ),
         (format!("/lanes/{lane}/pause"), Scope::Lanes, vec![reason.clone()], 303),
         (format!("/lanes/{lane}/resume"), Scope::Lanes, vec![reason], 303),
     ]
