@@ -247,8 +247,13 @@ fn hold(observation: fn() -> Observation, table: &[Row]) {
                 }
                 Weighed::Decided(decision) if matches!(decision.disposition, Disposition::Verify(_)) => {
                     assert!(after.unknown_since.is_some(), "{row}");
-                    assert_eq!(after.generation, progress.generation, "{row}");
-                    assert_ne!(wait_of(&weighed), Wait::None, "{row}");
+                    if progress.fresh_key && !after.fresh_key {
+                        // The next key is put on record, to be sent by the next claim.
+                        assert_eq!(after.generation, progress.generation.next(), "{row}");
+                    } else {
+                        assert_eq!(after.generation, progress.generation, "{row}");
+                        assert_ne!(wait_of(&weighed), Wait::None, "{row}");
+                    }
                 }
                 Weighed::Send(_) => {
                     assert!(
@@ -383,7 +388,7 @@ fn a_read_that_shows_nothing_of_ours_leads_where_the_table_says() {
             (
                 QuietOnce,
                 Also::FreshKey,
-                &["verify", "retry 1", "retry 1", "retry 0", "retry 0"],
+                &["verify", "retry 1", "verify", "retry 0", "retry 0"],
             ),
         ],
     );
