@@ -33,5 +33,7 @@ mod schema;
 mod settings;
 #[path = "cli/views.rs"]
 mod views;
+#[path = "cli/webhooks.rs"]
+mod webhooks;
 #[path = "cli/worker.rs"]
 mod worker;
