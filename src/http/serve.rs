@@ -26,6 +26,7 @@ use super::news::News;
 use super::openapi;
 use crate::operations::{self, AbilitiesByLane};
 use crate::outbox::{ConnectSettings, Outbox, OutboxError};
+use crate::webhook::Networks;
 
 /// Connections for looking, and how long one look may take.
 const LOOKS: u32 = 3;
@@ -64,6 +65,8 @@ pub struct OfficeSettings {
     pub rate_per_second: NonZeroU32,
     /// Whose word is taken for who looks at the console.
     pub proxy: ProxySettings,
+    /// Networks to which webhooks may go although they are not public.
+    pub networks: Networks,
     /// How long the head of a request may take to arrive, and then its body.
     pub patience: Duration,
 }
@@ -81,6 +84,8 @@ pub struct Office {
     pub news: News,
     /// Cancelled when the server drains: who waits for news is answered at once.
     pub draining: CancellationToken,
+    /// Networks to which webhooks may go although they are not public.
+    pub networks: Networks,
     pub(super) limiter: Limiter,
     pub(super) proxy: ProxySettings,
     pub(super) patience: Duration,
@@ -103,6 +108,7 @@ impl Office {
             abilities: settings.abilities.clone(),
             news: News::new(),
             draining,
+            networks: settings.networks.clone(),
             limiter: Limiter::new(settings.rate_per_second),
             proxy: settings.proxy.clone(),
             patience: settings.patience,

@@ -4,6 +4,7 @@ mod audit;
 mod captures;
 mod conditions;
 mod dead_letters;
+mod deliveries;
 mod enqueue;
 mod events;
 mod lanes;
@@ -11,6 +12,7 @@ mod operations;
 mod orders;
 mod releases;
 mod status;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -55,6 +57,16 @@ pub fn routes() -> OpenApiRouter<Arc<Office>> {
         .routes(routes!(lanes::resume))
         .routes(routes!(events::list))
         .routes(routes!(audit::list))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::get))
+        .routes(routes!(webhooks::set))
+        .routes(routes!(webhooks::enable))
+        .routes(routes!(webhooks::disable))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::remove))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(deliveries::redeliver))
         .routes(routes!(status::status))
         .routes(routes!(status::version))
 }
