@@ -250,7 +250,7 @@ pub const METRICS: [Metric; 30] = [
         Kind::Gauge,
         "deliveries",
         &[],
-        "Deliveries that are pending at enabled endpoints; of each endpoint 10000 are counted at most",
+        "Deliveries that are pending at enabled endpoints; of each endpoint 1000 are counted at most",
     ),
     metric(
         "capture_webhook_oldest_pending_age_seconds",

@@ -39,7 +39,7 @@ pub struct WebhookEndpoint {
     pub wait_until: Option<DateTime<Utc>>,
     /// When it last took one, to the minute.
     pub last_success_at: Option<DateTime<Utc>>,
-    /// Deliveries that are pending; counted up to 10,000.
+    /// Deliveries that are pending; counted up to 1,000.
     pub pending: i64,
     /// How long the oldest of them has been pending.
     pub behind_seconds: i64,
@@ -96,7 +96,7 @@ pub struct WebhookTally {
     pub failing: i64,
     /// Enabled ones whose oldest delivery has been pending for more than five minutes.
     pub behind: i64,
-    /// Deliveries that are pending at enabled endpoints; counted up to 10,000 for each.
+    /// Deliveries that are pending at enabled endpoints; counted up to 1,000 for each.
     pub pending: i64,
     /// How long the oldest of them has been pending.
     pub oldest_s: i64,

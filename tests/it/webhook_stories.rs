@@ -15,6 +15,15 @@ use crate::receiver::{Manner, Receiver};
 use crate::webhooks::{Hooks, genuine, settings, stamp};
 use crate::world::{World, enqueue};
 
+/// With retries at once.
+fn soon() -> Settings {
+    Settings {
+        retry_initial: Duration::from_millis(10),
+        retry_max: Duration::from_millis(20),
+        ..settings()
+    }
+}
+
 /// A deliverer on a runtime of its own: when that is shut down, nothing of it goes on, as if its process were killed.
 fn another_process(url: &str, settings: Settings) -> tokio::runtime::Runtime {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -41,7 +50,7 @@ async fn endpoints_that_hang_hold_their_slots_and_healthy_ones_are_drained_never
         concurrency: 8,
         slow_concurrency: 16,
         timeout: Duration::from_secs(60),
-        ..settings()
+        ..soon()
     };
     let mut receivers = Vec::new();
     for n in 0..ENDPOINTS {
@@ -73,11 +82,6 @@ async fn endpoints_that_hang_hold_their_slots_and_healthy_ones_are_drained_never
 async fn a_feed_reader_and_a_receiver_killed_at_random_end_with_the_same_events_as_the_table() {
     const EVENTS: u32 = 120;
     let mut hooks = Hooks::new().await;
-    let soon = || Settings {
-        retry_initial: Duration::from_millis(10),
-        retry_max: Duration::from_millis(20),
-        ..settings()
-    };
     let receiver = Receiver::start(Manner::Cut(7)).await;
     let (endpoint, secret) = hooks.endpoint(&receiver.url(), &[]).await;
     let mut writer = Session::open(&hooks.url).await;
@@ -156,6 +160,14 @@ async fn a_feed_reader_and_a_receiver_killed_at_random_end_with_the_same_events_
     );
 }
 
+/// As in production, but for the network and the poll.
+fn as_set() -> Settings {
+    Settings {
+        networks: settings().networks,
+        ..Settings::default()
+    }
+}
+
 /// The figures of the story above at full size; run it alone: `cargo test --test it a_thousand_endpoints -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "takes minutes, and prints figures"]
@@ -197,7 +209,7 @@ async fn a_thousand_endpoints_of_which_a_third_hang_and_captures_go_on_as_before
         round(&mut world).await,
         round(&mut world).await,
     ];
-    let process = another_process(&world.url, settings());
+    let process = another_process(&world.url, as_set());
     let began = std::time::Instant::now();
     let mut beside = Vec::new();
     let (told, mut rounds_on) = (receiver.clone(), true);
