@@ -143,7 +143,7 @@ async fn a_feed_reader_and_a_receiver_killed_at_random_end_with_the_same_events_
     let mut messages = 0;
     for got in receiver.got() {
         messages += 1;
-        assert_eq!(genuine(&got, &[secret.clone()]), Ok(()));
+        assert_eq!(genuine(&got, &secret), Ok(()));
         let id: Uuid = got.id().parse().unwrap();
         let event: Value = serde_json::from_slice(&got.body).unwrap();
         assert_eq!(event["id"], got.id());
