@@ -33,4 +33,5 @@ pub mod simulator;
 pub mod telemetry;
 pub mod verify;
 pub mod way;
+pub mod webhook;
 pub mod worker;

@@ -34,3 +34,5 @@ mod refusals;
 mod server;
 #[path = "api/views.rs"]
 mod views;
+#[path = "api/webhooks.rs"]
+mod webhooks;

@@ -35,5 +35,7 @@ mod settings;
 mod top;
 #[path = "cli/views.rs"]
 mod views;
+#[path = "cli/webhooks.rs"]
+mod webhooks;
 #[path = "cli/worker.rs"]
 mod worker;

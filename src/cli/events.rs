@@ -111,7 +111,7 @@ pub async fn run(verb: EventsVerb, context: &Context) -> Result<Exit, Error> {
 }
 
 /// The types as the feed writes them; every one that there is not is told.
-fn event_types(names: &[String]) -> Result<Vec<String>, Error> {
+pub fn event_types(names: &[String]) -> Result<Vec<String>, Error> {
     let mut types = Vec::new();
     let (mut wrong, mut right) = (Vec::new(), Vec::new());
     for name in names {

@@ -39,7 +39,7 @@ pub struct Explanation {
 }
 
 /// All of them: classes first, then dead reasons, each in the order of the contract; then alerts, the most urgent first.
-pub const EXPLANATIONS: [Explanation; 25] = [
+pub const EXPLANATIONS: [Explanation; 26] = [
     Explanation {
         of: Of::Class,
         name: "transient",
@@ -272,6 +272,19 @@ nothing meanwhile, and go on by themselves. Rule: capture_database_errors_total 
         look: "capture doctor; the server's log; connections against max_connections.",
         act: "Mend the database. Workers need no restart. After a fail-over they verify before they send: expect reads, and a \
 slower start.",
+    },
+    Explanation {
+        of: Of::Alert,
+        name: "webhooks_behind",
+        means: "An endpoint has not taken an event for a quarter of an hour, or the sender disabled it because nothing arrived \
+there for days, or because it answered 410. Captures and other endpoints are not touched by it; what is pending is tried again \
+for webhooks.give_up_after. Rule: capture_webhook_oldest_pending_age_seconds over 900, or an endpoint that was given up.",
+        look: "capture webhook endpoint list: which one, since when; capture webhook delivery list --endpoint ENDPOINT: what it \
+answers (refused, timeout, unreachable, redirect, forbidden_address). All of them behind: does a worker with webhooks.deliver \
+run, and does an old open transaction hold the feed back?",
+        act: "Tell whoever runs the receiver. When it is mended: capture webhook endpoint enable ENDPOINT --reason '…', then \
+capture webhook delivery redeliver --endpoint ENDPOINT --since TIME --reason '…' for what it missed. If nobody wants it: capture \
+webhook endpoint remove ENDPOINT --reason '…'.",
     },
 ];
 

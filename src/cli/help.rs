@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// The verbs of the front page, by what they are for.
-const GROUPS: [(&str, &[&str]); 6] = [
+const GROUPS: [(&str, &[&str]); 7] = [
     ("Run", &["demo", "dev", "work", "serve", "simulate"]),
     ("Schema", &["migrate", "doctor", "prune"]),
     (
@@ -17,6 +17,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
         &["enqueue", "release", "cancel", "replay", "resolve", "operations"],
     ),
     ("Lanes", &["lane"]),
+    ("Hooks", &["webhook"]),
     (
         "Other",
         &["audit", "key", "config", "health", "completion", "man", "version"],

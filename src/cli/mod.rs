@@ -55,6 +55,8 @@ mod timeline;
 mod top;
 mod version;
 mod watch;
+mod webhook;
+mod webhooks;
 mod work;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -144,6 +146,9 @@ enum Verb {
     /// Keys of the HTTP API: make, list, rotate and revoke them
     #[command(subcommand)]
     Key(key::KeyVerb),
+    /// Webhooks: who is told of events over HTTP, what arrived, and tools for receivers
+    #[command(subcommand)]
+    Webhook(webhook::WebhookVerb),
     /// The settings: which are in force, and whether they are in order
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -189,6 +194,7 @@ impl Verb {
             | Verb::Export(_)
             | Verb::Prune(_)
             | Verb::Top(_) => true,
+            Verb::Webhook(verb) => verb.minds_interrupts(),
             Verb::Migrate(_)
             | Verb::Doctor
             | Verb::Status(_)
@@ -231,6 +237,7 @@ impl Verb {
             )
             | Verb::Lane(LaneVerb::Pause(_) | LaneVerb::Resume(_) | LaneVerb::Limit(_) | LaneVerb::Probe(_))
             | Verb::Key(KeyVerb::Create(_) | KeyVerb::Rotate(_) | KeyVerb::Revoke(_)) => true,
+            Verb::Webhook(verb) => verb.acts(),
             Verb::Operations(OperationsVerb::List(_) | OperationsVerb::Get(_))
             | Verb::Lane(LaneVerb::List(_))
             | Verb::Key(KeyVerb::List(_))
@@ -305,6 +312,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
         Verb::Order(args) => order::run(args, context).await,
         Verb::Export(verb) => export::run(verb, context).await,
         Verb::Prune(args) => prune::run(args, context).await,
+        Verb::Webhook(verb) => webhook::run(verb, context).await,
         Verb::Completion(args) => completion::run(&args),
         Verb::Man(args) => man::run(&args),
         Verb::Config(verb) => config::run(verb, &context.sources, &context.output),

@@ -49,6 +49,18 @@ impl WorkerProbe {
             .iter()
             .filter(|worker| Duration::from_secs(count(worker.silent_s)) < FRESH);
         gauges.workers = u64::try_from(fresh.count()).unwrap_or(0);
+        let webhooks = self.outbox.webhook_tally().await?;
+        gauges.webhook_endpoints = [
+            ("enabled", webhooks.enabled),
+            ("disabled", webhooks.disabled),
+            ("given_up", webhooks.given_up),
+            ("failing", webhooks.failing),
+            ("behind", webhooks.behind),
+        ]
+        .map(|(state, endpoints)| (state, count(endpoints)))
+        .into();
+        gauges.webhook_pending = count(webhooks.pending);
+        gauges.webhook_oldest = (webhooks.pending > 0).then(|| Duration::from_secs(count(webhooks.oldest_s)));
         Ok(gauges)
     }
 }
@@ -117,5 +129,8 @@ fn gauges(backlog: Backlog, dead: &[DeadGroup]) -> BacklogGauges {
         }
         lanes.insert(lane.lane, gauges);
     }
-    BacklogGauges { lanes, workers: 0 }
+    BacklogGauges {
+        lanes,
+        ..BacklogGauges::default()
+    }
 }

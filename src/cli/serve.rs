@@ -105,6 +105,7 @@ async fn start(config: &Config, shutdown: &CancellationToken) -> Result<(ApiServ
             user_header: config.http.proxy_user_header.clone(),
             roles_header: config.http.proxy_roles_header.clone(),
         },
+        networks: super::webhooks::networks(config),
         rate_per_second: NonZeroU32::new(config.http.rate_per_second).unwrap_or(NonZeroU32::MIN),
         patience: PATIENCE,
     };

@@ -6,17 +6,18 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::filter::State;
-use crate::outbox::{Check, LaneBacklog, LaneRow, Outbox, StateCount, WorkerRow};
+use crate::outbox::{Check, LaneBacklog, LaneRow, Outbox, StateCount, WebhookTally, WorkerRow};
 
 use super::context::Context;
+use super::doctor::webhooks_in_words;
 use super::output::{Cell, Column, Error, Exit, Format, Output};
 use super::watch::WatchArgs;
 
 /// Lanes, workers and counts at a glance.
 ///
 /// Dead letters that a person resolved as not captured are closed: they are counted as resolved, not as dead. Of more than
-/// 100,000 captured or cancelled ones the number is an estimate, and says so. In JSON one object with lanes, workers, states
-/// and which of those are estimated; in the other forms for programs the lanes alone.
+/// 100,000 captured or cancelled ones the number is an estimate, and says so. In JSON one object with lanes, workers, states,
+/// which of those are estimated, and webhooks; in the other forms for programs the lanes alone.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show only what somebody should look at, and end with 7 if there is anything
@@ -73,6 +74,7 @@ struct Overview {
     lanes: Vec<(LaneBacklog, Option<LaneRow>)>,
     workers: Vec<WorkerRow>,
     counts: Vec<StateCount>,
+    webhooks: WebhookTally,
 }
 
 impl Overview {
@@ -87,6 +89,7 @@ impl Overview {
             lanes: lanes.collect(),
             workers: outbox.workers().await?,
             counts: outbox.tally().await?.states,
+            webhooks: outbox.webhook_tally().await?,
         })
     }
 
@@ -110,7 +113,9 @@ impl Overview {
                 writeln!(
                     to,
                     "{}",
-                    json!({ "lanes": lanes, "workers": workers, "states": states, "estimated": estimated })
+                    json!({
+                        "lanes": lanes, "workers": workers, "states": states, "estimated": estimated, "webhooks": self.webhooks
+                    })
                 )?;
                 to.flush()?;
                 Ok(())
@@ -158,6 +163,9 @@ impl Overview {
             states.push(format!("resolved as not captured {}", self.resolved()));
         }
         writeln!(to, "\n{}", joined(&states, output.width))?;
+        if let Some(webhooks) = webhooks_in_words(&self.webhooks) {
+            writeln!(to, "webhooks: {webhooks}")?;
+        }
         to.flush()?;
         Ok(())
     }

@@ -23,6 +23,7 @@ mod secrets;
 mod sources;
 mod telemetry;
 mod values;
+mod webhooks;
 mod worker;
 
 use secrecy::SecretString;
@@ -35,6 +36,7 @@ pub use http::HttpConfig;
 pub use retry::RetryConfig;
 pub use sources::{ConfigFile, Flag, Need, Sources};
 pub use telemetry::TelemetryConfig;
+pub use webhooks::WebhooksConfig;
 pub use worker::WorkerConfig;
 
 use reader::{Key, Reader};
@@ -54,6 +56,8 @@ pub struct Config {
     pub breaker: BreakerConfig,
     /// The HTTP API.
     pub http: HttpConfig,
+    /// How events go out.
+    pub webhooks: WebhooksConfig,
     /// Logs, metrics and health.
     pub telemetry: TelemetryConfig,
     /// The merchant accounts, in the order of the file.
@@ -84,6 +88,7 @@ impl Config {
         let retry = retry::read(&mut reader);
         let breaker = breaker::read(&mut reader);
         let http = http::read(&mut reader);
+        let webhooks = webhooks::read(&mut reader, &schema);
         let telemetry = telemetry::read(&mut reader);
         let (accounts, without_secret) = account::read(&mut reader);
         let config = Config {
@@ -92,6 +97,7 @@ impl Config {
             retry,
             breaker,
             http,
+            webhooks,
             telemetry,
             accounts,
             database_url,

@@ -116,6 +116,7 @@ needs! {
     ToCancel Cancel "Needs the scope `cancel`.";
     ToOperate Operate "Needs the scope `operate`.";
     ToWorkLanes Lanes "Needs the scope `lanes`.";
+    ToWorkWebhooks Webhooks "Needs the scope `webhooks`.";
 }
 
 /// A caller who is allowed it. Stands first among a handler's arguments: who may not is told so, whatever else is wrong.

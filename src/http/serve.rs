@@ -24,6 +24,7 @@ use super::news::News;
 use super::openapi;
 use crate::operations::{self, AbilitiesByLane, OperationError, ProvidersByLane};
 use crate::outbox::{ConnectSettings, Outbox, OutboxError};
+use crate::webhook::Networks;
 
 /// Connections for looking, and how long one look may take.
 const LOOKS: u32 = 3;
@@ -66,6 +67,8 @@ pub struct OfficeSettings {
     pub rate_per_second: NonZeroU32,
     /// Whose word is taken for who looks at the console.
     pub proxy: ProxySettings,
+    /// Networks to which webhooks may go although they are not public.
+    pub networks: Networks,
     /// How long the head of a request may take to arrive, and then its body.
     pub patience: Duration,
 }
@@ -86,6 +89,8 @@ pub struct Office {
     /// Cancelled when the server drains: who waits for news is answered at once.
     pub draining: CancellationToken,
     begins: Mutex<()>,
+    /// Networks to which webhooks may go although they are not public.
+    pub networks: Networks,
     pub(super) limiter: Limiter,
     pub(super) failures: Failures,
     pub(super) proxy: ProxySettings,
@@ -111,6 +116,7 @@ impl Office {
             news: News::new(),
             draining,
             begins: Mutex::new(()),
+            networks: settings.networks.clone(),
             limiter: Limiter::new(settings.rate_per_second),
             failures: Failures::new(),
             proxy: settings.proxy.clone(),

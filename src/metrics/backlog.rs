@@ -101,6 +101,12 @@ pub struct BacklogGauges {
     pub lanes: BTreeMap<Lane, LaneGauges>,
     /// Workers with a fresh heartbeat.
     pub workers: u64,
+    /// Endpoints of webhooks by state; one may count in several.
+    pub webhook_endpoints: BTreeMap<&'static str, u64>,
+    /// Deliveries that are pending at enabled endpoints.
+    pub webhook_pending: u64,
+    /// Age of the oldest of them; `None`: there is none, written as 0.
+    pub webhook_oldest: Option<Duration>,
 }
 
 /// Writes families of gauges.
@@ -180,6 +186,21 @@ impl Page<'_> {
             lanes().map(|(labels, lane)| (labels, u64::from(lane.paused).to_string())),
         );
         self.family("capture_workers", [(vec![], backlog.workers.to_string())]);
+        self.family(
+            "capture_webhook_endpoints",
+            backlog
+                .webhook_endpoints
+                .iter()
+                .map(|(state, count)| (vec![("state", *state)], count.to_string())),
+        );
+        self.family(
+            "capture_webhook_pending",
+            [(vec![], backlog.webhook_pending.to_string())],
+        );
+        self.family(
+            "capture_webhook_oldest_pending_age_seconds",
+            [(vec![], seconds(backlog.webhook_oldest))],
+        );
     }
 }
 

@@ -46,8 +46,9 @@ const fn metric(
 ///
 /// Labels: `provider`, `account` from the settings; `outcome` captured, accepted, failed, not_sent; `class` the seven
 /// classes or `none`; `call` capture, read, mark; `currency` ISO 4217; `state` as in [`super::BacklogState`]; `reason` as in
-/// `dead_reason`; `within` 24h, 48h; `purpose` send, retry, verify; `result` recorded, already_recorded, lease_lost.
-pub const METRICS: [Metric; 24] = [
+/// `dead_reason`; `within` 24h, 48h; `purpose` send, retry, verify; `result` recorded, already_recorded, lease_lost. Of webhooks `outcome` is the
+/// code of an attempt, one of those in `webhook/attempt.rs`, and `state` enabled, disabled, given_up, failing, behind.
+pub const METRICS: [Metric; 30] = [
     metric(
         "capture_attempts_total",
         Kind::Counter,
@@ -215,5 +216,47 @@ pub const METRICS: [Metric; 24] = [
         "processes",
         &[],
         "Worker processes with a fresh heartbeat",
+    ),
+    metric(
+        "capture_webhook_attempts_total",
+        Kind::Counter,
+        "attempts",
+        &["outcome"],
+        "Attempts to tell an endpoint of an event, by what came of them",
+    ),
+    metric(
+        "capture_webhook_latency_seconds",
+        Kind::Histogram,
+        "seconds",
+        &[],
+        "How long endpoints took to take what they took",
+    ),
+    metric(
+        "capture_webhooks_given_up_total",
+        Kind::Counter,
+        "deliveries",
+        &[],
+        "Deliveries that did not arrive within webhooks.give_up_after",
+    ),
+    metric(
+        "capture_webhook_endpoints",
+        Kind::Gauge,
+        "endpoints",
+        &["state"],
+        "Endpoints; one may count in several states, and given_up were disabled by the sender itself",
+    ),
+    metric(
+        "capture_webhook_pending",
+        Kind::Gauge,
+        "deliveries",
+        &[],
+        "Deliveries that are pending at enabled endpoints; of each endpoint 1000 are counted at most",
+    ),
+    metric(
+        "capture_webhook_oldest_pending_age_seconds",
+        Kind::Gauge,
+        "seconds",
+        &[],
+        "How long the oldest pending delivery of an enabled endpoint has been pending; 0 if there is none",
     ),
 ];

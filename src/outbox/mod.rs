@@ -20,6 +20,7 @@ mod checks;
 mod claim;
 mod codes;
 mod dead_letters;
+mod deliveries;
 mod doubt;
 mod events;
 mod export;
@@ -43,6 +44,7 @@ mod settle;
 mod store;
 mod tally;
 mod upkeep;
+mod webhooks;
 mod workers;
 
 use std::str::FromStr;
@@ -59,6 +61,9 @@ pub use checks::{AtRisk, Check};
 pub use claim::{Claim, ClaimRequest, Claimed, LaneRequest, Purpose, Ticket, Unreadable};
 pub use codes::CodeRow;
 pub use dead_letters::{DeadGroup, DeadLetter, GroupBy, RESOLVED_NOT_CAPTURED, Replayed, Resolved};
+pub use deliveries::{
+    ClaimedDelivery, Delivery, DeliveryFilter, DeliveryRecord, DeliveryRequest, DeliveryResult, FannedOut, Redelivery,
+};
 pub use doubt::CommitDoubts;
 pub use events::{Event, EventPage};
 pub use export::AuditLine;
@@ -83,6 +88,7 @@ pub use settle::{AttemptRecord, LaneNews, Settled, Settlement};
 pub use store::{Listener, Store};
 pub use tally::{OpenOperation, StateCount, Tally};
 pub use upkeep::Moved;
+pub use webhooks::{EndpointActed, EndpointChange, WebhookEndpoint, WebhookTally};
 pub use workers::{Sleep, WorkerRow};
 
 #[cfg(not(feature = "proof"))]

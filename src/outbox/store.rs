@@ -72,6 +72,11 @@ pub trait Store: Send + Sync {
     /// See [`Outbox::get_up`].
     async fn get_up(&self, worker: Uuid) -> Result<(), OutboxError>;
 
+    /// See [`Outbox::hint_events`]. Nobody listens to an outbox that is simulated.
+    async fn hint_events(&self) -> Result<(), OutboxError> {
+        Ok(())
+    }
+
     /// See [`Outbox::running_operations`]. An outbox that is simulated has none.
     async fn running_operations(&self) -> Result<Vec<DueOperation>, OutboxError> {
         Ok(Vec::new())
@@ -200,6 +205,10 @@ impl Store for Outbox {
 
     async fn get_up(&self, worker: Uuid) -> Result<(), OutboxError> {
         Outbox::get_up(self, worker).await
+    }
+
+    async fn hint_events(&self) -> Result<(), OutboxError> {
+        Outbox::hint_events(self).await
     }
 
     async fn running_operations(&self) -> Result<Vec<DueOperation>, OutboxError> {

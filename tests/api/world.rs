@@ -105,6 +105,7 @@ impl Server {
             providers: BTreeMap::new(),
             rate_per_second: NonZeroU32::new(plan.rate_per_second).unwrap(),
             patience: plan.patience,
+            networks: capture::webhook::Networks::default(),
             proxy: capture::http::ProxySettings::default(),
         };
         let office = Arc::new(Office::open(&settings, draining.clone()).unwrap());

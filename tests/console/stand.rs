@@ -142,6 +142,7 @@ pub async fn serve(
         providers,
         rate_per_second: NonZeroU32::new(10_000).unwrap(),
         proxy,
+        networks: capture::webhook::Networks::default(),
         patience: std::time::Duration::from_secs(10),
     };
     let office = Arc::new(Office::open(&settings, draining.clone()).unwrap());

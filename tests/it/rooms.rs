@@ -25,6 +25,7 @@ const RULES: [(&str, &[&str]); 6] = [
             "provider/transport",
             "provider/breakage",
             "provider/gate",
+            "webhook/sender",
             "cli/demo",
             "cli/health",
             "bin/capture-chaos/",
@@ -165,6 +166,7 @@ fn http_asks_the_outbox_and_operations_and_decides_nothing_about_money() {
                     "operations",
                     "outbox",
                     "outcome",
+                    "webhook",
                 ];
                 assert!(known.contains(&room), "{path} knows {room}");
             }

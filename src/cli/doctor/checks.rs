@@ -5,7 +5,7 @@ use crate::cli::context::Context;
 use crate::cli::output::Error;
 use crate::cli::refusal::POOLED_BY_TRANSACTION;
 use crate::config::{Config, Need, Sources};
-use crate::outbox::{DoctorFacts, Outbox, OutboxError, Pooling, RoleFacts};
+use crate::outbox::{DoctorFacts, Outbox, OutboxError, Pooling, RoleFacts, WebhookTally};
 
 use super::{Finding, Level};
 
@@ -144,6 +144,48 @@ pub fn rights(role: &RoleFacts) -> Finding {
         ),
         false => Finding::ok("rights", says),
     }
+}
+
+/// Do webhooks arrive? Nothing is said where there are no endpoints.
+pub fn webhooks(tally: &WebhookTally) -> Option<Finding> {
+    let says = webhooks_in_words(tally)?;
+    Some(match tally.given_up > 0 || tally.behind > 0 {
+        true => Finding::new(
+            "webhooks",
+            Level::Warn,
+            says,
+            "capture webhook endpoint list shows which; capture dead explain webhooks_behind what to do",
+        ),
+        false => Finding::ok("webhooks", says),
+    })
+}
+
+/// `3 endpoints, 1 disabled (1 by the sender itself), 1 behind; 12 deliveries pending`. `None`: there are no endpoints.
+pub fn webhooks_in_words(tally: &WebhookTally) -> Option<String> {
+    let all = tally.enabled + tally.disabled;
+    let mut says = match all {
+        0 => return None,
+        1 => "1 endpoint".to_owned(),
+        several => format!("{several} endpoints"),
+    };
+    if tally.disabled > 0 {
+        says.push_str(&format!(", {} disabled", tally.disabled));
+    }
+    if tally.given_up > 0 {
+        says.push_str(&format!(" ({} by the sender itself)", tally.given_up));
+    }
+    if tally.failing > 0 {
+        says.push_str(&format!(", {} failing", tally.failing));
+    }
+    if tally.behind > 0 {
+        says.push_str(&format!(
+            ", {} behind for up to {} min",
+            tally.behind,
+            tally.oldest_s / 60
+        ));
+    }
+    says.push_str(&format!("; {} deliveries pending", tally.pending));
+    Some(says)
 }
 
 /// Is this server fit for money?

@@ -5,6 +5,7 @@ mod captures;
 mod codes;
 mod conditions;
 mod dead_letters;
+mod deliveries;
 mod enqueue;
 mod events;
 mod lanes;
@@ -12,6 +13,7 @@ mod operations;
 mod orders;
 mod releases;
 mod status;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -59,6 +61,16 @@ pub fn routes() -> OpenApiRouter<Arc<Office>> {
         .routes(routes!(events::list))
         .routes(routes!(audit::list))
         .routes(routes!(audit::verify))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::get))
+        .routes(routes!(webhooks::set))
+        .routes(routes!(webhooks::enable))
+        .routes(routes!(webhooks::disable))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::remove))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(deliveries::redeliver))
         .routes(routes!(status::status))
         .routes(routes!(status::version))
 }
