@@ -22,7 +22,7 @@ use super::work::start_logs;
 /// Every request needs a key: capture key create makes the first one, with access to the database. While there is no live
 /// key it listens on a loopback address only, unless --allow-open says otherwise. Put a proxy that speaks TLS in front of it.
 ///
-/// SIGTERM or SIGINT drains: requests in flight are finished, for 10 s at most, and the process ends with 0. A second
+/// SIGTERM or SIGINT drains: requests in flight are finished, for 35 s at most, and the process ends with 0. A second
 /// signal ends it at once (130 or 143).
 #[derive(Debug, clap::Args)]
 pub struct Args {
