@@ -272,7 +272,7 @@ async fn every_function_looks_only_into_its_schema_belongs_to_its_owner_and_is_n
         assert!(!passed_on, "the right to call {name} may be passed on");
         let builds_statements: bool = row.get(7);
         assert!(
-            !builds_statements || name == "grant_roles",
+            !builds_statements || (name.starts_with("grant_roles") && !definer),
             "{name} builds statements from text"
         );
     }
