@@ -393,8 +393,8 @@ create function cancel_by(p_intent uuid, p_actor text, p_reason text) returns te
     as $$ select cancel_for(p_intent, p_actor, p_reason, null) $$;
 comment on function cancel_by is 'An operator''s cancel: as cancel(), with a line of audit.';
 
--- A release over HTTP or in the console: as release(), under the name of who asked for it and not of the server's login, and
--- with a line of audit if it is new. Of the capture too, if it is named and there already.
+-- A release over HTTP, in the console, or by the command line with a reason: as release(), under the name of who asked for it
+-- and not of the server's login, and with a line of audit if it is new. Of the capture too, if it is named and there already.
 create function release_by(
     p_provider text, p_payment_id text, p_order_id text, p_account text, p_capture_ref text, p_shipment_ref text, p_company text, p_method text,
     p_tracking_number text, p_actor text, p_reason text, out release_id bigint, out created boolean

@@ -277,11 +277,12 @@ end $$;
 -- What workers do -----------------------------------------------------------------------------------------------------
 
 -- Writes the deliveries of the next events, and moves the cursor, in one transaction. One at a time: who finds the cursor
--- taken leaves it to who has it. Returns how many events were read and how many deliveries written.
+-- taken leaves it to who has it. Returns how many events were read, how many deliveries written, and how many endpoints there
+-- are: while there is none, nobody need ask often.
 --
 -- One statement sees both the events and the endpoints: an endpoint that is committed while this runs comes into force
 -- with the events of transactions that are younger than its own, because those are not shown to this snapshot.
-create function fan_out_webhooks(p_rows integer, out events integer, out deliveries integer)
+create function fan_out_webhooks(p_rows integer, out events integer, out deliveries integer, out endpoints bigint)
     language plpgsql volatile security definer set search_path from current
     set enable_seqscan = off set jit = off
 as $$
@@ -289,13 +290,12 @@ as $$
 declare
     v_now timestamptz := clock_now();
     v_cursor text;
-    v_live bigint;
     v_next text;
 begin
     events := 0;
     deliveries := 0;
-    select count(*) into v_live from webhook_endpoints e where e.removed_at is null;
-    if v_live = 0 then
+    select count(*) into endpoints from webhook_endpoints e where e.removed_at is null;
+    if endpoints = 0 then
         return;
     end if;
     select c.cursor into v_cursor from webhook_cursor c for update skip locked;
@@ -304,7 +304,7 @@ begin
     end if;
     with page as materialized (
         -- Few events where there are many endpoints: one transaction stays small.
-        select * from events_after(v_cursor, greatest(1, least(p_rows, (20000 / v_live)::integer)))
+        select * from events_after(v_cursor, greatest(1, least(p_rows, (20000 / endpoints)::integer)))
     ), written as (
         insert into webhook_deliveries (endpoint, event, xid, seq, begun_at, due_at)
         select e.id, p.id, p.xid, p.seq, v_now, v_now

@@ -18,6 +18,8 @@ pub struct FannedOut {
     pub events: i32,
     /// Deliveries that were written.
     pub deliveries: i32,
+    /// Endpoints that there are.
+    pub endpoints: i64,
 }
 
 /// How many deliveries to claim, and of which endpoints not.
@@ -158,7 +160,7 @@ impl Outbox {
         Ok(repeating(|| {
             sqlx::query_as!(
                 FannedOut,
-                r#"select events as "events!", deliveries as "deliveries!" from fan_out_webhooks($1)"#,
+                r#"select events as "events!", deliveries as "deliveries!", endpoints as "endpoints!" from fan_out_webhooks($1)"#,
                 rows
             )
             .fetch_one(&self.pool)

@@ -1,6 +1,7 @@
 //! The deliverer: fan-out, sending and settling, until it is told to stop.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -26,6 +27,10 @@ const CLAIM: usize = 100;
 /// Records of one settle, at most, and how long they are gathered.
 const BATCH: usize = 200;
 const WINDOW: Duration = Duration::from_millis(20);
+/// How much longer than `poll` is slept where nothing will be due but what is tried again: what is new wakes the claim.
+const BETWEEN_TRIES: u32 = 4;
+/// And while there is no endpoint at all: most outboxes never have one, and an idle worker should cost them nothing.
+const NOBODY: u32 = 10;
 /// A message that is not answered by then is a slow one.
 const SOON: Duration = Duration::from_secs(1);
 /// What a lease has beside the longest attempt: to be recorded in, also while the database is away for a moment.
@@ -47,6 +52,8 @@ pub struct Deliverer {
     in_flight: InFlight,
     /// There is something to claim, or a slot is free.
     poke: Arc<Notify>,
+    /// There is an endpoint, as far as is known.
+    anybody: Arc<AtomicBool>,
 }
 
 impl Deliverer {
@@ -64,6 +71,7 @@ impl Deliverer {
             slow: Arc::new(Semaphore::new(settings.slow_concurrency as usize)),
             in_flight: InFlight::default(),
             poke: Arc::new(Notify::new()),
+            anybody: Arc::new(AtomicBool::new(true)),
             settings: Arc::new(settings),
         })
     }
@@ -122,7 +130,7 @@ impl Deliverer {
                     false
                 }
             };
-            let pause = if more { Duration::ZERO } else { self.settings.poll };
+            let pause = if more { Duration::ZERO } else { self.rest(1) };
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
@@ -131,9 +139,16 @@ impl Deliverer {
         }
     }
 
+    /// So many times `poll`, or longer while there is nobody to tell.
+    fn rest(&self, times: u32) -> Duration {
+        let anybody = self.anybody.load(Ordering::Relaxed);
+        self.settings.poll.saturating_mul(if anybody { times } else { NOBODY })
+    }
+
     /// One step. True: there may be more.
     async fn fan_out(&self, pruned_at: &mut Boottime) -> Result<bool, OutboxError> {
         let done = self.outbox.fan_out_webhooks(EVENTS).await?;
+        self.anybody.store(done.endpoints > 0, Ordering::Relaxed);
         if done.deliveries > 0 {
             self.poke.notify_one();
         }
@@ -173,7 +188,7 @@ impl Deliverer {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}
-                () = tokio::time::sleep(self.settings.poll) => {}
+                () = tokio::time::sleep(self.rest(BETWEEN_TRIES)) => {}
                 // Slots come free one by one: a claim for each would be many small ones.
                 () = self.poke.notified(), if quiet => tokio::time::sleep(WINDOW).await,
             }

@@ -37,6 +37,19 @@ impl World {
         intents
     }
 
+    /// Two captures of 30.00 of a payment over 50.00, in transactions that do not see each other.
+    pub async fn ask_for_too_much(&mut self, kind: Kind, payment: &str) -> [Uuid; 2] {
+        let mut other = Session::open(&self.url).await;
+        self.db.run("begin").await;
+        other.run("begin").await;
+        let more = ", authorized_minor => 5000";
+        let first: Uuid = self.db.scalar(&enqueue(kind, payment, "a", 3000, more)).await;
+        let second: Uuid = other.scalar(&enqueue(kind, payment, "b", 3000, more)).await;
+        self.db.run("commit").await;
+        other.run("commit").await;
+        [first, second]
+    }
+
     pub async fn replay(&self, kind: Kind, intent: Uuid) -> Replayed {
         let letter = self.outbox.dead_letter(intent).await.unwrap().unwrap();
         let abilities = kind.adapter(&self.simulator).abilities();
@@ -163,14 +176,7 @@ async fn two_orders_that_ask_at_once_for_too_much_do_not_both_get_it() {
         let mut world = World::new().await;
         let payment = kind.payment(1);
         world.authorize(kind, &payment, 50_000);
-        let mut other = Session::open(&world.url).await;
-        world.db.run("begin").await;
-        other.run("begin").await;
-        let more = ", authorized_minor => 5000";
-        let first: Uuid = world.db.scalar(&enqueue(kind, &payment, "a", 3000, more)).await;
-        let second: Uuid = other.scalar(&enqueue(kind, &payment, "b", 3000, more)).await;
-        world.db.run("commit").await;
-        other.run("commit").await;
+        let [first, second] = world.ask_for_too_much(kind, &payment).await;
         let ends = world.until_all_ended(&[first, second], MINUTE).await;
         let mut ends: Vec<_> = ends.into_values().collect();
         ends.sort();

@@ -8,9 +8,8 @@ use capture::retry::{DeadReason, Disposition, Wait};
 use uuid::Uuid;
 
 use crate::by_hand::{Ask, captured, claim, settlement};
-use crate::database::Session;
 use crate::kind::Kind;
-use crate::world::{World, enqueue};
+use crate::world::World;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -311,14 +310,7 @@ async fn siblings_of_a_lost_history_do_not_together_get_more_than_was_authorised
         let mut world = World::new().await;
         let payment = kind.payment(1);
         world.authorize(kind, &payment, 50_000);
-        let mut other = Session::open(&world.url).await;
-        world.db.run("begin").await;
-        other.run("begin").await;
-        let more = ", authorized_minor => 5000";
-        let first: Uuid = world.db.scalar(&enqueue(kind, &payment, "a", 3000, more)).await;
-        let second: Uuid = other.scalar(&enqueue(kind, &payment, "b", 3000, more)).await;
-        world.db.run("commit").await;
-        other.run("commit").await;
+        let [first, second] = world.ask_for_too_much(kind, &payment).await;
         world.change_history().await;
         // Afterpay's key may act for 23 hours: so long no read proves that it will not.
         let ends = world.until_all_ended(&[first, second], 30 * MINUTE).await;
@@ -337,14 +329,7 @@ async fn a_capture_that_was_forgotten_leaves_no_room_for_its_sibling_as_soon_as_
         let mut world = World::new().await;
         let payment = kind.payment(1);
         world.authorize(kind, &payment, 50_000);
-        let mut other = Session::open(&world.url).await;
-        world.db.run("begin").await;
-        other.run("begin").await;
-        let more = ", authorized_minor => 5000";
-        let first: Uuid = world.db.scalar(&enqueue(kind, &payment, "a", 3000, more)).await;
-        let second: Uuid = other.scalar(&enqueue(kind, &payment, "b", 3000, more)).await;
-        world.db.run("commit").await;
-        other.run("commit").await;
+        let [first, second] = world.ask_for_too_much(kind, &payment).await;
         world.put_off(second).await;
         world.capture_and_forget(kind).await;
         world.change_history().await;
