@@ -273,14 +273,16 @@ begin
     ), gone as (
         delete from leases l where l.id = any (array(select x.id from lapsed x))
     ), open as materialized (
-        select l.id as lease, l.worker, l.claimed_at, l.until, l.request_format, s.intent, s.lane, s.fence, s.generation, s.purpose
+        -- What nobody has settled since its history was lost goes on being of that history.
+        select l.id as lease, l.worker, l.claimed_at, l.until, l.request_format, s.intent, s.lane, s.fence, s.generation, s.purpose,
+               least(s.epoch, l.epoch) as epoch
         from lapsed l,
-             unnest(l.intents, l.lanes, l.fences, l.generations, l.purposes) with ordinality
-                 as s(intent, lane, fence, generation, purpose, place)
+             unnest(l.intents, l.lanes, l.fences, l.generations, l.purposes, l.epochs) with ordinality
+                 as s(intent, lane, fence, generation, purpose, epoch, place)
         where get_bit(l.settled, s.place::integer - 1) = 0
     ), put as (
         insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
-        select o.intent, o.lane, 2, urgency_of(i.priority, i.authorization_expires_at, v_now), o.fence, v_epoch, 'verify', v_now, v_now
+        select o.intent, o.lane, 2, urgency_of(i.priority, i.authorization_expires_at, v_now), o.fence, o.epoch, 'verify', v_now, v_now
         from open o
         cross join lateral (select i.priority, i.authorization_expires_at from intents i where i.id = o.intent limit 1) i
         returning 1

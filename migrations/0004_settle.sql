@@ -5,6 +5,10 @@
 -- the same lease is a repeat (the answer to our COMMIT was lost): nothing happens. Anything else lost its fence and is
 -- kept as a late result: a late "captured" is real money.
 --
+-- A lease that was given in a history of which commits are lost is void. Others may have claimed and sent its intents in
+-- the part that is gone, so what its worker knows is not the whole truth: a receipt is recorded as ever, and anything else
+-- leads to a verification, in a row that goes on being of that history, until a claim of this one has looked.
+--
 -- p_results: [{"n", "lease", "slot", "intent", "fence", "to", "purpose", "cause", "delay_ms",
 --              "attempt": {...}, "progress": {...}|null, "receipt": {...}|null, "dead_reason", "events": [{"type", "data"}]}]
 -- p_lanes:   [{"lane", "answered", "unanswered", "failures", "open_ms", "open_max_ms", "wait_ms", "pause_reason"}]
@@ -17,6 +21,7 @@ declare
     v_now timestamptz;
     v_epoch integer;
 begin
+    v_epoch := current_epoch();
     perform from leases l
     where l.id in (select (x ->> 'lease')::uuid from jsonb_array_elements(p_results) x)
     order by l.id
@@ -32,7 +37,6 @@ begin
     order by i.id
     for no key update;
     v_now := clock_now();
-    select number into strict v_epoch from epoch;
 
     return query
     with input as materialized (
@@ -46,7 +50,8 @@ begin
                                    and t.lease = r.lease offset 0) then 'already_recorded'
                     else 'lease_lost' end as settled,
                l.lanes[r.slot + 1] as lane, l.generations[r.slot + 1] as generation, l.purposes[r.slot + 1] as claimed_as,
-               l.request_format, l.worker, length(l.settled) as lease_size, l.settled as bits
+               l.request_format, l.worker, length(l.settled) as lease_size, l.settled as bits,
+               l.epoch, l.epoch <> v_epoch and r."to" <> 'captured' as void
         from jsonb_to_recordset(p_results) as r(
                  n integer, lease uuid, slot integer, intent uuid, fence integer, "to" text, purpose smallint, cause text,
                  delay_ms bigint, attempt jsonb, progress jsonb, receipt jsonb, dead_reason text, events jsonb)
@@ -55,12 +60,18 @@ begin
     ),
     -- Whoever ends an intent without a capture has not seen the receipt that came meanwhile: it ends captured.
     held as materialized (
-        select i.n, i.lease, i.slot, i.intent, i.fence, i.purpose, i.cause, i.delay_ms, i.attempt, i.progress,
-               case when late.receipt is null then i."to" else 'captured' end as "to",
-               case when late.receipt is null then i.dead_reason end as dead_reason,
+        select i.n, i.lease, i.slot, i.intent, i.fence, case when i.void then 2 else i.purpose end as purpose,
+               case when i.void then 'verify' else i.cause end as cause, case when i.void then 0 else i.delay_ms end as delay_ms,
+               i.attempt, i.progress, case when i.void then i.epoch else v_epoch end as epoch,
+               case when late.receipt is not null then 'captured' when i.void then 'waiting' else i."to" end as "to",
+               case when late.receipt is null and not i.void then i.dead_reason end as dead_reason,
                coalesce(late.receipt, i.receipt) as receipt,
                coalesce(late.evidence, decode(i.attempt ->> 'evidence', 'hex')) as evidence,
-               case when late.receipt is null then i.events else (
+               case when late.receipt is null and i.void then (
+                   select coalesce(jsonb_agg(e.event order by e.place), '[]')
+                   from jsonb_array_elements(i.events) with ordinality as e(event, place)
+                   where e.event ->> 'type' in ('capture.attempt_failed', 'capture.outcome_unknown')
+               ) when late.receipt is null then i.events else (
                    select coalesce(jsonb_agg(e.event order by e.place), '[]')
                    from jsonb_array_elements(i.events) with ordinality as e(event, place)
                    where e.event ->> 'type' not in ('capture.dead_lettered', 'capture.cancelled')
@@ -126,7 +137,7 @@ begin
     moved as (
         -- An in-flight wish to cancel makes what would wait ready at once: the next claim applies it.
         insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
-        select h.intent, h.lane, h.purpose, urgency_of(h.priority, h.authorization_expires_at, v_now), h.fence, v_epoch, h.cause,
+        select h.intent, h.lane, h.purpose, urgency_of(h.priority, h.authorization_expires_at, v_now), h.fence, h.epoch, h.cause,
                case when h.purpose < 2 and exists (select from cancel_requests c where c.intent = h.intent offset 0) then v_now
                     else v_now + h.delay_ms * interval '1 millisecond' end, v_now
         from held h
@@ -134,7 +145,7 @@ begin
     ),
     returned as (
         insert into ready (lane, purpose, urgency, intent, fence, epoch, alone, since)
-        select h.lane, h.purpose, urgency_of(h.priority, h.authorization_expires_at, v_now), h.intent, h.fence, v_epoch, false, v_now
+        select h.lane, h.purpose, urgency_of(h.priority, h.authorization_expires_at, v_now), h.intent, h.fence, h.epoch, false, v_now
         from held h
         where h."to" = 'ready'
     ),

@@ -182,8 +182,9 @@ impl Way<'_> {
         let claim = self.claim;
         let mut progress = claim.progress.clone();
         if claim.history_changed && !planted!(lost_history_ignored) {
-            // What its key may have been raised to is lost with the rest; a row that had no past is safe by its first key.
-            progress.read_first |= claim.progress != Progress::default();
+            // What its key may have been raised to is lost with the rest, also where no past is left: it may have been
+            // refused, replayed by a person and captured under its next key in the part that is gone.
+            progress.read_first |= !planted!(first_key_trusted_after_a_loss);
             progress.first_sent_at = Some(
                 progress
                     .first_sent_at

@@ -318,7 +318,7 @@ async fn what_a_worker_reads_does_not_grow_with_what_lies_about() {
             "enqueue" => enqueue(Kind::Afterpay, "610000000", "c", 1000, ""),
             _ => enqueue(Kind::Afterpay, &format!("60000000{place}"), "c2", 1000, ""),
         };
-        read(&mut hot.db, &sql).await.is_at_most(12 * LOOK, what);
+        read(&mut hot.db, &sql).await.is_at_most(16 * LOOK, what);
     }
     let order = format!("select * from capture.release(provider => 'afterpay', order_id => '{HELD_ORDER}')");
     hot.db.run(&order).await;

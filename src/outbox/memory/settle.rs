@@ -30,6 +30,8 @@ struct Held<'a> {
     settlement: &'a Settlement,
     /// `None`: it goes on.
     end: Option<End>,
+    /// Its lease was given in this history, of which commits are lost: unless it ends captured, it is verified.
+    void: Option<i32>,
     /// A late receipt took the place of an end without one.
     overruled: bool,
     evidence: Evidence,
@@ -38,6 +40,7 @@ struct Held<'a> {
 impl Tables {
     /// Records what calls told, and moves their intents on. One answer per settlement, in order.
     pub fn settle(&mut self, now: DateTime<Utc>, settlements: &[Settlement], lanes: &[LaneNews]) -> Vec<Settled> {
+        self.begin_epoch(now);
         let settled: Vec<Settled> = settlements.iter().map(|one| self.judge(one)).collect();
         let with = |wanted: Settled| {
             let pairs = settlements.iter().zip(&settled);
@@ -114,6 +117,8 @@ impl Tables {
             Disposition::Cancelled => Some(End::Cancelled),
             Disposition::Retry(_) | Disposition::Verify(_) | Disposition::Return => None,
         };
+        let given_in = self.leases.get(&one.ticket.lease).map(|lease| lease.epoch);
+        let void = given_in.filter(|epoch| *epoch != self.epoch.number);
         let known = self
             .late_receipt(intent)
             .and_then(|late| Some((late.fence, late.receipt.clone()?, late.evidence.clone())));
@@ -132,12 +137,21 @@ impl Tables {
             (Some(End::Dead(_) | End::Cancelled), Some((_, receipt, evidence))) => Held {
                 settlement: one,
                 end: Some(receipt),
+                void: None,
                 overruled: true,
                 evidence,
             },
-            (end, _) => Held {
+            (end @ Some(End::Captured { .. }), _) => Held {
                 settlement: one,
                 end,
+                void: None,
+                overruled: false,
+                evidence: one.evidence().clone(),
+            },
+            (end @ (Some(End::Dead(_) | End::Cancelled) | None), _) => Held {
+                settlement: one,
+                end: end.filter(|_| void.is_none()),
+                void,
                 overruled: false,
                 evidence: one.evidence().clone(),
             },
@@ -203,7 +217,7 @@ impl Tables {
             purpose,
             urgency,
             fence: ticket.fence,
-            epoch: self.epoch.number,
+            epoch: held.void.unwrap_or(self.epoch.number),
             cause,
             due_at: Some(due_at),
             since: now,
@@ -212,6 +226,10 @@ impl Tables {
         let keeps = match (&held.settlement.disposition, &held.end) {
             (_, Some(End::Captured { .. } | End::Cancelled)) => false,
             (_, Some(End::Dead(_))) => true,
+            (_, None) if held.void.is_some() => {
+                self.put_waiting(intent, waits(Purpose::Verify, Cause::Verify, now));
+                true
+            }
             (Disposition::Retry(_), None) => {
                 // A wish to cancel makes what would wait ready at once: the next claim applies it.
                 let wished = self.cancel_requests.contains_key(&intent);
@@ -271,7 +289,7 @@ impl Tables {
                 attempts,
             },
             (_, Some(End::Cancelled)) => Told::Cancelled,
-            (Disposition::Retry(_), None) => Told::RetryScheduled {
+            (Disposition::Retry(_), None) if held.void.is_none() => Told::RetryScheduled {
                 in_ms: ms(one.delay),
                 attempts,
             },
@@ -282,6 +300,7 @@ impl Tables {
             },
             (
                 Disposition::Verify(_)
+                | Disposition::Retry(_)
                 | Disposition::Return
                 | Disposition::Captured(_)
                 | Disposition::Dead(..)

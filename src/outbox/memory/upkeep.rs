@@ -81,7 +81,8 @@ impl Tables {
             purpose: Purpose::Verify,
             urgency: self.urgency(intent, now),
             fence: slot.fence,
-            epoch: self.epoch.number,
+            // What nobody has settled since its history was lost goes on being of that history.
+            epoch: slot.epoch.min(lease.epoch),
             cause: Cause::Verify,
             due_at: Some(now),
             since: now,

@@ -271,6 +271,8 @@ impl World {
         };
         let (intent, now) = (settlement.intent(), at(state.now));
         let tables = &mut state.book.tables;
+        // Whoever settles may be the first to notice that the history is another one: that is no change of this result's.
+        tables.begin_epoch(now);
         let before = tables.clone();
         let said = tables.settle(now, std::slice::from_ref(&**settlement), &[])[0];
         if said != Settled::IntentLost && matches!(settlement.disposition(), Disposition::Captured(_)) {

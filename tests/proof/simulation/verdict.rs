@@ -34,7 +34,8 @@ impl World {
         let times = counter.bank.times_captured(id);
         // Where a read cannot tell whose a capture is, and somebody else makes one that looks like ours, nobody can: the
         // limit that the papers declare.
-        let look_alike = counter.bank.kind == Kind::Nothing && counter.by_hand.contains(&row.capture.payment_id);
+        let inferred = counter.bank.kind == Kind::Nothing;
+        let look_alike = inferred && counter.by_hand.contains(&row.capture.payment_id);
         if times > 1 {
             self.breach(format!("DOUBLED: {id} was captured {times} times"));
         }
@@ -62,8 +63,17 @@ impl World {
                 let matches = ours
                     .into_iter()
                     .any(|moved| *proof == Proof::Person || moved.id.to_string() == **receipt);
+                // The same, where it is a sibling's that a lost history forgot: the movement is real, of this amount, and on
+                // record once.
+                let payment = self.counter(place).bank.payments.get(&row.capture.payment_id).cloned();
+                let moved = payment.iter().flat_map(|payment| &payment.captures);
+                let mut moved = moved.filter(|moved| moved.id.to_string() == **receipt && !moved.by_hand);
+                let real = moved.any(|moved| moved.minor == row.capture.amount.minor);
+                let receipt = receipt.clone();
                 if !matches && look_alike {
                     self.path(Path::LookAlikeByHand);
+                } else if !matches && inferred && self.upheavals > 0 && real && self.on_record(row, &receipt) == 1 {
+                    self.path(Path::LookAlikeForgotten);
                 } else if !matches {
                     self.breach(format!(
                         "INVENTED: {id} is captured as {receipt}, and the bank knows nothing of it"
@@ -96,13 +106,32 @@ impl World {
                 } else {
                     reason.name()
                 });
+                let payment = self.counter(place).bank.payments.get(&row.capture.payment_id).cloned();
+                let moved = payment.iter().flat_map(|payment| &payment.captures);
+                let ours: Vec<String> = moved
+                    .filter(|moved| !moved.by_hand && moved.intent == id)
+                    .map(|moved| moved.id.to_string())
+                    .collect();
+                let with_a_sibling = ours.iter().all(|receipt| self.on_record(row, receipt) == 1);
                 if times > 0 && look_alike {
                     self.path(Path::LookAlikeByHand);
+                } else if times > 0 && inferred && self.upheavals > 0 && with_a_sibling {
+                    self.path(Path::LookAlikeForgotten);
                 } else if times > 0 && !self.acts_lost.contains(&id) {
                     self.breach(format!("LOST: {id} was captured, and is dead as {}", reason.name()));
                 }
             }
         }
+    }
+
+    /// How many captures of the same payment have that receipt on record.
+    fn on_record(&self, row: &IntentRow, receipt: &str) -> usize {
+        let others = self.tables.intents.values();
+        others
+            .filter(|other| other.lane == row.lane && other.capture.payment_id == row.capture.payment_id)
+            .filter_map(|other| self.tables.outcomes.get(&other.capture.id)?.end.capture_id())
+            .filter(|id| id.to_string() == receipt)
+            .count()
     }
 
     /// Of an intent that is left to a person: would one more read decide it?
@@ -163,12 +192,16 @@ impl World {
             let all_known = ours
                 .clone()
                 .all(|moved| self.tables.intents.contains_key(&moved.intent));
+            // A dead letter whose replay was lost with its history, captured there: the books have it for dead until somebody
+            // replays it again, and what is asked for meanwhile finds room.
+            let lost_act = ours.clone().any(|moved| self.acts_lost.contains(&moved.intent));
             // What only one that was not captured knows, perhaps later, bound nobody.
             let intents = ours.clone().filter_map(|moved| self.tables.intents.get(&moved.intent));
             let said = intents.filter_map(|row| row.capture.authorized_minor).max();
             let sum: i64 = ours.map(|moved| moved.minor).sum();
             if let Some(said) = said
                 && all_known
+                && !lost_act
                 && sum > said
                 && !counter.by_hand.contains(name)
             {
