@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::intent::Lane;
+use crate::shipment::{Fulfilment, ReleaseOn, ShipmentAmount};
 
 use super::faults::{Fault, Place};
 use super::file::Raw;
@@ -28,6 +29,9 @@ pub struct AccountConfig {
     /// Calls a minute of all workers together; `None`: no limit. In the file 0 means no limit, and absent what the
     /// provider documents (Resolve 100, the others none).
     pub rate_per_minute: Option<u32>,
+    /// What a shipment does to its held captures: when (`release_on`, default `shipped`) and how much of them
+    /// (`shipment_amount`, default `explicit`: as the order system asked).
+    pub fulfilment: Fulfilment,
     /// What only this provider has.
     pub provider: ProviderConfig,
     secret: Result<SecretString, Fault>,
@@ -240,6 +244,8 @@ fn ask_everything(reader: &mut Reader<'_>, scope: &AccountScope) {
         "secret_file",
         "concurrency",
         "rate_per_minute",
+        "release_on",
+        "shipment_amount",
     ];
     for name in common.into_iter().chain(ONLY_FOR.map(|(name, _)| name)) {
         let _ = reader.find(&scope.key(name));
@@ -287,6 +293,18 @@ fn read_account(
     }
     let concurrency = reader.integer(&scope.key("concurrency"), 32, 1..=1024);
     let rate_per_minute = read_rate(reader, scope, known);
+    let fulfilment = Fulfilment {
+        release_on: reader.choice(
+            &scope.key("release_on"),
+            ReleaseOn::default(),
+            &ReleaseOn::ALL.map(|on| (on.name(), on)),
+        ),
+        amount: reader.choice(
+            &scope.key("shipment_amount"),
+            ShipmentAmount::default(),
+            &ShipmentAmount::ALL.map(|amount| (amount.name(), amount)),
+        ),
+    };
     let provider = match known {
         Known::Afterpay => {
             refuse_what_others_have(reader, scope, "afterpay");
@@ -310,6 +328,7 @@ fn read_account(
         merchant_id: merchant_id?,
         concurrency,
         rate_per_minute,
+        fulfilment,
         provider: provider?,
         secret,
     })

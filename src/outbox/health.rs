@@ -201,7 +201,8 @@ impl Outbox {
                       coalesce(has_schema_privilege(to_regnamespace(quote_ident($1)), 'usage'), false) as "usage!",
                       coalesce(has_table_privilege(to_regclass('intents'), 'insert'), false) as "may_insert!",
                       coalesce((select bool_and(has_table_privilege(c.oid, 'select')) from pg_class c
-                                where c.relnamespace = to_regnamespace(quote_ident($1)) and c.relkind in ('r', 'v', 'p')), false) as "may_look!",
+                                where c.relnamespace = to_regnamespace(quote_ident($1)) and c.relkind in ('r', 'v', 'p')
+                                  and c.relname <> 'shipment_bodies'), false) as "may_look!",
                       coalesce((select bool_and(may) from mine where proname in
                           ('claim', 'give_back', 'settle', 'rescue', 'move_due', 'take_shipments', 'match_releases', 'watch_deadlines')), false) as "may_work!",
                       coalesce((select bool_and(may) from mine where proname in ('replay', 'resolve', 'cancel', 'set_lane_pause')), false) as "may_operate!""#,

@@ -59,7 +59,7 @@ impl Plan {
                     lane: kind.lane(),
                     provider: capture::provider::build(account).unwrap(),
                     concurrency: self.concurrency,
-                    rate_per_minute: self.rate_per_minute,
+                    rate_per_minute: self.rate_per_minute, fulfilment: Default::default(),
                 }
             })
             .collect()

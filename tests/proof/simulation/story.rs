@@ -422,6 +422,7 @@ async fn work(
                     }),
                     concurrency,
                     rate_per_minute,
+                    fulfilment: Default::default(),
                 })
                 .collect()
         };

@@ -1,3 +1,5 @@
+-- The last migration, whatever comes before it: it grants what is there by then.
+--
 -- Roles are created where that is allowed; where not, an administrator creates them and runs `select grant_roles()`.
 do $$
 declare
@@ -35,10 +37,11 @@ begin
                 'insert on shipment_events', 'execute on function release']),
             ('capture_worker', array[
                 'select on all tables in schema %1$I', 'insert, delete, update on workers', 'insert, delete, update on waiters',
-                'insert on lanes', 'update (rate_per_minute) on lanes', 'execute on function clock_now', 'execute on function current_epoch',
+                'insert on lanes', 'update (rate_per_minute, release_on, shipment_amount) on lanes', 'execute on function clock_now', 'execute on function current_epoch',
                 'execute on function server_timeline', 'execute on function server_identifier',
                 'execute on function claim', 'execute on function give_back', 'execute on function settle', 'execute on function rescue', 'execute on function move_due',
-                'execute on function take_shipments', 'execute on function match_releases', 'execute on function watch_deadlines',
+                'execute on function take_shipments', 'execute on function match_releases', 'execute on function watch_shipments',
+                'execute on function watch_deadlines',
                 'execute on function operation_step', 'execute on function operation_tokens']),
             ('capture_readonly', array['select on all tables in schema %1$I', 'execute on function events_after', 'execute on function clock_now',
                 'execute on function verify_audit']),
@@ -51,7 +54,8 @@ begin
                 'execute on function begin_console_session', 'execute on function use_console_session', 'execute on function end_console_session',
                 'execute on function cancel_by', 'execute on function begin_operation', 'execute on function set_operation_state',
                 'execute on function operation_step', 'execute on function operation_tokens', 'execute on function verify_audit',
-                'execute on function set_lane_rate', 'execute on function test_lane', 'execute on function begin_prune', 'execute on function prune_some']),
+                'execute on function set_lane_rate', 'execute on function test_lane', 'execute on function begin_prune', 'execute on function prune_some',
+                'execute on function receive_shipment', 'execute on function count_shipment_requests', 'execute on function match_shipment']),
             ('capture_metrics', array['select on all tables in schema %1$I', 'execute on function clock_now'])
         ) as t(role, verbs)
     loop
@@ -60,6 +64,10 @@ begin
         foreach verb in array g.verbs loop
             execute format('grant ' || verb || ' to %2$I', s, g.role);
         end loop;
+    end loop;
+    -- What came over HTTP may hold names and addresses of customers: for operators only.
+    for g in select r.rolname as role from pg_roles r where r.rolname in ('capture_worker', 'capture_readonly', 'capture_metrics') loop
+        execute format('revoke select on %I.shipment_bodies from %I', s, g.role);
     end loop;
 end $$;
 select grant_roles();
