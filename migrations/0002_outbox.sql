@@ -348,9 +348,11 @@ create table shipment_events (
     told_at timestamptz,
     constraint shipment_events_once unique (source, event_id)
 );
+create unique index shipment_events_seq on shipment_events (seq);
 create index shipment_events_open on shipment_events (seq) where handled_at is null;
 create index shipment_events_unmatched on shipment_events (seq) where unmatched;
 create index shipment_events_of_parcel on shipment_events (tracking_number, seq) where tracking_number is not null and octet_length(tracking_number) <= 255;
+create index shipment_events_final on shipment_events (source, shipment_ref) where is_final is not null and octet_length(shipment_ref) <= 255;
 comment on table shipment_events is 'Insert a row for each shipment event; a row of kind shipped, in_transit or delivered releases held captures of its payment or order.';
 
 create table events (

@@ -40,7 +40,13 @@ create function receive_shipment(p_source text, p_event_id text, p_digest bytea,
 declare
     v_id bigint;
     v_seq bigint;
+    v_provider text := p_shipment ->> 'provider';
 begin
+    if v_provider is not null and not exists (select from providers p where p.name = v_provider) then
+        raise exception 'unknown provider %', to_json(left(v_provider, 60))
+            using errcode = '23514', constraint = 'releases_provider_known', column = 'provider', table = 'releases', schema = current_schema(),
+                  hint = (select 'use one of: ' || string_agg(p.name, ', ' order by p.name) from providers p);
+    end if;
     insert into shipment_bodies (source, digest, event_id, received_at, body, fault)
         values (p_source,
                 -- The same bytes may be understood one day.
@@ -117,6 +123,10 @@ begin
         handling := 'ignored: its names are longer than 2000 bytes';
         return;
     end if;
+    -- A source may have said before the goods left that nothing comes after them.
+    v_final := v_final or exists (
+        select from shipment_events x where x.source = e.source and x.shipment_ref = e.shipment_ref and octet_length(x.shipment_ref) <= 255
+          and x.is_final is not null and lower(btrim(x.is_final)) in ('true', 't', 'yes', '1'));
     -- What is no amount is none: the rule of the account says what follows.
     if btrim(e.amount_minor) ~ '^[0-9]{1,15}$' then
         v_amount := nullif(btrim(e.amount_minor)::numeric, 0);
@@ -163,6 +173,9 @@ begin
         handling := 'released';
         return;
     elsif r.id is not null and (not v_final or r.is_final) then
+        -- It has done what it does; by the number that it has only now, others may tell of it.
+        update releases x set parcel = v_parcel, told_as = coalesce(x.told_as, v_told_as)
+            where x.id = r.id and x.parcel is null and v_parcel is not null;
         handling := 'released';
         return;
     elsif r.id is not null then
@@ -247,10 +260,13 @@ create index intents_held_of_order on intents (provider, account, order_id) wher
 -- A held intent that this release names, and the lock on its place; p_least: of at least that amount, and just that amount
 -- before others. Else the oldest.
 create function held_for(rel releases, p_least numeric) returns uuid
-    language sql volatile set search_path from current
+    language plpgsql volatile set search_path from current
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
-    select w.intent
+declare
+    v_intent uuid;
+begin
+    select w.intent into v_intent
     from (
         select * from (
             select i.id, i.created_at, i.amount_minor from intents i
@@ -265,18 +281,20 @@ as $$
               and (rel.capture_ref is null or i.capture_ref = rel.capture_ref)
               and (p_least is null or i.amount_minor >= p_least)
         ) named
-        order by amount_minor is distinct from p_least and p_least is not null, created_at, id
+        order by p_least is not null and amount_minor <> p_least, created_at, id
         offset 0
     ) i
     cross join lateral (
         select w.intent from waiting w where w.intent = i.id and w.cause = 'held' limit 1 for update skip locked
     ) w
-    limit 1
-$$;
+    limit 1;
+    return v_intent;
+end $$;
 
 -- Lets a held intent go, whose place is locked, and writes which release did it.
 create function free_held(p_intent uuid, rel releases, p_now timestamptz) returns void
-    language sql volatile set search_path from current set enable_seqscan = off set jit = off as $$
+    language plpgsql volatile set search_path from current set enable_seqscan = off set jit = off as $$
+begin
     update releases r set intent = p_intent, matched_at = p_now, says = null, waits_for = null where r.id = rel.id;
     with gone as (
         delete from waiting w where w.intent = p_intent returning w.*
@@ -289,7 +307,7 @@ create function free_held(p_intent uuid, rel releases, p_now timestamptz) return
     select 'capture.released', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
            jsonb_strip_nulls(jsonb_build_object('released_by', rel.released_by, 'shipment_ref', rel.shipment_ref)), p_now
     from intents i where i.id = p_intent;
-$$;
+end $$;
 
 -- Splits a held intent, whose place is locked: an intent never changes, so it ends as cancelled, and two take its place, one
 -- of the shipment's amount and one, held, of the rest. Together they ask for what it asked for: nothing is held twice, and

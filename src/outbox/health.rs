@@ -47,7 +47,7 @@ pub struct Backlog {
 /// Something that somebody should look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// A fixed name: `lane_unserved`, `outcome_unknown`, `deadline_near`, `lane_paused`.
+    /// A fixed name: `lane_unserved`, `outcome_unknown`, `deadline_near`, `lane_paused`, `shipment_unmatched`.
     pub name: &'static str,
     /// In words.
     pub says: String,
@@ -322,6 +322,15 @@ impl Outbox {
                 name: "deadline_near",
                 says: "authorisations end within 24 h; `capture list --expires-within 24h` shows them".to_owned(),
                 intents: near,
+            });
+        }
+        let unmatched = self.unmatched_shipments().await?;
+        if unmatched.shipments > 0 {
+            checks.push(Check {
+                name: "shipment_unmatched",
+                says: "goods left, and no capture of theirs is held; `capture shipment list --unmatched` shows them"
+                    .to_owned(),
+                intents: unmatched.shipments,
             });
         }
         Ok(checks)

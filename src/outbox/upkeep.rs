@@ -57,7 +57,8 @@ impl Outbox {
     pub async fn watch_shipments(&self, after: Duration, keep: Duration, limit: i32) -> Result<i32, OutboxError> {
         Ok(repeating(|| {
             let (after, keep) = (interval(after), interval(keep));
-            sqlx::query_scalar!(r#"select watch_shipments($1, $2, $3) as "told!""#, after, keep, limit).fetch_one(&self.pool)
+            sqlx::query_scalar!(r#"select watch_shipments($1, $2, $3) as "told!""#, after, keep, limit)
+                .fetch_one(&self.pool)
         })
         .await?)
     }

@@ -187,14 +187,20 @@ mod tests {
     fn amounts_are_whole_minor_units_or_the_sum_of_the_lines_and_never_both_unlike() {
         let of = |more: serde_json::Value| {
             let mut document = json!({ "provider": "afterpay", "order_id": "o-1" });
-            document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            document
+                .as_object_mut()
+                .unwrap()
+                .extend(more.as_object().unwrap().clone());
             read(document).map(|shipment| shipment.amount_minor.unwrap_or_default())
         };
         assert_eq!(of(json!({})), Ok(String::new()));
         assert_eq!(of(json!({ "amount_minor": 1234 })), Ok("1234".to_owned()));
         let lines = json!([{ "sku": "chair", "quantity": 2, "amount_minor": 1000 }, { "amount_minor": 1 }]);
         assert_eq!(of(json!({ "line_items": lines })), Ok("1001".to_owned()));
-        assert_eq!(of(json!({ "line_items": lines, "amount_minor": 1001 })), Ok("1001".to_owned()));
+        assert_eq!(
+            of(json!({ "line_items": lines, "amount_minor": 1001 })),
+            Ok("1001".to_owned())
+        );
         for wrong in [
             json!({ "line_items": lines, "amount_minor": 1000 }),
             json!({ "line_items": [] }),

@@ -76,7 +76,11 @@ impl Mapping {
             None => Ok(None),
         };
         if !document.is_object() {
-            return Err(DocumentFault::new("the document is no object", "", "send a JSON object"));
+            return Err(DocumentFault::new(
+                "the document is no object",
+                "",
+                "send a JSON object",
+            ));
         }
         let kind = match &self.status {
             None => ShipmentKind::Shipped.name().to_owned(),
@@ -106,7 +110,10 @@ impl Mapping {
             ..Shipment::default()
         };
         if shipment.order_id.is_none() && shipment.payment_id.is_none() && shipment.tracking_number.is_none() {
-            let nearest = [&self.order, &self.payment, &self.tracking].into_iter().flatten().next();
+            let nearest = [&self.order, &self.payment, &self.tracking]
+                .into_iter()
+                .flatten()
+                .next();
             return Err(DocumentFault::new(
                 "there is neither an order nor a payment nor a parcel",
                 nearest.map_or("", Pointer::as_str),
@@ -142,10 +149,17 @@ mod tests {
             "tracking_code": "EZ1000000001", "status": "in_transit", "carrier": "USPS" } });
         let shipment = easypost().read(&event).unwrap();
         assert_eq!(shipment.tracking_number.as_deref(), Some("EZ1000000001"));
-        assert_eq!((shipment.kind.as_str(), shipment.company.as_deref()), ("in_transit", Some("USPS")));
-        let missing = easypost().read(&json!({ "result": { "status": "in_transit" } })).unwrap_err();
+        assert_eq!(
+            (shipment.kind.as_str(), shipment.company.as_deref()),
+            ("in_transit", Some("USPS"))
+        );
+        let missing = easypost()
+            .read(&json!({ "result": { "status": "in_transit" } }))
+            .unwrap_err();
         assert_eq!(missing.pointer, "/result/tracking_code");
-        let no_status = easypost().read(&json!({ "result": { "tracking_code": "EZ1" } })).unwrap_err();
+        let no_status = easypost()
+            .read(&json!({ "result": { "tracking_code": "EZ1" } }))
+            .unwrap_err();
         assert_eq!(no_status.pointer, "/result/status");
     }
 
@@ -165,8 +179,17 @@ mod tests {
 
     #[test]
     fn a_number_that_is_not_whole_is_no_name() {
-        let mapping = Mapping { order: at("/order"), ..Mapping::default() };
-        for wrong in [json!({ "order": 1.5 }), json!({ "order": [] }), json!({ "order": {} }), json!([]), json!(7)] {
+        let mapping = Mapping {
+            order: at("/order"),
+            ..Mapping::default()
+        };
+        for wrong in [
+            json!({ "order": 1.5 }),
+            json!({ "order": [] }),
+            json!({ "order": {} }),
+            json!([]),
+            json!(7),
+        ] {
             assert!(mapping.read(&wrong).is_err(), "{wrong}");
         }
         for wrong in ["", "order", "/a~2"] {

@@ -55,7 +55,9 @@ fn fulfilment(place: &str, document: &Value, order: &Pointer) -> Result<Shipment
         order_id: Some(required(order.as_str())?),
         // Stands in the signed body, unlike X-Shopify-Webhook-Id: whoever repeats a body under another id repeats this.
         shipment_ref: Some(required("/id")?),
-        kind: kind(text("/status")?.as_deref(), text("/shipment_status")?.as_deref()).name().to_owned(),
+        kind: kind(text("/status")?.as_deref(), text("/shipment_status")?.as_deref())
+            .name()
+            .to_owned(),
         company: text("/tracking_company")?,
         method: text("/service")?,
         tracking_number: text("/tracking_number")?,
@@ -70,7 +72,9 @@ fn kind(status: Option<&str>, shipment_status: Option<&str>) -> ShipmentKind {
     match (status, shipment_status) {
         (Some("cancelled"), _) => ShipmentKind::Cancelled,
         (_, Some("delivered")) => ShipmentKind::Delivered,
-        (_, Some("in_transit" | "out_for_delivery" | "attempted_delivery" | "ready_for_pickup")) => ShipmentKind::InTransit,
+        (_, Some("in_transit" | "out_for_delivery" | "attempted_delivery" | "ready_for_pickup")) => {
+            ShipmentKind::InTransit
+        }
         (Some("success"), None) => ShipmentKind::Shipped,
         (_, _) => ShipmentKind::LabelCreated,
     }

@@ -61,7 +61,12 @@ impl Encoding {
                     .map(|digit| digit.to_digit(16).and_then(|value| u8::try_from(value).ok()))
                     .collect();
                 let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-                Some(digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | digit)).collect())
+                Some(
+                    digits
+                        .chunks_exact(2)
+                        .map(|pair| pair.iter().fold(0, |byte, digit| (byte << 4) | digit))
+                        .collect(),
+                )
             }
         }
     }
@@ -82,7 +87,9 @@ fn fits(secrets: &[SecretBytes], parts: &[&[u8]], signatures: &[Vec<u8>]) -> boo
             return false;
         };
         parts.iter().for_each(|part| mac.update(part));
-        signatures.iter().any(|signature| mac.clone().verify_slice(signature).is_ok())
+        signatures
+            .iter()
+            .any(|signature| mac.clone().verify_slice(signature).is_ok())
     })
 }
 
@@ -90,7 +97,7 @@ fn fits(secrets: &[SecretBytes], parts: &[&[u8]], signatures: &[Vec<u8>]) -> boo
 fn fresh(text: &str, now_s: i64, tolerance_s: i64) -> Result<(), SignatureFault> {
     let at: i64 = text.trim().parse().map_err(|_| SignatureFault::Missing)?;
     match now_s.checked_sub(at) {
-        Some(age) if age.abs() <= tolerance_s => Ok(()),
+        Some(age) if age.unsigned_abs() <= tolerance_s.unsigned_abs() => Ok(()),
         _ => Err(SignatureFault::Stale),
     }
 }
@@ -173,11 +180,17 @@ impl HmacScheme {
     }
 
     /// Checks a request; returns the id that its header has.
-    pub(super) fn check(&self, request: &Incoming<'_>, secrets: &[SecretBytes]) -> Result<Option<String>, SignatureFault> {
+    pub(super) fn check(
+        &self,
+        request: &Incoming<'_>,
+        secrets: &[SecretBytes],
+    ) -> Result<Option<String>, SignatureFault> {
         let given = (request.header)(&self.header).ok_or(SignatureFault::Missing)?;
         let field = |name: &str| {
             let mut fields = given.split(',').filter_map(|field| field.trim().split_once('='));
-            fields.find(|(field, _)| *field == name).map(|(_, value)| value.to_owned())
+            fields
+                .find(|(field, _)| *field == name)
+                .map(|(_, value)| value.to_owned())
         };
         let written = match &self.signature_field {
             Some(name) => field(name),
@@ -202,13 +215,20 @@ impl HmacScheme {
                 ("{timestamp}", at.as_deref().map(str::as_bytes)),
                 ("{id}", id.as_deref().map(str::as_bytes)),
             ];
-            rest = match known.iter().find_map(|(name, value)| Some((rest.strip_prefix(name)?, value))) {
+            rest = match known
+                .iter()
+                .find_map(|(name, value)| Some((rest.strip_prefix(name)?, value)))
+            {
                 Some((after, value)) => {
                     parts.push(value.ok_or(SignatureFault::Missing)?);
                     after
                 }
                 None => {
-                    let next = rest.char_indices().skip(1).find(|(_, c)| *c == '{').map_or(rest.len(), |(at, _)| at);
+                    let next = rest
+                        .char_indices()
+                        .skip(1)
+                        .find(|(_, c)| *c == '{')
+                        .map_or(rest.len(), |(at, _)| at);
                     let (literal, after) = rest.split_at(next);
                     parts.push(literal.as_bytes());
                     after
@@ -218,9 +238,8 @@ impl HmacScheme {
         if !fits(secrets, &parts, &[signature]) {
             return Err(SignatureFault::Wrong);
         }
-        match at {
-            Some(at) => fresh(&at, request.now_s, self.tolerance_s)?,
-            None => {}
+        if let Some(at) = at {
+            fresh(&at, request.now_s, self.tolerance_s)?;
         }
         Ok(id.filter(|id| !id.trim().is_empty() && id.len() <= 255))
     }

@@ -16,7 +16,10 @@ const BODY: &[u8] = br#"{"test": 2432232314}"#;
 const SIGNATURE: &str = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
 
 fn asked<T>(headers: &[(&str, &str)], body: &[u8], now_s: i64, ask: impl FnOnce(&Incoming<'_>) -> T) -> T {
-    let headers: BTreeMap<String, String> = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let headers: BTreeMap<String, String> = headers
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
     ask(&Incoming {
         header: &|name| headers.get(name).cloned(),
         body,
@@ -25,11 +28,18 @@ fn asked<T>(headers: &[(&str, &str)], body: &[u8], now_s: i64, ask: impl FnOnce(
 }
 
 fn secrets(texts: &[&str]) -> Vec<SecretBytes> {
-    texts.iter().map(|text| SecretBytes::new(standard_secret(text).unwrap())).collect()
+    texts
+        .iter()
+        .map(|text| SecretBytes::new(standard_secret(text).unwrap()))
+        .collect()
 }
 
 fn standard_of(signature: &str, body: &[u8], now_s: i64) -> Result<String, SignatureFault> {
-    let headers = [("webhook-id", ID), ("webhook-timestamp", "1614265330"), ("webhook-signature", signature)];
+    let headers = [
+        ("webhook-id", ID),
+        ("webhook-timestamp", "1614265330"),
+        ("webhook-signature", signature),
+    ];
     asked(&headers, body, now_s, |request| standard(request, &secrets(&[SECRET])))
 }
 
@@ -52,7 +62,11 @@ fn what_is_altered_in_any_byte_is_not_believed() {
         assert_eq!(standard_of(SIGNATURE, &body, AT), Err(SignatureFault::Wrong));
     }
     for (name, value) in [("webhook-id", "msg_other"), ("webhook-timestamp", "1614265331")] {
-        let mut headers = BTreeMap::from([("webhook-id", ID), ("webhook-timestamp", "1614265330"), ("webhook-signature", SIGNATURE)]);
+        let mut headers = BTreeMap::from([
+            ("webhook-id", ID),
+            ("webhook-timestamp", "1614265330"),
+            ("webhook-signature", SIGNATURE),
+        ]);
         headers.insert(name, value);
         let headers: Vec<(&str, &str)> = headers.into_iter().collect();
         let told = asked(&headers, BODY, AT, |request| standard(request, &secrets(&[SECRET])));
@@ -61,7 +75,11 @@ fn what_is_altered_in_any_byte_is_not_believed() {
     let mut cut = STANDARD.decode(SIGNATURE.trim_start_matches("v1,")).unwrap();
     cut.truncate(16);
     let cut = format!("v1,{}", STANDARD.encode(cut));
-    assert_eq!(standard_of(&cut, BODY, AT), Err(SignatureFault::Wrong), "a half is none");
+    assert_eq!(
+        standard_of(&cut, BODY, AT),
+        Err(SignatureFault::Wrong),
+        "a half is none"
+    );
 }
 
 #[test]
@@ -70,12 +88,20 @@ fn one_of_several_signatures_and_one_of_several_secrets_is_enough() {
     assert!(standard_of(&format!("{other} {SIGNATURE}"), BODY, AT).is_ok());
     assert!(standard_of(&format!("v2,x v1a,y {SIGNATURE} garbage"), BODY, AT).is_ok());
     assert_eq!(standard_of(other, BODY, AT), Err(SignatureFault::Wrong));
-    let headers = [("webhook-id", ID), ("webhook-timestamp", "1614265330"), ("webhook-signature", SIGNATURE)];
+    let headers = [
+        ("webhook-id", ID),
+        ("webhook-timestamp", "1614265330"),
+        ("webhook-signature", SIGNATURE),
+    ];
     let old = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     asked(&headers, BODY, AT, |request| {
         assert!(standard(request, &secrets(&[old, SECRET])).is_ok());
         assert_eq!(standard(request, &secrets(&[old])), Err(SignatureFault::Wrong));
-        assert_eq!(standard(request, &[]), Err(SignatureFault::Wrong), "no secret, no belief");
+        assert_eq!(
+            standard(request, &[]),
+            Err(SignatureFault::Wrong),
+            "no secret, no belief"
+        );
     });
 }
 
@@ -88,11 +114,18 @@ fn what_is_not_signed_or_cannot_be_read_is_missing() {
         (ID, "1614265330", "v1a,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
         (ID, "1614265330", "v1,not base64!"),
     ] {
-        let headers = [("webhook-id", id), ("webhook-timestamp", at), ("webhook-signature", signature)];
+        let headers = [
+            ("webhook-id", id),
+            ("webhook-timestamp", at),
+            ("webhook-signature", signature),
+        ];
         let told = asked(&headers, BODY, AT, |request| standard(request, &secrets(&[SECRET])));
         assert_eq!(told, Err(SignatureFault::Missing), "{id} {at} {signature}");
     }
-    assert_eq!(asked(&[], BODY, AT, |request| standard(request, &secrets(&[SECRET]))), Err(SignatureFault::Missing));
+    assert_eq!(
+        asked(&[], BODY, AT, |request| standard(request, &secrets(&[SECRET]))),
+        Err(SignatureFault::Missing)
+    );
     assert_eq!(standard_secret("whsec_short"), None);
     assert_eq!(standard_secret("whsec_!"), None);
 }
@@ -108,7 +141,9 @@ fn shopifys_signature_is_base64_of_the_raw_body() {
     let body = br#"{"id":255858046,"order_id":450789469,"status":"success"}"#;
     let scheme = HmacScheme::of_body("x-shopify-hmac-sha256", Encoding::Base64);
     let check = |given: &str, body: &[u8], secret: &str| {
-        asked(&[("x-shopify-hmac-sha256", given)], body, AT, |request| scheme.check(request, &plain(secret)))
+        asked(&[("x-shopify-hmac-sha256", given)], body, AT, |request| {
+            scheme.check(request, &plain(secret))
+        })
     };
     assert_eq!(check(made, body, "hush"), Ok(None));
     assert_eq!(check(made, body, "husk"), Err(SignatureFault::Wrong));
@@ -124,7 +159,11 @@ fn easyposts_signature_is_hex_behind_a_prefix() {
         prefix: "hmac-sha256-hex=".to_owned(),
         ..HmacScheme::of_body("x-hmac-signature", Encoding::Hex)
     };
-    let check = |given: &str| asked(&[("x-hmac-signature", given)], body, AT, |request| scheme.check(request, &plain("s3cret")));
+    let check = |given: &str| {
+        asked(&[("x-hmac-signature", given)], body, AT, |request| {
+            scheme.check(request, &plain("s3cret"))
+        })
+    };
     assert_eq!(check(&format!("hmac-sha256-hex={made}")), Ok(None));
     assert_eq!(check(&format!("hmac-sha256-hex={}", made.to_uppercase())), Ok(None));
     for missing in [made, "hmac-sha256-hex=zz", "hmac-sha256-hex=123", "sha1=00"] {
@@ -143,9 +182,16 @@ fn a_list_of_fields_has_time_and_signature_in_one_header_as_shippos() {
         signed: "{timestamp}.{body}".to_owned(),
         ..HmacScheme::of_body("shippo-auth-signature", Encoding::Hex)
     };
-    let check = |given: String, now| asked(&[("shippo-auth-signature", &given)], body, now, |request| scheme.check(request, &plain("s3cret")));
+    let check = |given: String, now| {
+        asked(&[("shippo-auth-signature", &given)], body, now, |request| {
+            scheme.check(request, &plain("s3cret"))
+        })
+    };
     assert_eq!(check(format!("t=1614265330,v1={made}"), AT + 200), Ok(None));
-    assert_eq!(check(format!("t=1614265330, v1={made}"), AT + 301), Err(SignatureFault::Stale));
+    assert_eq!(
+        check(format!("t=1614265330, v1={made}"), AT + 301),
+        Err(SignatureFault::Stale)
+    );
     assert_eq!(check(format!("t=1614265331,v1={made}"), AT), Err(SignatureFault::Wrong));
     assert_eq!(check(format!("v1={made}"), AT), Err(SignatureFault::Missing));
     assert_eq!(check("t=1614265330".to_owned(), AT), Err(SignatureFault::Missing));
@@ -168,6 +214,11 @@ fn what_is_signed_is_put_together_as_the_settings_say_the_id_included() {
     };
     assert_eq!(check("evt-9", "1614265330"), Ok(Some("evt-9".to_owned())));
     assert_eq!(check("evt-8", "1614265330"), Err(SignatureFault::Wrong));
-    let no_id = asked(&[("x-signature", made), ("x-time", "1614265330")], b"{}", AT, |request| scheme.check(request, &plain("s3cret")));
+    let no_id = asked(
+        &[("x-signature", made), ("x-time", "1614265330")],
+        b"{}",
+        AT,
+        |request| scheme.check(request, &plain("s3cret")),
+    );
     assert_eq!(no_id, Err(SignatureFault::Missing));
 }

@@ -90,6 +90,20 @@ pub struct Verified {
     pub id_is_signed: bool,
 }
 
+impl Verified {
+    /// What makes a request the same as one before: its bytes, and its id where that was signed. An id that was not is no
+    /// proof of anything new.
+    pub fn digest(&self, body: &[u8]) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        if let (true, Some(id)) = (self.id_is_signed, &self.event_id) {
+            digest.update(id.as_bytes());
+            digest.update([0]);
+        }
+        digest.update(body);
+        digest.finalize().into()
+    }
+}
+
 impl Source {
     /// Is it really this source?
     pub fn verify(&self, request: &Incoming<'_>) -> Result<Verified, SignatureFault> {
@@ -117,18 +131,6 @@ impl Source {
                 id_is_signed: false,
             }),
         }
-    }
-
-    /// What makes this request the same as one before: its bytes, and its id where that was signed. An id that was not is no
-    /// proof of anything new.
-    pub fn digest(&self, request: &Incoming<'_>, verified: &Verified) -> [u8; 32] {
-        let mut digest = Sha256::new();
-        if let (true, Some(id)) = (verified.id_is_signed, &verified.event_id) {
-            digest.update(id.as_bytes());
-            digest.update([0]);
-        }
-        digest.update(request.body);
-        digest.finalize().into()
     }
 
     /// What the document of somebody else says. (Ours is read where all documents of the API are.)

@@ -97,7 +97,10 @@ async fn one_round(
         note(&mut faults, "watch deadlines", watched);
         let unmatched = outbox.watch_shipments(UNMATCHED_AFTER, BODIES_KEPT, ROWS).await;
         if let Some(unmatched) = note(&mut faults, "watch shipments", unmatched).filter(|told| *told > 0) {
-            tracing::warn!(unmatched, "goods left, and no capture of theirs is held: capture shipment list --unmatched");
+            tracing::warn!(
+                unmatched,
+                "goods left, and no capture of theirs is held: capture shipment list --unmatched"
+            );
         }
         note(&mut faults, "sweep waiters", outbox.sweep_waiters().await);
         if let Some(waiting) = note(

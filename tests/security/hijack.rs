@@ -159,6 +159,13 @@ fn calls(role: &str) -> Vec<(&'static str, String)> {
         ("take_shipments", "select capture.take_shipments(10)".to_owned()),
         ("match_releases", "select capture.match_releases(10)".to_owned()),
         ("watch_deadlines", "select capture.watch_deadlines(0, 10)".to_owned()),
+        ("watch_shipments", "select capture.watch_shipments('0', '0', 10)".to_owned()),
+        (
+            "receive_shipment",
+            r#"select capture.receive_shipment('s', 'h', '\x00', 'x', null, '{"provider":"afterpay","payment_id":"1"}')"#.to_owned(),
+        ),
+        ("count_shipment_requests", "select capture.count_shipment_requests('s', 'r', 1)".to_owned()),
+        ("match_shipment", "select capture.match_shipment('1', null, null, null, '1', false, 'me', 'why')".to_owned()),
         ("replay", format!("select capture.replay('{id}', now(), false, 'me', 'why', '{{}}')")),
         ("resolve", format!("select capture.resolve('{id}', true, 'e', 'me', 'why')")),
         ("set_lane_pause", "select capture.set_lane_pause(1, false, 'me', 'why')".to_owned()),

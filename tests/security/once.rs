@@ -94,7 +94,8 @@ async fn worker(outbox: Outbox, model: Model, wire: &Wire, concurrency: u32) -> 
         lane: account.lane.clone(),
         provider: build(account).unwrap(),
         concurrency,
-        rate_per_minute: 0, fulfilment: Default::default(),
+        rate_per_minute: 0,
+        fulfilment: Default::default(),
     };
     let settings = Settings {
         settle_window: Duration::from_millis(1),
