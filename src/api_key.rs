@@ -26,17 +26,20 @@ pub enum Scope {
     Operate,
     /// Pause and resume lanes.
     Lanes,
+    /// Tell of shipments, which may let held captures go.
+    Ship,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Scope; 6] = [
+    pub const ALL: [Scope; 7] = [
         Scope::Read,
         Scope::Enqueue,
         Scope::Release,
         Scope::Cancel,
         Scope::Operate,
         Scope::Lanes,
+        Scope::Ship,
     ];
 
     /// Its name.
@@ -48,6 +51,7 @@ impl Scope {
             Scope::Cancel => "cancel",
             Scope::Operate => "operate",
             Scope::Lanes => "lanes",
+            Scope::Ship => "ship",
         }
     }
 

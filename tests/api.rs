@@ -30,3 +30,5 @@ mod process;
 mod refusals;
 #[path = "api/server.rs"]
 mod server;
+#[path = "api/shipments.rs"]
+mod shipments;

@@ -13,6 +13,7 @@ mod news;
 mod openapi;
 mod problem;
 mod query;
+mod request_counts;
 mod serve;
 mod telemetry;
 

@@ -10,7 +10,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -53,6 +53,13 @@ fn described() -> (Router<Arc<Office>>, utoipa::openapi::OpenApi) {
                 ))
                 .build(),
         ),
+    );
+    components.add_security_scheme(
+        "signature",
+        SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+            "webhook-signature",
+            "An HMAC-SHA256 of the bytes as they are sent. Standard Webhooks, or as the settings of a source say.",
+        ))),
     );
     let (router, mut document) = OpenApiRouter::with_openapi(described)
         .merge(api::routes())

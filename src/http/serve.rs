@@ -24,8 +24,10 @@ use super::caller::Limiter;
 use super::console::{Peer, ProxySettings};
 use super::news::News;
 use super::openapi;
+use super::request_counts::RequestCounts;
 use crate::operations::{self, AbilitiesByLane};
 use crate::outbox::{ConnectSettings, Outbox, OutboxError};
+use crate::shipment::Source;
 
 /// Connections for looking, and how long one look may take.
 const LOOKS: u32 = 3;
@@ -37,6 +39,9 @@ const LONGEST_ACT: Duration = Duration::from_secs(30);
 
 /// How soon it is looked whether an operation has begun: 1 s.
 const NEXT_ROUND: Duration = Duration::from_secs(1);
+
+/// How often it is written how many requests there were: 2 s.
+const COUNTING: Duration = Duration::from_secs(2);
 
 /// How long a request waits for a free connection before it is answered with 503.
 const CONNECTION_WAIT: Duration = Duration::from_secs(2);
@@ -66,6 +71,8 @@ pub struct OfficeSettings {
     pub proxy: ProxySettings,
     /// How long the head of a request may take to arrive, and then its body.
     pub patience: Duration,
+    /// Who may tell of shipments without a key.
+    pub shipment_sources: Vec<Source>,
 }
 
 /// What requests are answered from.
@@ -84,6 +91,8 @@ pub struct Office {
     pub(super) limiter: Limiter,
     pub(super) proxy: ProxySettings,
     pub(super) patience: Duration,
+    pub(super) shipment_sources: Vec<Source>,
+    pub(super) shipment_requests: RequestCounts,
 }
 
 impl Office {
@@ -106,6 +115,8 @@ impl Office {
             limiter: Limiter::new(settings.rate_per_second),
             proxy: settings.proxy.clone(),
             patience: settings.patience,
+            shipment_sources: settings.shipment_sources.clone(),
+            shipment_requests: RequestCounts::default(),
         })
     }
 
@@ -115,7 +126,16 @@ impl Office {
         tokio::select! {
             () = news => {}
             () = self.run_operations() => {}
+            () = self.count_requests() => {}
             () = self.draining.cancelled() => {}
+        }
+    }
+
+    /// Writes what was counted, every few seconds.
+    async fn count_requests(&self) {
+        loop {
+            tokio::time::sleep(COUNTING).await;
+            self.shipment_requests.write(&self.acts).await;
         }
     }
 
@@ -141,8 +161,9 @@ impl Office {
         }
     }
 
-    /// Closes the connections to the database.
+    /// Writes what was counted last, and closes the connections to the database.
     pub async fn close(&self) {
+        self.shipment_requests.write(&self.acts).await;
         self.outbox.close().await;
         self.acts.close().await;
     }

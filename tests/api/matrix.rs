@@ -18,6 +18,10 @@ fn routes() -> Vec<(Method, String, Scope)> {
                 .replace("{order_id}", "o-1")
                 .replace("{provider}", "afterpay")
                 .replace("{account}", "default");
+            // Who is known by a signature shows no key: tests/api/shipments.rs.
+            if operation["security"][0].get("signature").is_some() {
+                continue;
+            }
             let scopes = operation["security"][0]["key"].as_array();
             let scopes = scopes.unwrap_or_else(|| panic!("{method} {path} says nothing of its scope"));
             assert_eq!(scopes.len(), 1, "{method} {path}");
@@ -70,7 +74,7 @@ async fn every_route_is_open_to_its_scope_and_closed_to_all_others() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(asked, routes().len() * 12);
+    assert_eq!(asked, routes().len() * 14);
 }
 
 #[tokio::test]

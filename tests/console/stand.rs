@@ -125,6 +125,7 @@ impl Stand {
 pub async fn serve(url: &str, abilities: AbilitiesByLane, proxy: ProxySettings) -> (String, CancellationToken) {
     let draining = CancellationToken::new();
     let settings = OfficeSettings {
+        shipment_sources: Vec::new(),
         connect: ConnectSettings::new(url),
         abilities,
         rate_per_second: NonZeroU32::new(10_000).unwrap(),
