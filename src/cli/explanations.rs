@@ -39,7 +39,7 @@ pub struct Explanation {
 }
 
 /// All of them: classes first, then dead reasons, each in the order of the contract; then alerts, the most urgent first.
-pub const EXPLANATIONS: [Explanation; 22] = [
+pub const EXPLANATIONS: [Explanation; 23] = [
     Explanation {
         of: Of::Class,
         name: "transient",
@@ -182,6 +182,18 @@ customer for a new payment while the old one still shows as authorised.",
     },
     Explanation {
         of: Of::Alert,
+        name: "shipment_unmatched",
+        means: "Goods left, and for an hour no capture of theirs was held: money that nobody asks for. The shipment names no \
+order that is known, the order system never asked, the capture was cancelled or is dead, or the rule of the account needs \
+an amount that was not told. Rule: capture_shipments_unmatched is above 0.",
+        look: "capture shipment list --unmatched: what it says of each; capture order ID of the orders that it names. Many at \
+once from one source: its settings, or the order system's, changed.",
+        act: "A wrong name: capture shipment match SHIPMENT --order ID --reason '…'. Never asked for: let the order system ask \
+(hold or not), then the shipment releases it by itself. Not sold here, a gift, a sample: capture shipment match SHIPMENT \
+--none --reason '…'.",
+    },
+    Explanation {
+        of: Of::Alert,
         name: "no_worker",
         means: "No worker has sent a heartbeat for a minute: nothing is captured. Nothing is lost either, what is asked for \
 waits; authorisations go on ending. Rule: capture_workers is 0.",
@@ -273,7 +285,13 @@ mod tests {
             .lines()
             .filter_map(|line| line.trim().strip_prefix("- alert: "))
             .collect();
-        let checks = ["deadline_near", "lane_unserved", "lane_paused", "outcome_unknown"];
+        let checks = [
+            "deadline_near",
+            "lane_unserved",
+            "lane_paused",
+            "outcome_unknown",
+            "shipment_unmatched",
+        ];
         ruled.extend(checks);
         for name in &ruled {
             let explained = explanations_of(name).iter().any(|e| e.of == Of::Alert);

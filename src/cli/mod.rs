@@ -48,6 +48,7 @@ mod resolve;
 mod risk;
 mod selection;
 mod serve;
+mod shipment;
 mod signals;
 mod simulate;
 mod status;
@@ -121,6 +122,9 @@ enum Verb {
     Enqueue(Box<enqueue::Args>),
     #[command(about = "Let a held capture go")]
     Release(release::Args),
+    /// Shipments: what was told, what came of it, and whose it is
+    #[command(subcommand)]
+    Shipment(shipment::ShipmentVerb),
     #[command(about = "Take back what was not sent")]
     Cancel(Box<cancel::Args>),
     #[command(about = "Send dead letters back to work, reads first")]
@@ -198,6 +202,7 @@ impl Verb {
             | Verb::Completion(_)
             | Verb::Man(_)
             | Verb::Release(_)
+            | Verb::Shipment(_)
             | Verb::Audit(_)
             | Verb::Lane(_)
             | Verb::Key(_)
@@ -239,6 +244,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
         Verb::Dead(args) => dead::run(*args, context).await,
         Verb::Events(verb) => events::run(verb, context).await,
         Verb::Release(args) => release::run(args, context).await,
+        Verb::Shipment(verb) => shipment::run(verb, context).await,
         Verb::Cancel(args) => cancel::run(*args, context).await,
         Verb::Replay(args) => replay::run(*args, context).await,
         Verb::Resolve(args) => resolve::run(*args, context).await,

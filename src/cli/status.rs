@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::filter::State;
-use crate::outbox::{Check, LaneBacklog, LaneRow, Outbox, StateCount, WorkerRow};
+use crate::outbox::{Check, LaneBacklog, LaneRow, Outbox, StateCount, Unmatched, WorkerRow};
 
 use super::context::Context;
 use super::output::{Cell, Column, Error, Exit, Format, Output};
@@ -15,8 +15,8 @@ use super::watch::WatchArgs;
 /// Lanes, workers and counts at a glance.
 ///
 /// Dead letters that a person resolved as not captured are closed: they are counted as resolved, not as dead. Of more than
-/// 100,000 captured or cancelled ones the number is an estimate, and says so. In JSON one object with lanes, workers, states
-/// and which of those are estimated; in the other forms for programs the lanes alone.
+/// 100,000 captured or cancelled ones the number is an estimate, and says so. In JSON one object with lanes, workers, states,
+/// which of those are estimated, and the number of shipments that released nothing; in the other forms for programs the lanes alone.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show only what somebody should look at, and end with 7 if there is anything
@@ -73,6 +73,7 @@ struct Overview {
     lanes: Vec<(LaneBacklog, Option<LaneRow>)>,
     workers: Vec<WorkerRow>,
     counts: Vec<StateCount>,
+    unmatched: Unmatched,
 }
 
 impl Overview {
@@ -87,6 +88,7 @@ impl Overview {
             lanes: lanes.collect(),
             workers: outbox.workers().await?,
             counts: outbox.tally().await?.states,
+            unmatched: outbox.unmatched_shipments().await?,
         })
     }
 
@@ -110,7 +112,8 @@ impl Overview {
                 writeln!(
                     to,
                     "{}",
-                    json!({ "lanes": lanes, "workers": workers, "states": states, "estimated": estimated })
+                    json!({ "lanes": lanes, "workers": workers, "states": states, "estimated": estimated,
+                            "unmatched_shipments": self.unmatched.shipments })
                 )?;
                 to.flush()?;
                 Ok(())
@@ -158,6 +161,13 @@ impl Overview {
             states.push(format!("resolved as not captured {}", self.resolved()));
         }
         writeln!(to, "\n{}", joined(&states, output.width))?;
+        if self.unmatched.shipments > 0 {
+            let found = self.unmatched.shipments;
+            writeln!(
+                to,
+                "goods left uncaptured: {found}, see capture shipment list --unmatched"
+            )?;
+        }
         to.flush()?;
         Ok(())
     }
