@@ -35,6 +35,8 @@ mod roles;
 mod rooms;
 mod running;
 mod schema;
+mod shipment_rules;
+mod shipment_story;
 mod shipments;
 mod views;
 mod world;
