@@ -74,8 +74,7 @@ function showSelection() {
         head.checked = count > 0 && count === boxes().length;
         head.indeterminate = count > 0 && count < boxes().length;
     }
-    const paused = document.getElementById("paused");
-    if (paused) paused.hidden = !isBusy();
+    showPaused();
 }
 
 function clearSelection() {
@@ -86,6 +85,16 @@ function clearSelection() {
 }
 
 // ---- live updates, which wait while somebody has chosen rows or writes
+const live = () => Number(main()?.dataset.live ?? 0);
+// A server that takes longer than this to answer is told of as one that does not: what is shown is old by then.
+const LONGEST_ANSWER = 10_000;
+
+// On whatever page updates wait, it says so.
+function showPaused() {
+    const paused = document.getElementById("paused");
+    if (paused) paused.hidden = live() === 0 || !isBusy();
+}
+
 function isBusy() {
     const all = document.getElementById("all-matching");
     const field = document.activeElement;
@@ -97,19 +106,25 @@ function isBusy() {
 // Where the focus can be: kept by its place, so that an update takes nobody's away.
 const places = () => [...document.querySelectorAll("main a[href], main button, main input, main summary, main select, main textarea")];
 
+let round;
+let asking = false;
+
 async function refresh() {
-    const seconds = Number(main()?.dataset.live ?? 0);
-    if (seconds > 0 && !document.hidden && !isBusy()) {
+    if (asking) return;
+    asking = true;
+    clearTimeout(round);
+    if (live() > 0 && !document.hidden && !isBusy()) {
         const lost = document.getElementById("lost");
         try {
-            const answer = await fetch(location.href, { headers: { "x-console-live": "1" }, credentials: "same-origin", redirect: "manual" });
+            const signal = AbortSignal.timeout(LONGEST_ANSWER);
+            const answer = await fetch(location.href, { headers: { "x-console-live": "1" }, credentials: "same-origin", redirect: "manual", signal });
             if (answer.type === "opaqueredirect" || answer.status === 401) {
                 location.reload();
                 return;
             }
+            const text = await answer.text();
             if (answer.ok && !isBusy()) {
-                const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-                const fresh = page.getElementById("main");
+                const fresh = new DOMParser().parseFromString(text, "text/html").getElementById("main");
                 if (fresh) {
                     const at = rows().findIndex((row) => row.classList.contains("at"));
                     const open = [...document.querySelectorAll("main details")].map((each) => each.open);
@@ -126,7 +141,9 @@ async function refresh() {
             if (lost) lost.hidden = false;
         }
     }
-    setTimeout(refresh, Math.max(2, seconds || 5) * 1000);
+    showPaused();
+    asking = false;
+    round = setTimeout(refresh, Math.max(2, live() || 5) * 1000);
 }
 
 // ---- keys
@@ -205,7 +222,11 @@ document.addEventListener("click", (event) => {
 });
 // On a narrow screen the places scroll sideways: the one that one is at is in sight.
 document.querySelector(".nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+// The focus has moved on only when the event is over.
+for (const event of ["focusin", "focusout", "input", "click", "keydown"]) document.addEventListener(event, () => setTimeout(showPaused));
+// What was not seen was not updated either.
+document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 // Coming back by the browser's history may bring ticks along.
 addEventListener("pageshow", show);
 show();
-setTimeout(refresh, Math.max(2, Number(main()?.dataset.live ?? 5)) * 1000);
+round = setTimeout(refresh, Math.max(2, live() || 5) * 1000);

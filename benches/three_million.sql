@@ -54,10 +54,12 @@ select c.id, l.provider, l.account, (c.n / 2)::text, (400000000 + c.n / 2)::text
 from crowd c join crowd_lanes l on l.place = c.lane_place;
 
 insert into outcomes (intent, lane, state, fence, attempts, ended_at, captured_minor, provider_capture_id, captured_at, proof,
-                      dead_reason, last_class, last_code)
+                      expires_at, warned, dead_reason, last_class, last_code)
 select c.id, l.lane, c.place, 1, case when c.place = 'cancelled' then 0 else 1 end, c.created_at + interval '15 seconds',
        case when c.place = 'captured' then c.amount end, case when c.place = 'captured' then 'p-' || c.n end,
        case when c.place = 'captured' then c.created_at + interval '15 seconds' end, case when c.place = 'captured' then 'answer' end,
+       case when c.place = 'dead' and c.n % 4 > 0 then c.created_at + interval '13 days' end,
+       case when c.place = 'dead' and c.n % 4 > 0 then case when c.created_at + interval '13 days' <= now() then 3 else 0 end end,
        case when c.place = 'dead' then (array['rejected', 'rejected', 'rejected', 'exhausted', 'expired', 'undecided', 'captured_elsewhere'])[1 + (c.n / 3000 % 7)::integer] end,
        case when c.place = 'dead' then (array['rejected', 'rejected', 'rejected', 'transient', 'transient', 'ambiguous', 'maybe_done'])[1 + (c.n / 3000 % 7)::integer]
             when c.place = 'captured' and c.n % 40 = 0 then 'transient' end,

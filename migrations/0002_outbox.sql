@@ -79,6 +79,8 @@ create table lanes (
     -- Breaker: calls in a row without an answer of the provider; open until; for how long it was opened last.
     unanswered integer not null default 0 constraint lanes_unanswered_not_negative check (unanswered >= 0),
     open_until timestamptz,
+    -- Since when it has been open without a closure; says nothing while open_until is null.
+    open_since timestamptz,
     open_ms bigint not null default 0,
     -- One capture was let through to test.
     testing boolean not null default false,
@@ -231,6 +233,11 @@ create table outcomes (
     last_class text,
     last_code text,
     evidence bytea,
+    -- Of dead letters only: when the authorisation ends, if that is known, and what was said of it (as in deadlines, where
+    -- those stand that have not ended).
+    expires_at timestamptz,
+    warned smallint,
+    constraint outcomes_warned_iff_it_expires check ((warned is null) = (expires_at is null)),
     constraint outcomes_captured_iff_receipt
         check ((state = 'captured') = (captured_minor is not null and provider_capture_id is not null and proof is not null)),
     constraint outcomes_dead_iff_reason check ((state = 'dead') = (dead_reason is not null))

@@ -24,7 +24,7 @@ create function claim(
     details jsonb, traceparent text, created_at timestamptz,
     company text, method text, tracking_number text,
     progress jsonb, cancel_requested boolean, late jsonb,
-    authorized_known_minor bigint, committed_minor bigint, sibling_undecided boolean, sibling_captures text[],
+    authorized_known_minor bigint, committed_minor bigint, open_minor bigint, sibling_undecided boolean, sibling_captures text[],
     unreleased boolean
 )
     language plpgsql volatile security definer set search_path from current
@@ -190,7 +190,7 @@ begin
            i.details, i.traceparent, i.created_at,
            rel.company, rel.method, rel.tracking_number,
            c.progress, cr.wished is not null, late.receipt,
-           coalesce(i.authorized_minor, sib.authorized_minor)::bigint, sib.committed_minor, sib.undecided, sib.captures,
+           coalesce(i.authorized_minor, sib.authorized_minor)::bigint, sib.committed_minor, sib.open_minor, sib.undecided, sib.captures,
            i.hold is not null and rel.id is null
     from claimed c
     cross join lateral (select (c.asked).*) i
@@ -208,12 +208,14 @@ begin
     cross join lateral (
         select coalesce(sum(case when o.state = 'captured' then o.captured_minor
                                  when o.dead_reason = 'undecided' then s.amount_minor else 0 end), 0)::bigint as committed_minor,
-               coalesce(bool_or(o.dead_reason = 'undecided'), false) as undecided,
+               coalesce(sum(s.amount_minor) filter (where o.state is null), 0)::bigint as open_minor,
+               -- Whose capture a person meant nobody can tell by its id: their evidence may be a statement's number.
+               coalesce(bool_or(o.dead_reason = 'undecided' or o.proof = 'person'), false) as undecided,
                coalesce(array_agg(o.provider_capture_id) filter (where o.state = 'captured'), '{}') as captures,
                (array_agg(s.authorized_minor order by s.created_at desc, s.id desc) filter (where s.authorized_minor is not null))[1] as authorized_minor
         from intents s
         left join lateral (
-            select o.state, o.dead_reason, o.captured_minor, o.provider_capture_id from outcomes o where o.intent = s.id limit 1
+            select o.state, o.dead_reason, o.captured_minor, o.provider_capture_id, o.proof from outcomes o where o.intent = s.id limit 1
         ) o on true
         where s.provider = i.provider and s.account = i.account and s.payment_id = i.payment_id and s.id <> i.id
     ) sib

@@ -107,12 +107,17 @@ begin
     marked as (update leases l set settled = m.bits from marks m where l.id = m.lease and position('0' in m.bits::text) > 0),
     ended as (
         insert into outcomes (intent, lane, state, fence, attempts, ended_at, captured_minor, provider_capture_id, captured_at, proof,
-                              dead_reason, last_class, last_code, evidence)
+                              dead_reason, last_class, last_code, evidence, expires_at, warned)
         select h.intent, h.lane, h."to", h.fence, (h.progress ->> 'attempts')::smallint, v_now,
                (h.receipt ->> 'captured_minor')::bigint, h.receipt ->> 'provider_capture_id',
                (h.receipt ->> 'captured_at')::timestamptz, h.receipt ->> 'proof', h.dead_reason,
                coalesce(h.attempt ->> 'class', h.progress ->> 'last_class'), coalesce(h.attempt ->> 'code', h.progress ->> 'last_code'),
-               h.evidence
+               h.evidence, case when h."to" = 'dead' then h.authorization_expires_at end,
+               -- Its death tells when the authorisation ends; only what comes later is told by itself (watch_dead_letters).
+               case when h."to" <> 'dead' or h.authorization_expires_at is null then null
+                    when h.dead_reason = 'expired' or h.authorization_expires_at <= v_now then 3
+                    when h.authorization_expires_at <= v_now + interval '24 hours' then 2
+                    when h.authorization_expires_at <= v_now + interval '48 hours' then 1 else 0 end::smallint
         from held h
         where h."to" in ('captured', 'dead', 'cancelled')
     ),
@@ -234,6 +239,7 @@ begin
                               when trips.open_ms is not null then v_now + trips.open_ms * interval '1 millisecond'
                               else l.open_until end,
             open_ms = case when x.answered then 0 else coalesce(trips.open_ms, l.open_ms) end,
+            open_since = case when l.open_until is null and trips.open_ms is not null then v_now else l.open_since end,
             testing = false,
             limited_until = case when x.wait_ms is null then l.limited_until
                                  else greatest(l.limited_until, v_now + x.wait_ms * interval '1 millisecond') end,

@@ -74,6 +74,9 @@ create function release(
 )
     language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
+declare
+    v_column text;
+    v_length integer;
 begin
     if release.provider is null or not exists (select from providers p where p.name = release.provider) then
         raise exception 'release: unknown provider %', coalesce(quote_literal(left(release.provider, 60)), 'null')
@@ -94,6 +97,17 @@ begin
             using errcode = '23514', constraint = 'releases_shipping_all_or_none', column = 'company', table = 'releases', schema = current_schema(),
                   hint = 'pass all three or none';
     end if;
+    -- No index takes more than some 2700 bytes, and what is longer than an intent's names is none of them.
+    select given.name, char_length(given.value) into v_column, v_length
+        from (values (1, 'account', release.account), (2, 'payment_id', release.payment_id), (3, 'order_id', release.order_id),
+                     (4, 'capture_ref', release.capture_ref), (5, 'shipment_ref', release.shipment_ref), (6, 'company', release.company),
+                     (7, 'method', release.method), (8, 'tracking_number', release.tracking_number)) given(nth, name, value)
+        where char_length(given.value) > 255 order by given.nth limit 1;
+    if v_column is not null then
+        raise exception 'release: % has % characters, more than 255', v_column, v_length
+            using errcode = '23514', constraint = 'releases_texts_short', column = v_column, table = 'releases', schema = current_schema(),
+                  hint = format('pass %s as at most 255 characters, the same for every call about this shipment', v_column);
+    end if;
     insert into releases as r (provider, account, payment_id, order_id, capture_ref, shipment_ref, company, method, tracking_number, released_by, created_at, next_try_at)
         values (release.provider, coalesce(release.account, 'default'), release.payment_id, release.order_id, release.capture_ref, release.shipment_ref,
                 release.company, release.method, release.tracking_number, session_user, clock_now(), clock_now())
@@ -109,7 +123,7 @@ begin
         perform wake_sleepers();
     end if;
 end $$;
-comment on function release is 'Frees a held capture, in your transaction: release(provider => ..., payment_id | order_id => ...). May come before the intent; the same shipment_ref again changes nothing.';
+comment on function release is 'Frees a held capture, in your transaction: release(provider => ..., payment_id | order_id => ...). May come before the intent; the same shipment_ref again changes nothing, but without shipment_ref or capture_ref each call frees another one.';
 
 -- Ends an intent that nobody works on as cancelled. For the functions below, which know why it may.
 create function end_cancelled(p_intent uuid, p_lane integer, p_fence integer, p_by text, p_reason text, p_more jsonb default '{}') returns void

@@ -157,9 +157,15 @@ create table operations (
     last_word text,
     created_at timestamptz not null,
     ended_at timestamptz,
+    -- By which whoever began it knows it again, and the sha256 of what they asked for.
+    request_key text,
+    request_hash bytea,
+    constraint operations_request_has_key_and_hash check ((request_key is null) = (request_hash is null)),
     constraint operations_ended_iff_no_more_to_do check ((ended_at is null) = (state in ('running', 'paused')))
 ) with (fillfactor = 50);
 create index operations_running on operations (id) where state = 'running';
+create unique index operations_request_once on operations (actor, request_key) where request_key is not null;
+create index operations_watched on operations (id) where act = 'replay' and state <> 'running' and ended < done;
 
 -- The frozen list: what died or was asked for later is no part of it. `mark`: when it had ended as the list was frozen;
 -- null: it had not (or, for those that act on dead letters, it was not dead).
@@ -177,6 +183,9 @@ create table operation_items (
     at timestamptz,
     -- How a replayed one ended again.
     came_to text,
+    -- How often its act failed by a trouble that passes (a deadlock, a full disk), and before when it is not tried again.
+    tries smallint not null default 0,
+    again_at timestamptz,
     primary key (operation, n),
     constraint operation_items_intent_once unique (operation, intent),
     constraint operation_items_verdict_has_a_time check ((verdict is null) = (at is null))
@@ -199,7 +208,7 @@ create function audit_operation(o operations, p_action text, p_actor text, p_rea
 -- first go first. Else in the order in which they are named.
 create function begin_operation(
     p_act text, p_detail jsonb, p_filter jsonb, p_ids uuid[], p_rate_per_second integer, p_stop_at_percent smallint,
-    p_actor text, p_reason text
+    p_actor text, p_reason text, p_request_key text default null, p_request_hash bytea default null
 ) returns uuid
     language plpgsql volatile security definer set search_path from current as $$
 declare
@@ -214,8 +223,8 @@ begin
         raise exception 'operation: evidence is empty' using errcode = '23514', constraint = 'operations_resolve_by_evidence', column = 'evidence',
             table = 'operations', schema = current_schema(), hint = 'name where you saw it, so that others can look there too';
     end if;
-    insert into operations (act, detail, filter, state, total, rate_per_second, stop_at_percent, actor, reason, created_at)
-        values (p_act, p_detail, p_filter, 'running', 0, p_rate_per_second, p_stop_at_percent, p_actor, p_reason, v_now)
+    insert into operations (act, detail, filter, state, total, rate_per_second, stop_at_percent, actor, reason, created_at, request_key, request_hash)
+        values (p_act, p_detail, p_filter, 'running', 0, p_rate_per_second, p_stop_at_percent, p_actor, p_reason, v_now, p_request_key, p_request_hash)
         returning * into o;
     insert into operation_items (operation, n, intent, mark)
         select o.id,
@@ -260,7 +269,7 @@ create function moved_by(p_intent uuid, p_since timestamptz) returns text
     language sql stable set search_path from current
     as $$
         select coalesce(
-            (select a.actor || ' ' || case a.action when 'replay' then 'replayed' when 'resolve' then 'resolved' when 'cancel' then 'cancelled' else a.action end
+            (select a.actor || ' ' || case a.action when 'replay' then 'replayed' when 'resolve' then 'resolved' when 'cancel' then 'cancelled' when 'release' then 'released' else a.action end
                     || ' it at ' || to_char(a.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') || ' (' || a.reason || ')'
              from audit a where a.intent = p_intent and a.at >= p_since order by a.id desc limit 1),
             (select 'it is ' || s.state || ' meanwhile' from status s where s.id = p_intent),
@@ -282,7 +291,10 @@ begin
         return false;
     end if;
     insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
-        select o.intent, o.lane, 2, coalesce(p_urgency, urgency_of(i.priority, i.authorization_expires_at, v_now)), o.fence, e.number, 'verify', v_now, v_now
+        select o.intent, o.lane, 2, coalesce(p_urgency, urgency_of(i.priority, i.authorization_expires_at, v_now)), o.fence,
+               -- What died in an earlier history may have been replayed in the part of it that is lost, and sent: its claim looks
+               -- at it as at everything of that history.
+               case when o.ended_at < e.began_at then e.number - 1 else e.number end, 'verify', v_now, v_now
         from intents i, epoch e where i.id = p_intent;
     insert into progress as p (intent, fresh_key, read_first, replayed, unknown_since, quiet_after) values (p_intent, p_fresh_key, true, true, v_now, v_now)
         on conflict (intent) do update set
@@ -326,6 +338,10 @@ begin
     end if;
     if o.ended_at <> p_mark then
         return 'moved_meanwhile';
+    end if;
+    -- We hold what the provider said. A replay records it; nobody's word goes against it.
+    if not p_captured and exists (select from late_results l where l.intent = p_intent and l.proof in ('answer', 'reference')) then
+        return 'receipt_held';
     end if;
     if p_captured then
         update outcomes x set state = 'captured', dead_reason = null, captured_minor = i.amount_minor::bigint, provider_capture_id = p_evidence,
@@ -377,6 +393,34 @@ create function cancel_by(p_intent uuid, p_actor text, p_reason text) returns te
     as $$ select cancel_for(p_intent, p_actor, p_reason, null) $$;
 comment on function cancel_by is 'An operator''s cancel: as cancel(), with a line of audit.';
 
+-- A release over HTTP, in the console, or by the command line with a reason: as release(), under the name of who asked for it
+-- and not of the server's login, and with a line of audit if it is new. Of the capture too, if it is named and there already.
+create function release_by(
+    p_provider text, p_payment_id text, p_order_id text, p_account text, p_capture_ref text, p_shipment_ref text, p_company text, p_method text,
+    p_tracking_number text, p_actor text, p_reason text, out release_id bigint, out created boolean
+)
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off as $$
+#variable_conflict use_column
+declare
+    v_account text := coalesce(p_account, 'default');
+begin
+    perform from audit_head for update;
+    select r.release_id, r.created into release_id, created
+        from release(provider => p_provider, payment_id => p_payment_id, order_id => p_order_id, account => v_account, capture_ref => p_capture_ref,
+                     shipment_ref => p_shipment_ref, company => p_company, method => p_method, tracking_number => p_tracking_number) r;
+    if created then
+        update releases r set released_by = p_actor where r.id = release_id;
+        insert into audit (at, actor, action, reason, intent, lane, detail)
+            values (clock_now(), p_actor, 'release', p_reason,
+                    (select i.id from intents i where i.provider = p_provider and i.account = v_account and i.payment_id = p_payment_id
+                        and i.capture_ref = p_capture_ref),
+                    (select l.id from lanes l where l.provider = p_provider and l.account = v_account),
+                    jsonb_strip_nulls(jsonb_build_object('release', release_id, 'payment_id', p_payment_id, 'order_id', p_order_id,
+                        'capture_ref', p_capture_ref, 'shipment_ref', p_shipment_ref)));
+    end if;
+end $$;
+comment on function release_by is 'A release by a named person or program: as release(), with a line of audit.';
+
 -- As in 0005, the head of the audit first.
 create or replace function set_lane_pause(p_lane integer, p_paused boolean, p_actor text, p_reason text) returns boolean
     language plpgsql volatile security definer set search_path from current as $$
@@ -409,6 +453,69 @@ create function operation_tokens(o operations, p_now timestamptz) returns intege
         select greatest(0, floor(extract(epoch from p_now - greatest(o.spent_until, p_now - interval '1 second')) * o.rate_per_second))::integer
     $$;
 
+-- What became of those that were replayed, some of them each time, in turn; the operation with its counts.
+create function watched(o operations) returns operations
+    language plpgsql volatile set search_path from current set enable_seqscan = off set jit = off as $$
+declare
+    v_looked bigint;
+    v_last bigint;
+    v_ended bigint;
+    v_dead bigint;
+begin
+    with looked as materialized (
+        select i.n, i.intent from operation_items i
+        where i.operation = o.id and i.verdict = 'replayed' and i.came_to is null and i.n > o.watched_n
+        order by i.n limit 500
+    ), ended as (
+        update operation_items i set came_to = x.state
+        from looked l cross join lateral (select x.state from outcomes x where x.intent = l.intent limit 1) x
+        where i.operation = o.id and i.n = l.n
+        returning i.came_to
+    )
+    select (select count(*) from looked), (select max(l.n) from looked l), count(*), count(*) filter (where e.came_to = 'dead')
+        into v_looked, v_last, v_ended, v_dead from ended e;
+    o.ended := o.ended + v_ended;
+    o.dead_again := o.dead_again + v_dead;
+    o.watched_n := case when v_looked = 500 then v_last else 0 end;
+    return o;
+end $$;
+
+-- The same for operations that act no more, or rest: most of what they replayed may end after the last step, and how it did
+-- is what people come back to see. For a week; returns of how many operations the counts changed.
+create function watch_replayed() returns integer
+    language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off as $$
+declare
+    v_now timestamptz := clock_now();
+    o operations;
+    v_before operations;
+    v_changed integer := 0;
+begin
+    for o in
+        select x.* from operations x
+        where x.act = 'replay' and x.state <> 'running' and x.ended < x.done and coalesce(x.ended_at, v_now) > v_now - interval '7 days'
+        order by x.id desc limit 100 for no key update skip locked
+    loop
+        v_before := o;
+        o := watched(o);
+        if o is distinct from v_before then
+            update operations x set ended = o.ended, dead_again = o.dead_again, watched_n = o.watched_n where x.id = o.id;
+            v_changed := v_changed + 1;
+        end if;
+    end loop;
+    return v_changed;
+end $$;
+
+-- An item whose act failed by a trouble that passes stays without a verdict and gets its turn later, each time later than
+-- before; how often is up to the driver.
+create function put_off_item(p_operation uuid, p_n bigint, p_says text) returns void
+    language sql volatile security definer set search_path from current
+    as $$
+        update operation_items i
+        set tries = i.tries + 1, says = p_says,
+            again_at = clock_now() + least(interval '1 minute', interval '1 second' * 2 ^ least(i.tries, 6))
+        where i.operation = p_operation and i.n = p_n and i.verdict is null
+    $$;
+
 -- One step of an operation, all or nothing: acts on these items as far as its rate allows, and writes their verdicts. One
 -- driver at a time; to another it says `busy`. p_items: [{"n", "verdict", "says", "fresh_key", "generation", "key"}]; without a
 -- verdict it is acted on, else that verdict is written. What the driver has read may be old by now: a letter that moved
@@ -423,10 +530,6 @@ declare
     v_tokens integer;
     v_verdict text;
     v_says text;
-    v_looked bigint;
-    v_last bigint;
-    v_ended bigint;
-    v_dead bigint;
 begin
     acted := 0;
     written := 0;
@@ -447,23 +550,8 @@ begin
         return;
     end;
 
-    -- What became of those that were replayed, some of them each time, in turn.
     if o.act = 'replay' then
-        with looked as materialized (
-            select i.n, i.intent from operation_items i
-            where i.operation = o.id and i.verdict = 'replayed' and i.came_to is null and i.n > o.watched_n
-            order by i.n limit 500
-        ), ended as (
-            update operation_items i set came_to = x.state
-            from looked l cross join lateral (select x.state from outcomes x where x.intent = l.intent limit 1) x
-            where i.operation = o.id and i.n = l.n
-            returning i.came_to
-        )
-        select (select count(*) from looked), (select max(l.n) from looked l), count(*), count(*) filter (where e.came_to = 'dead')
-            into v_looked, v_last, v_ended, v_dead from ended e;
-        o.ended := o.ended + v_ended;
-        o.dead_again := o.dead_again + v_dead;
-        o.watched_n := case when v_looked = 500 then v_last else 0 end;
+        o := watched(o);
     else
         o.ended := o.done;
     end if;
@@ -501,13 +589,16 @@ begin
                 end if;
             else
                 v_verdict := resolve_letter(it.intent, it.mark, (o.detail ->> 'captured')::boolean, o.detail ->> 'evidence', o.id, o.actor, o.reason);
-                if v_verdict <> 'resolved' then
+                if v_verdict = 'receipt_held' then
+                    v_verdict := 'skipped';
+                    v_says := 'the provider''s receipt came late and is held: replay it, which records the capture and sends nothing';
+                elsif v_verdict <> 'resolved' then
                     v_verdict := 'moved_meanwhile';
                 end if;
             end if;
             if v_verdict = 'moved_meanwhile' then
                 v_says := moved_by(it.intent, coalesce(it.mark, o.created_at));
-            else
+            elsif v_verdict <> 'skipped' then
                 acted := acted + 1;
             end if;
         end if;

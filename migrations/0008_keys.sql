@@ -4,7 +4,7 @@ create table api_keys (
     name text not null constraint api_keys_name_form check (name ~ '^[A-Za-z0-9][A-Za-z0-9._@-]{0,59}$'),
     digest bytea not null constraint api_keys_digest_is_sha256 check (octet_length(digest) = 32),
     scopes text[] not null constraint api_keys_scopes_known check (
-        scopes <> '{}' and scopes <@ array['read', 'enqueue', 'release', 'cancel', 'operate', 'lanes', 'ship']),
+        scopes <> '{}' and scopes <@ array['read', 'enqueue', 'release', 'cancel', 'operate', 'lanes', 'ship', 'webhooks']),
     created_by text not null,
     created_at timestamptz not null,
     expires_at timestamptz,
@@ -29,6 +29,11 @@ begin
     lock table api_keys in share row exclusive mode;
     select count(*) into v_live from api_keys k
         where k.name = p_name and k.revoked_at is null and (k.expires_at is null or k.expires_at > v_now);
+    if p_grace is null and lower(p_name) in ('capture', 'proxy', 'worker') then
+        raise exception using errcode = 'check_violation', message = format('no key has the name %s', to_json(p_name)),
+            hint = 'acts are told by the key''s name, and by this one those of capture itself, of its workers or of who comes through a proxy: choose another',
+            schema = current_schema(), table = 'api_keys', constraint = 'api_keys_name_free', column = 'name';
+    end if;
     if p_grace is null and v_live > 0 then
         raise exception using errcode = 'unique_violation', message = format('the name %s has a live key', to_json(p_name)),
             hint = 'rotate that key, revoke it, or choose another name: acts are told by the key''s name',

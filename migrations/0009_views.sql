@@ -23,6 +23,52 @@ create index attempts_codes on attempts (host, code, ended_at) where host is not
 -- end, so that a few bytes for many pages are enough, and an insert writes nothing to it.
 create index outcomes_ended on outcomes using brin (ended_at) with (pages_per_range = 32, autosummarize = on);
 
+-- Dead letters whose authorisation has not ended, by its end. What a person closed is not in it, nor what was told as over:
+-- so it is as small as what somebody can still do something about.
+create index outcomes_dead_expiring on outcomes (expires_at)
+    where state = 'dead' and last_code is distinct from 'resolved_not_captured' and warned < 3;
+
+-- Those that only a person can decide.
+create index outcomes_undecided on outcomes (ended_at) where dead_reason = 'undecided';
+
+
+-- Dead letters and their authorisations -----------------------------------------------------------------------------------
+
+-- Tells of dead letters whose authorisation ends within 48 h and 24 h, and when it is over, as watch_deadlines() does of
+-- what has not ended. It changes nothing else. Returns of how many it told.
+create function watch_dead_letters(p_limit integer) returns integer
+    language plpgsql volatile security definer set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+declare
+    v_now timestamptz := clock_now();
+    v_told integer;
+begin
+    with near as materialized (
+        select o.intent, o.expires_at, o.dead_reason, o.last_class, o.last_code,
+               case when o.expires_at <= v_now then 3 when o.expires_at <= v_now + interval '24 hours' then 2 else 1 end::smallint as level
+        from outcomes o
+        where o.state = 'dead' and o.last_code is distinct from 'resolved_not_captured' and o.warned < 3
+          and o.expires_at <= v_now + interval '48 hours'
+          and o.warned < case when o.expires_at <= v_now then 3 when o.expires_at <= v_now + interval '24 hours' then 2 else 1 end
+        order by o.expires_at limit p_limit
+        -- A person may be at it: its turn comes again.
+        for update skip locked
+    ), noted as (
+        update outcomes o set warned = n.level from near n where o.intent = n.intent
+    ), told as (
+        insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
+        select 'capture.auth_expiring', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
+               jsonb_strip_nulls(jsonb_build_object(
+                   'expires_at', n.expires_at, 'within_hours', case n.level when 1 then 48 when 2 then 24 else 0 end,
+                   'state', 'dead', 'reason', n.dead_reason, 'class', n.last_class, 'code', n.last_code)), v_now
+        from near n cross join lateral (select i.* from intents i where i.id = n.intent limit 1) i
+        returning 1
+    )
+    select count(*) into v_told from told;
+    return v_told;
+end $$;
+
 
 -- Lanes ---------------------------------------------------------------------------------------------------------------
 
@@ -31,6 +77,9 @@ create index outcomes_ended on outcomes using brin (ended_at) with (pages_per_ra
 alter table lanes add column rate_override integer constraint lanes_rate_override_positive check (rate_override > 0);
 comment on column lanes.rate_override is 'Calls a minute as an operator set them; null: rate_per_minute is in force.';
 
+-- As every act of people, these take the head of the audit before the lane (0007): a claim, which locks its lane, never
+-- waits for whoever holds the head, and no two of them wait for each other.
+--
 -- Sets the lane's rate, or with null gives it back to the settings; false if it already was so.
 create function set_lane_rate(p_lane integer, p_rate integer, p_actor text, p_reason text) returns boolean
     language plpgsql volatile security definer set search_path from current as $$
@@ -38,6 +87,7 @@ declare
     v_before integer;
     v_settings integer;
 begin
+    perform from audit_head for update;
     select l.rate_override, l.rate_per_minute into v_before, v_settings from lanes l where l.id = p_lane for no key update;
     if not found or v_before is not distinct from p_rate then
         return false;
@@ -60,6 +110,7 @@ declare
     v_now timestamptz := clock_now();
     v_lane lanes;
 begin
+    perform from audit_head for update;
     select l.* into v_lane from lanes l where l.id = p_lane for no key update;
     if v_lane.paused_at is not null then
         return 'paused';
@@ -107,6 +158,7 @@ declare
     v_now timestamptz := clock_now();
     v_id bigint;
 begin
+    perform from audit_head for update;
     if p_older is null or v_now - p_older > v_now - interval '1 hour' or (v_now - p_older > v_now - interval '7 days' and not p_forced) then
         raise exception 'prune: % is too short a span', coalesce(p_older::text, 'null')
             using errcode = '23514', constraint = 'prune_keeps_a_week', schema = current_schema(),

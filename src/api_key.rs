@@ -28,11 +28,13 @@ pub enum Scope {
     Lanes,
     /// Tell of shipments, which may let held captures go.
     Ship,
+    /// Make, change and remove endpoints of webhooks; have events told once more.
+    Webhooks,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Scope; 7] = [
+    pub const ALL: [Scope; 8] = [
         Scope::Read,
         Scope::Enqueue,
         Scope::Release,
@@ -40,6 +42,7 @@ impl Scope {
         Scope::Operate,
         Scope::Lanes,
         Scope::Ship,
+        Scope::Webhooks,
     ];
 
     /// Its name.
@@ -52,6 +55,7 @@ impl Scope {
             Scope::Operate => "operate",
             Scope::Lanes => "lanes",
             Scope::Ship => "ship",
+            Scope::Webhooks => "webhooks",
         }
     }
 

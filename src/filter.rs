@@ -308,7 +308,7 @@ fn written(instant: DateTime<Utc>) -> String {
 }
 
 /// RFC 3339, a date (its first instant, UTC), or how long ago.
-fn instant(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, (String, String)> {
+pub fn instant(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, (String, String)> {
     if let Ok(instant) = DateTime::parse_from_rfc3339(text) {
         return Ok(instant.to_utc());
     }

@@ -34,4 +34,5 @@ pub mod simulator;
 pub mod telemetry;
 pub mod verify;
 pub mod way;
+pub mod webhook;
 pub mod worker;

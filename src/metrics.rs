@@ -72,6 +72,7 @@ impl Metrics {
         let of = |name: &str| Matcher::Full(name.to_owned());
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(of("capture_provider_latency_seconds"), &CALL_BUCKETS)?
+            .set_buckets_for_metric(of("capture_webhook_latency_seconds"), &CALL_BUCKETS)?
             .set_buckets_for_metric(of("capture_claim_latency_seconds"), &DATABASE_BUCKETS)?
             .set_buckets_for_metric(of("capture_settle_latency_seconds"), &DATABASE_BUCKETS)?
             .set_buckets_for_metric(of("capture_settle_batch_size"), &BATCH_BUCKETS)?
@@ -254,6 +255,19 @@ fn in_flight(lane: &Lane) -> metrics::Gauge {
 pub fn breaker(lane: &Lane, open: bool) {
     gauge!("capture_breaker_open", "provider" => lane.provider.clone(), "account" => lane.account.clone())
         .set(f64::from(u8::from(open)));
+}
+
+/// An attempt to tell an endpoint ended. `code`: one of the closed set of `webhook/attempt.rs`.
+pub fn webhook_attempt(code: &'static str, took: Duration) {
+    counter!("capture_webhook_attempts_total", "outcome" => code).increment(1);
+    if code == "delivered" {
+        histogram!("capture_webhook_latency_seconds").record(took.as_secs_f64());
+    }
+}
+
+/// Deliveries were given up.
+pub fn webhooks_given_up(count: u64) {
+    counter!("capture_webhooks_given_up_total").increment(count);
 }
 
 /// Log lines were dropped.

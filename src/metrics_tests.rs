@@ -50,6 +50,8 @@ fn everything_once() -> String {
         drop(one);
         std::mem::forget(two);
         breaker(&lane("default"), true);
+        webhook_attempt("delivered", Duration::from_millis(80));
+        webhooks_given_up(4);
         log_lines_dropped(2);
     });
     let mut of_lane = LaneGauges {
@@ -67,6 +69,9 @@ fn everything_once() -> String {
         unmatched_shipments: 4,
         oldest_unmatched: std::time::Duration::from_secs(7200),
         shipment_requests: vec![("shopify".to_owned(), "accepted".to_owned(), 9)],
+        webhook_endpoints: BTreeMap::from([("enabled", 3), ("behind", 1)]),
+        webhook_pending: 7,
+        webhook_oldest: Some(Duration::from_secs(60)),
     };
     metrics.upkeep();
     metrics.render(Some(&backlog))
@@ -92,6 +97,12 @@ fn what_happens_is_told_under_the_names_of_the_table() {
         r#"capture_oldest_ready_age_seconds{provider="afterpay",account="a\"b"} 90"#,
         r#"capture_at_risk_minor{provider="afterpay",account="a\"b",currency="USD",within="24h"} 123"#,
         "capture_workers 2",
+        r#"capture_webhook_attempts_total{outcome="delivered"} 1"#,
+        "capture_webhook_latency_seconds_count 1",
+        "capture_webhooks_given_up_total 4",
+        r#"capture_webhook_endpoints{state="behind"} 1"#,
+        "capture_webhook_pending 7",
+        "capture_webhook_oldest_pending_age_seconds 60",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }

@@ -256,6 +256,8 @@ pub enum Observation {
     NotCaptured {
         /// What is left open, in minor units, where the provider tells.
         open_minor: Option<i64>,
+        /// What others captured of the same payment, in minor units, where the provider tells.
+        others_minor: Option<i64>,
         /// What was seen.
         evidence: Evidence,
     },

@@ -138,6 +138,9 @@ pub struct Situation<'a> {
     pub cancel_requested: bool,
     /// What siblings captured, or may have, leaves no room for one that is in doubt: nothing is sent any more.
     pub no_room: bool,
+    /// Nor would there be room if the siblings that have not ended had captured, and one of them may have, without our books
+    /// knowing: nothing that is in doubt is sent unread, and not before enough reads were quiet.
+    pub contested: bool,
     /// What the provider can do.
     pub abilities: Abilities,
     /// The settings.

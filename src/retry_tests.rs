@@ -39,6 +39,7 @@ fn situation(policy: &Policy, repeat: Repeat, now: i64) -> Situation<'_> {
         deadline: None,
         cancel_requested: false,
         no_room: false,
+        contested: false,
         abilities: abilities(repeat),
         policy,
     }

@@ -55,6 +55,7 @@ pub fn step(progress: &Progress, situation: &Situation<'_>) -> Step {
         && !situation.too_late()
         && !situation.cancel_requested
         && !situation.no_room
+        && !situation.contested
         && !progress.accepted
         && (!progress.read_first || planted!(replay_without_a_read))
         && !progress.fresh_key
@@ -79,7 +80,7 @@ pub fn weigh(observation: Observation, before: &Progress, situation: &Situation<
             accepted_looks_again(progress, situation, evidence)
         }
         // A replay after a definite refusal: that refusal is what the read still shows, and a new key is what comes next.
-        Observation::Declined { evidence, .. } if progress.fresh_key && !progress.tainted && !progress.accepted => {
+        Observation::Declined { evidence, .. } if progress.fresh_key && !progress.accepted => {
             nothing_of_ours(false, evidence, progress, situation)
         }
         Observation::Declined { code, evidence } => {
@@ -131,6 +132,9 @@ fn nothing_of_ours(closed: bool, evidence: Evidence, mut progress: Progress, sit
     let refused = progress.refusal_code.is_some();
     let may_send = !closed && !refused && !situation.cancel_requested && !situation.no_room && !situation.too_late();
     let exhausted = progress.attempts >= situation.policy.attempts;
+    if situation.contested && !count_quiet_read(&mut progress, situation) {
+        return look_again(progress, situation);
+    }
     if may_send && protected_by_key && !progress.fresh_key && !exhausted {
         if gives_up(&progress, situation) {
             return dead(DeadReason::Undecided, progress);
@@ -138,6 +142,14 @@ fn nothing_of_ours(closed: bool, evidence: Evidence, mut progress: Progress, sit
         // Inside its window the same key answers for itself; the read was only asked to go first.
         progress.read_first = false;
         return Weighed::Send(Box::new(progress));
+    }
+    if may_send && protected_by_key && progress.fresh_key && progress.tainted && !exhausted {
+        // A replay after a definite refusal, and perhaps a second one: whoever replayed it in a history that is lost raised
+        // the key as we do, so that the next key answers for theirs. On record before it is sent.
+        progress.generation = progress.generation.next();
+        progress.fresh_key = false;
+        progress.read_first = false;
+        return decided(Disposition::Verify(Wait::None), progress);
     }
     if !count_quiet_read(&mut progress, situation) {
         return look_again(progress, situation);

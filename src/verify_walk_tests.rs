@@ -232,6 +232,7 @@ impl World {
             deadline: self.deadline.map(time),
             cancel_requested: self.cancel_requested,
             no_room: false,
+            contested: false,
             abilities: self.abilities,
             policy: &self.policy,
         }
@@ -384,6 +385,7 @@ impl World {
                 },
                 Some(_) | None => Observation::NotCaptured {
                     open_minor: None,
+                    others_minor: None,
                     evidence,
                 },
             },

@@ -96,7 +96,16 @@ impl Way<'_> {
         if !unknown && matches!(observation, Observation::NotCaptured { .. }) {
             return Then::Send(progress);
         }
-        match verify::weigh(observation, &progress, &self.situation(now, began)) {
+        let mut situation = self.situation(now, began);
+        // Whose captures they are our books may not know any more; that they leave no room the provider's books do.
+        if let Observation::NotCaptured {
+            others_minor: Some(others),
+            ..
+        } = &observation
+        {
+            situation.no_room |= situation.contested && self.exceeds(*others);
+        }
+        match verify::weigh(observation, &progress, &situation) {
             Weighed::Decided(decision) => Then::Decided(decision),
             // A replay goes from its read straight on to its key, past the checks of a retry: what siblings captured
             // while it was dead counts as well.
@@ -192,6 +201,7 @@ impl Way<'_> {
     }
 
     fn situation(&self, now: DateTime<Utc>, sent_at: DateTime<Utc>) -> Situation<'_> {
+        let in_doubt = self.claim.history_changed || self.claim.progress.tainted;
         Situation {
             now,
             sent_at,
@@ -203,7 +213,10 @@ impl Way<'_> {
                 self.claim.intent.authorization_expires_at
             },
             cancel_requested: self.claim.cancel_requested,
-            no_room: (self.claim.history_changed || self.claim.progress.tainted) && self.over_authorized(),
+            no_room: in_doubt && self.over_authorized(),
+            contested: in_doubt
+                && self.exceeds(self.claim.committed_minor.saturating_add(self.claim.open_minor))
+                && !planted!(lost_siblings_forgotten),
             abilities: self.abilities,
             policy: self.policy,
         }
@@ -274,10 +287,12 @@ impl Way<'_> {
 
     /// Would this capture and its siblings' together take more than was authorised?
     fn over_authorized(&self) -> bool {
-        let in_all = self
-            .claim
-            .committed_minor
-            .saturating_add(self.claim.intent.amount.minor);
+        self.exceeds(self.claim.committed_minor)
+    }
+
+    /// Would it, if the others together have taken so much?
+    fn exceeds(&self, others_minor: i64) -> bool {
+        let in_all = others_minor.saturating_add(self.claim.intent.amount.minor);
         self.claim
             .authorized_minor
             .is_some_and(|authorized| in_all > authorized && !planted!(authorised_sum_ignored))

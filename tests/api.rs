@@ -20,6 +20,8 @@ mod document;
 mod events;
 #[path = "api/keys.rs"]
 mod keys;
+#[path = "api/lanes.rs"]
+mod lanes;
 #[path = "api/matrix.rs"]
 mod matrix;
 #[path = "api/operations.rs"]
@@ -32,3 +34,7 @@ mod refusals;
 mod server;
 #[path = "api/shipments.rs"]
 mod shipments;
+#[path = "api/views.rs"]
+mod views;
+#[path = "api/webhooks.rs"]
+mod webhooks;

@@ -33,7 +33,11 @@ mod schema;
 mod settings;
 #[path = "cli/shipments.rs"]
 mod shipments;
+#[path = "cli/top.rs"]
+mod top;
 #[path = "cli/views.rs"]
 mod views;
+#[path = "cli/webhooks.rs"]
+mod webhooks;
 #[path = "cli/worker.rs"]
 mod worker;

@@ -19,12 +19,16 @@ mod world;
 #[path = "console/stand.rs"]
 mod stand;
 
+#[path = "console/asked.rs"]
+mod asked;
 #[path = "console/chromium.rs"]
 mod chromium;
 #[path = "console/contrast.rs"]
 mod contrast;
 #[path = "console/hostile.rs"]
 mod hostile;
+#[path = "console/live.rs"]
+mod live;
 #[path = "console/pages.rs"]
 mod pages;
 #[path = "console/rights.rs"]

@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::config::{AccountConfig, Config, Fault, Place, ProviderConfig, WorkerConfig};
 use crate::intent::Lane;
+use crate::operations::ProvidersByLane;
 use crate::provider::{self, Abilities, AccountSettings, Model, Provider};
 
 use super::output::Error;
@@ -54,6 +55,21 @@ pub fn adapters(config: &Config) -> Result<Vec<Adapter>, Error> {
         true => Ok(adapters),
         false => Err(Error::usage(wrong.join("\n"))),
     }
+}
+
+/// The adapters of those accounts whose credentials are here, for looks at the provider; and the others.
+pub fn with_credentials(config: &Config) -> Result<(ProvidersByLane, Vec<Lane>), Error> {
+    let (mut adapters, mut without) = (ProvidersByLane::new(), Vec::new());
+    for account in &config.accounts {
+        let Ok(secret) = account.secret() else {
+            without.push(account.lane.clone());
+            continue;
+        };
+        let adapter = provider::build(settings(account, &config.worker, secret.clone()))
+            .map_err(|error| Error::usage(error.to_string()))?;
+        adapters.insert(account.lane.clone(), adapter);
+    }
+    Ok((adapters, without))
 }
 
 /// What the provider of every account can do. Needs no secrets, so that a dead letter can be judged from anywhere.

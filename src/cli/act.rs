@@ -46,6 +46,11 @@ impl OptionalActArgs {
         act.stamp(context)
     }
 
+    /// Who and why, if somebody says why.
+    pub fn given(&self, context: &Context) -> Result<Option<AuditStamp>, Error> {
+        self.reason.is_some().then(|| self.stamp(context)).transpose()
+    }
+
     /// Is nothing to be changed?
     pub fn dry_run(&self) -> bool {
         self.dry_run

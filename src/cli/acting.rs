@@ -12,8 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use uuid::Uuid;
 
 use crate::operations::{
-    self, AbilitiesByLane, Act, DEFAULT_RATE, DEFAULT_STOP_AT_PERCENT, HIGHEST_RATE, OperationError, Preview, Request,
-    Strangers, Surveyed,
+    self, AbilitiesByLane, Act, DEFAULT_RATE, DEFAULT_STOP_AT_PERCENT, HIGHEST_RATE, ListDigest, OperationError,
+    Preview, Request, Strangers, Surveyed,
 };
 use crate::outbox::{AuditStamp, OperationRow, Outbox};
 
@@ -32,7 +32,8 @@ const PAGE: i64 = 1_000;
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "How fast")]
 pub struct PaceArgs {
-    /// Captures a second, at most
+    /// Captures a second, at most. Replayed ones end only after reads: at a rate that is through before they do, nothing is
+    /// left that --stop-at-percent could stop
     #[arg(long, value_name = "N", default_value_t = DEFAULT_RATE, value_parser = clap::value_parser!(u32).range(1..=i64::from(HIGHEST_RATE)))]
     rate: u32,
     /// Stop by itself when more than so many percent fail (a replayed one that dies again has failed), looked at from 20 on
@@ -86,16 +87,7 @@ impl Acting<'_> {
                 Surveyed::Missing(id) => (id, None),
             });
         };
-        let preview = operations::survey(
-            &outbox,
-            &self.abilities,
-            &self.act,
-            &chosen.choice,
-            chosen.all,
-            self.pace.rate,
-            &mut each,
-        )
-        .await?;
+        let preview = self.look(&outbox, &chosen, &mut each).await?;
         Ok(Survey {
             stamp,
             chosen,
@@ -103,6 +95,26 @@ impl Acting<'_> {
             preview,
             captures,
         })
+    }
+
+    async fn look(
+        &self,
+        outbox: &Outbox,
+        chosen: &Chosen,
+        each: &mut (dyn FnMut(Surveyed<'_>) + Send),
+    ) -> Result<Preview, OperationError> {
+        let (choice, rate) = (&chosen.choice, self.pace.rate);
+        operations::survey(outbox, &self.abilities, &self.act, choice, chosen.all, rate, each).await
+    }
+
+    /// The list that the act is bound to. Who said yes before anything was shown means what matches, whatever that is; but
+    /// nothing is settled by a person's word that was not looked at.
+    fn seen(&self, survey: &Survey) -> Option<ListDigest> {
+        let settles = match &self.act {
+            Act::Resolve { .. } => true,
+            Act::Replay { .. } | Act::Cancel => false,
+        };
+        (settles || !self.selection.yes()).then(|| survey.preview.digest.clone())
     }
 
     /// Says what would become of each, and changes nothing.
@@ -129,11 +141,23 @@ impl Acting<'_> {
             act: self.act.clone(),
             choice: survey.chosen.choice.clone(),
             all: survey.chosen.all,
+            digest: self.seen(&survey),
+            key: None,
             stamp: survey.stamp.clone(),
             rate_per_second: self.pace.rate,
             stop_at_percent: self.pace.stop_at_percent,
         };
-        let id = operations::begin(&survey.outbox, request).await?;
+        let id = match operations::begin(&survey.outbox, request).await {
+            Ok(id) => id,
+            Err(moved @ OperationError::ListMoved { .. }) => {
+                // What was shown is old: this is what it would come to now.
+                let again = self.look(&survey.outbox, &survey.chosen, &mut |_| {}).await?;
+                say(&format!("it would now be {}", in_words(again.will_act, &again.sums)));
+                say_groups(&again);
+                return Err(moved.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
         if self.pace.detach {
             context
                 .output
@@ -289,10 +313,19 @@ impl From<OperationError> for Error {
         let hint = error.hint();
         match error {
             OperationError::Outbox(error) => error.into(),
-            other => match hint {
-                Some(hint) => Error::usage(other.to_string()).hint(hint),
-                None => Error::usage(other.to_string()),
-            },
+            other => {
+                let told = match matches!(
+                    other,
+                    OperationError::ListMoved { .. } | OperationError::KeyTaken { .. }
+                ) {
+                    true => Error::state_forbids(other.to_string()),
+                    false => Error::usage(other.to_string()),
+                };
+                match hint {
+                    Some(hint) => told.hint(hint),
+                    None => told,
+                }
+            }
         }
     }
 }

@@ -175,6 +175,7 @@ mod tests {
             terminal: width.is_some(),
             width,
             colour: false,
+            outlives_reader: false,
         };
         let mut bytes = Vec::new();
         let mut rows = output.rows_to(columns(&output), &mut bytes).unwrap();

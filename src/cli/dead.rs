@@ -4,13 +4,14 @@ use chrono::Utc;
 use clap::{Subcommand, ValueEnum};
 
 use crate::filter::State;
-use crate::outbox::{CaptureRow, DeadGroup, GroupBy, RESOLVED_NOT_CAPTURED};
+use crate::outbox::{CaptureRow, DeadGroup, GroupBy, Outbox, RESOLVED_NOT_CAPTURED};
 
 use super::capture_rows::{self, amount};
 use super::context::Context;
 use super::explanations::{EXPLANATIONS, explanations_of};
 use super::filter::FilterArgs;
 use super::output::{Cell, Column, Error, Exit, Format, say};
+use super::watch::WatchArgs;
 
 /// So many rows without --limit.
 const USUAL: u32 = 200;
@@ -60,6 +61,8 @@ struct ListArgs {
     resolved: bool,
     #[command(flatten)]
     filter: FilterArgs,
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 /// What sums are told apart by, beside the currency.
@@ -94,14 +97,23 @@ async fn list(args: ListArgs, context: &Context) -> Result<Exit, Error> {
             Error::usage(format!("--state: dead letters are dead, not {other}")).hint("capture list shows the others")
         );
     }
+    args.watch.check(context)?;
     let outbox = context.outbox().await?;
+    args.watch
+        .run(context, async |page: &mut Vec<u8>| {
+            draw(&args, &outbox, context, page).await
+        })
+        .await
+}
+
+async fn draw(args: &ListArgs, outbox: &Outbox, context: &Context, page: &mut Vec<u8>) -> Result<Exit, Error> {
     let mut filter = args.filter.filter(outbox.now().await?)?;
     filter.states = vec![State::Dead];
     let people = context.output.format == Format::Table;
     if people || args.group_by.is_some() {
         let by = args.group_by.as_deref().unwrap_or(&[By::Reason, By::Class, By::Code]);
         let groups: Vec<GroupBy> = by.iter().map(|by| by.group()).collect();
-        write_sums(&outbox.dead_groups(&filter, &groups).await?, by, context)?;
+        write_sums(&outbox.dead_groups(&filter, &groups).await?, by, context, page)?;
     }
     if args.group_by.is_some() {
         return Ok(Exit::Done);
@@ -117,9 +129,9 @@ async fn list(args: ListArgs, context: &Context) -> Result<Exit, Error> {
     let more = wanted.is_none() && found.len() > shown as usize;
     found.truncate(shown as usize);
     if people && !found.is_empty() {
-        writeln_stdout("")?;
+        page.push(b'\n');
     }
-    let mut rows = context.output.rows(capture_rows::columns(&context.output))?;
+    let mut rows = context.output.rows_to(capture_rows::columns(&context.output), page)?;
     for row in &found {
         rows.row(&capture_rows::cells(row, &context.output))?;
     }
@@ -148,14 +160,14 @@ fn writeln_stdout(line: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn write_sums(groups: &[DeadGroup], by: &[By], context: &Context) -> Result<(), Error> {
+fn write_sums(groups: &[DeadGroup], by: &[By], context: &Context, page: &mut Vec<u8>) -> Result<(), Error> {
     let mut columns: Vec<Column> = by.iter().map(|by| Column::text(by.name()).shortens(2, 12)).collect();
     columns.extend([
         Column::number("captures"),
         Column::money("amount"),
         Column::text("oldest").leaves(1),
     ]);
-    let mut rows = context.output.rows(&columns)?;
+    let mut rows = context.output.rows_to(&columns, page)?;
     for group in groups {
         let mut cells: Vec<Cell> = by.iter().map(|by| group.of(by.group()).into()).collect();
         cells.extend([

@@ -2,6 +2,8 @@
 
 mod checks;
 
+pub use checks::webhooks_in_words;
+
 use std::io::Write;
 
 use super::context::Context;
@@ -64,6 +66,7 @@ pub async fn run(context: &Context) -> Result<Exit, Error> {
     let outbox = context.outbox_for_anybody().await?;
     let mut findings = vec![checks::settings(context)];
     findings.push(checks::pooler(&outbox).await);
+    findings.push(checks::session(&outbox).await);
     findings.push(checks::schema(&outbox).await);
     match outbox.role_facts().await {
         Ok(role) => findings.push(checks::rights(&role)),
@@ -91,6 +94,10 @@ pub async fn run(context: &Context) -> Result<Exit, Error> {
             "lanes and workers were not looked at: {}",
             Error::from(error).message
         )),
+    }
+    match outbox.webhook_tally().await {
+        Ok(tally) => findings.extend(checks::webhooks(&tally)),
+        Err(error) => say(&format!("webhooks were not looked at: {}", Error::from(error).message)),
     }
     write(&findings, context)?;
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();

@@ -10,7 +10,7 @@ use crate::outbox::{Event, EventPage, Outbox};
 
 use super::capture_rows::amount;
 use super::context::Context;
-use super::output::{Cell, Column, Error, Exit, Format, Output, Rows, say};
+use super::output::{Cell, Column, Error, Exit, Format, Output, Rows, Stdout, say};
 use super::timeline::in_words;
 
 /// Events read at once.
@@ -111,7 +111,7 @@ pub async fn run(verb: EventsVerb, context: &Context) -> Result<Exit, Error> {
 }
 
 /// The types as the feed writes them; every one that there is not is told.
-fn event_types(names: &[String]) -> Result<Vec<String>, Error> {
+pub fn event_types(names: &[String]) -> Result<Vec<String>, Error> {
     let mut types = Vec::new();
     let (mut wrong, mut right) = (Vec::new(), Vec::new());
     for name in names {
@@ -156,7 +156,7 @@ const COLUMNS: [Column; 13] = [
 /// Events as they go out. A table would wait for its last row, so for people each event is a line by itself.
 enum Lines {
     ForPeople(BufWriter<StdoutLock<'static>>),
-    Rows(Box<Rows<BufWriter<StdoutLock<'static>>>>),
+    Rows(Box<Rows<BufWriter<Stdout>>>),
 }
 
 impl Lines {

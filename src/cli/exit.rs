@@ -153,7 +153,8 @@ impl From<Fault> for Error {
     }
 }
 
-/// A reader of stdout that has gone away (`capture list | head`) has all it wanted: that ends quietly and well.
+/// A reader of stdout that has gone away (`capture list | head`) has all it wanted: that ends a verb that looks quietly and
+/// well. A verb that acts never gets here for it: its stdout swallows this (`output::Stdout`).
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Error {
         match error.kind() {

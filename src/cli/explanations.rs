@@ -39,7 +39,7 @@ pub struct Explanation {
 }
 
 /// All of them: classes first, then dead reasons, each in the order of the contract; then alerts, the most urgent first.
-pub const EXPLANATIONS: [Explanation; 23] = [
+pub const EXPLANATIONS: [Explanation; 27] = [
     Explanation {
         of: Of::Class,
         name: "transient",
@@ -164,6 +164,7 @@ capture get ID -o json.",
         name: "late_receipt",
         means: "A receipt came after its lease had been lost: real money. An intent that was still open ends captured by it, \
 by itself. One that had been ended as dead or cancelled meanwhile does not: there the books and the provider differ. \
+The check names dead letters until they are closed, and cancelled captures for a week. \
 Rule: capture_late_results_total with outcome captured rose.",
         look: "capture doctor (receipts that no capture has), capture timeline ID of those it names; events late_result in the \
 feed, with their alarm.",
@@ -174,11 +175,30 @@ provider, and tell the order system.",
         of: Of::Alert,
         name: "deadline_near",
         means: "Authorisations end within 24 hours, and their money is not captured. What ends uncaptured is lost, or needs a \
-new payment of the customer. Held captures count: nobody has released them.",
+new payment of the customer. Held captures count: nobody has released them. So do dead letters that nobody has closed.",
         look: "capture list --expires-within 24h: which states? Held: did the shipment not happen, or was it not told? \
-Scheduled, ready: what keeps them: a paused lane, an outage, a rate budget?",
+Scheduled, ready: what keeps them: a paused lane, an outage, a rate budget? Dead: see dead_letters.",
         act: "Held and shipped: capture release. A paused lane: see lane_paused. What cannot be captured in time: ask the \
 customer for a new payment while the old one still shows as authorised.",
+    },
+    Explanation {
+        of: Of::Alert,
+        name: "dead_letters",
+        means: "Dead letters that nobody has closed, and whose authorisation ends within 24 hours: what is not replayed by \
+then cannot be captured any more. The feed told of each when it died, and tells again 48 and 24 hours before the end \
+(capture.auth_expiring, state dead). Dead letters with more time, or whose end nobody told us, trip nothing; capture dead \
+counts them.",
+        look: "capture dead list --expires-within 24h; capture dead explain REASON.",
+        act: "Mend the cause, then capture replay --expires-within 24h --reason '…' -n, and without -n. What cannot be captured \
+in time: ask the customer for a new payment, then capture resolve ID --as not-captured --evidence REF --reason '…'.",
+    },
+    Explanation {
+        of: Of::Alert,
+        name: "undecided",
+        means: "Dead letters of which nobody can tell from here whether money moved. Each keeps its amount reserved, and waits for \
+a person however much time it has. Rule: capture_dead_letters with reason undecided is above 0.",
+        look: "capture dead list; of each capture timeline ID --evidence, and the provider's dashboard.",
+        act: "See the dead reason undecided.",
     },
     Explanation {
         of: Of::Alert,
@@ -219,6 +239,16 @@ misspelt account: capture cancel ID, then enqueue it under the right one.",
     },
     Explanation {
         of: Of::Alert,
+        name: "breaker_open",
+        means: "The provider of a lane has not answered for more than ten minutes, and captures wait in it. One at a time tests \
+whether it answers again; the first answer lets all go on. Rule: capture_breaker_open is 1 for ten minutes.",
+        look: "capture lane list (open until when), capture dead codes --since 1h, the provider's status page, the network \
+between the workers and the provider.",
+        act: "Nothing while the provider is down. When it is up again: capture lane probe PROVIDER/ACCOUNT --reason '…' tests at \
+once. Watch deadline_near meanwhile.",
+    },
+    Explanation {
+        of: Of::Alert,
         name: "outcome_unknown",
         means: "It has been unknown for over an hour whether these captures moved money. Each is verified again and again; \
 nothing is sent on a guess.",
@@ -255,6 +285,19 @@ nothing meanwhile, and go on by themselves. Rule: capture_database_errors_total 
         act: "Mend the database. Workers need no restart. After a fail-over they verify before they send: expect reads, and a \
 slower start.",
     },
+    Explanation {
+        of: Of::Alert,
+        name: "webhooks_behind",
+        means: "An endpoint has not taken an event for a quarter of an hour, or the sender disabled it because nothing arrived \
+there for days, or because it answered 410. Captures and other endpoints are not touched by it; what is pending is tried again \
+for webhooks.give_up_after. Rule: capture_webhook_oldest_pending_age_seconds over 900, or an endpoint that was given up.",
+        look: "capture webhook endpoint list: which one, since when; capture webhook delivery list --endpoint ENDPOINT: what it \
+answers (refused, timeout, unreachable, redirect, forbidden_address). All of them behind: does a worker with webhooks.deliver \
+run, and does an old open transaction hold the feed back?",
+        act: "Tell whoever runs the receiver. When it is mended: capture webhook endpoint enable ENDPOINT --reason '…', then \
+capture webhook delivery redeliver --endpoint ENDPOINT --since TIME --reason '…' for what it missed. If nobody wants it: capture \
+webhook endpoint remove ENDPOINT --reason '…'.",
+    },
 ];
 
 /// What is said of that name; `rejected` has two entries.
@@ -285,14 +328,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.trim().strip_prefix("- alert: "))
             .collect();
-        let checks = [
-            "deadline_near",
-            "lane_unserved",
-            "lane_paused",
-            "outcome_unknown",
-            "shipment_unmatched",
-        ];
-        ruled.extend(checks);
+        ruled.extend(crate::outbox::Check::NAMES);
         for name in &ruled {
             let explained = explanations_of(name).iter().any(|e| e.of == Of::Alert);
             assert!(explained, "{name}");

@@ -1,6 +1,6 @@
 //! `export`: captures, events or the audit trail, of any size, with as much memory as a page.
 
-use std::io::{BufWriter, StdoutLock};
+use std::io::BufWriter;
 
 use clap::Subcommand;
 
@@ -9,7 +9,7 @@ use crate::outbox::{Cursor, Outbox};
 use super::capture_rows::{amount, whole, whole_columns};
 use super::context::Context;
 use super::filter::FilterArgs;
-use super::output::{Cell, Column, Error, Exit, Format, Output, Rows, say};
+use super::output::{Cell, Column, Error, Exit, Format, Output, Rows, Stdout, say};
 
 /// So many rows are read at once.
 const PAGE: u32 = 1_000;
@@ -69,7 +69,7 @@ struct Out<'a> {
     written: u64,
 }
 
-type Lines = Rows<BufWriter<StdoutLock<'static>>>;
+type Lines = Rows<BufWriter<Stdout>>;
 
 impl<'a> Out<'a> {
     fn new(context: &'a Context) -> Out<'a> {

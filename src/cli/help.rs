@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// The verbs of the front page, by what they are for.
-const GROUPS: [(&str, &[&str]); 6] = [
+const GROUPS: [(&str, &[&str]); 7] = [
     ("Run", &["demo", "dev", "work", "serve", "simulate"]),
     ("Schema", &["migrate", "doctor", "prune"]),
     (
@@ -25,6 +25,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
         ],
     ),
     ("Lanes", &["lane"]),
+    ("Hooks", &["webhook"]),
     (
         "Other",
         &["audit", "key", "config", "health", "completion", "man", "version"],

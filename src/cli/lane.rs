@@ -161,6 +161,7 @@ async fn set(change: Change, pause: bool, context: &Context) -> Result<Exit, Err
         Column::number("ready"),
         Column::number("waiting"),
     ])?;
+    let (mut kept, mut dropped) = (0, 0);
     for lane in lanes {
         let changed = match change.act.dry_run {
             true => lane.paused.is_some() != pause,
@@ -171,6 +172,19 @@ async fn set(change: Change, pause: bool, context: &Context) -> Result<Exit, Err
             (true, true) => would,
             (false, _) => already,
         };
+        if pause && !changed {
+            dropped += 1;
+            let name = &lane.lane;
+            say(&match &lane.paused {
+                Some((at, by, why)) => format!(
+                    "{name} is paused already: by {by} since {}: {why}",
+                    at.format("%Y-%m-%d %H:%M:%S UTC")
+                ),
+                None => format!("{name} was paused just now by somebody else"),
+            });
+        } else {
+            kept += 1;
+        }
         rows.row(&[
             lane.lane.to_string().into(),
             result.into(),
@@ -181,8 +195,17 @@ async fn set(change: Change, pause: bool, context: &Context) -> Result<Exit, Err
     rows.finish()?;
     if change.act.dry_run {
         say("nothing was changed");
+        return Ok(Exit::Done);
     }
-    Ok(Exit::Done)
+    // A second reason is kept nowhere: whoever gave it must not take it for kept.
+    Ok(match (kept, dropped) {
+        (_, 0) => Exit::Done,
+        (0, _) => {
+            say("nothing was changed; to pause it for another reason, resume it first");
+            Exit::StateForbids
+        }
+        _ => Exit::PartlyDone,
+    })
 }
 
 /// The lanes that `provider` or `provider/account` means.

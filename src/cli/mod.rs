@@ -56,6 +56,8 @@ mod timeline;
 mod top;
 mod version;
 mod watch;
+mod webhook;
+mod webhooks;
 mod work;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -63,7 +65,11 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::config::Environment;
 
 use context::{Context, GlobalArgs};
+use key::KeyVerb;
+use lane::LaneVerb;
+use operations::OperationsVerb;
 use output::Exit;
+use shipment::ShipmentVerb;
 
 pub use output::Error;
 
@@ -124,7 +130,7 @@ enum Verb {
     Release(release::Args),
     /// Shipments: what was told, what came of it, and whose it is
     #[command(subcommand)]
-    Shipment(shipment::ShipmentVerb),
+    Shipment(ShipmentVerb),
     #[command(about = "Take back what was not sent")]
     Cancel(Box<cancel::Args>),
     #[command(about = "Send dead letters back to work, reads first")]
@@ -145,6 +151,9 @@ enum Verb {
     /// Keys of the HTTP API: make, list, rotate and revoke them
     #[command(subcommand)]
     Key(key::KeyVerb),
+    /// Webhooks: who is told of events over HTTP, what arrived, and tools for receivers
+    #[command(subcommand)]
+    Webhook(webhook::WebhookVerb),
     /// The settings: which are in force, and whether they are in order
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -190,6 +199,7 @@ impl Verb {
             | Verb::Export(_)
             | Verb::Prune(_)
             | Verb::Top(_) => true,
+            Verb::Webhook(verb) => verb.minds_interrupts(),
             Verb::Migrate(_)
             | Verb::Doctor
             | Verb::Status(_)
@@ -213,9 +223,62 @@ impl Verb {
     }
 }
 
+impl Verb {
+    /// Does this verb change something that must not be left half done, or unreported by the exit code, because nobody
+    /// reads its stdout any more?
+    fn acts(&self) -> bool {
+        match self {
+            Verb::Enqueue(_)
+            | Verb::Release(_)
+            | Verb::Cancel(_)
+            | Verb::Replay(_)
+            | Verb::Resolve(_)
+            | Verb::Prune(_)
+            | Verb::Migrate(_)
+            | Verb::Operations(
+                OperationsVerb::Watch(_)
+                | OperationsVerb::Pause(_)
+                | OperationsVerb::Resume(_)
+                | OperationsVerb::Cancel(_),
+            )
+            | Verb::Lane(LaneVerb::Pause(_) | LaneVerb::Resume(_) | LaneVerb::Limit(_) | LaneVerb::Probe(_))
+            | Verb::Shipment(ShipmentVerb::Match(_))
+            | Verb::Key(KeyVerb::Create(_) | KeyVerb::Rotate(_) | KeyVerb::Revoke(_)) => true,
+            Verb::Webhook(verb) => verb.acts(),
+            Verb::Operations(OperationsVerb::List(_) | OperationsVerb::Get(_))
+            | Verb::Lane(LaneVerb::List(_))
+            | Verb::Shipment(ShipmentVerb::List(_))
+            | Verb::Key(KeyVerb::List(_))
+            | Verb::Demo(_)
+            | Verb::Dev(_)
+            | Verb::Work(_)
+            | Verb::Serve(_)
+            | Verb::Simulate(_)
+            | Verb::Doctor
+            | Verb::Status(_)
+            | Verb::Top(_)
+            | Verb::List(_)
+            | Verb::Get(_)
+            | Verb::Timeline(_)
+            | Verb::Dead(_)
+            | Verb::Risk(_)
+            | Verb::Order(_)
+            | Verb::Events(_)
+            | Verb::Export(_)
+            | Verb::Audit(_)
+            | Verb::Completion(_)
+            | Verb::Man(_)
+            | Verb::Config(_)
+            | Verb::Health(_)
+            | Verb::Version => false,
+        }
+    }
+}
+
 /// Runs the verb.
 pub async fn run(command: CommandLine, environment: &Environment) -> Result<Exit, Error> {
-    let context = Context::new(command.global, environment);
+    let mut context = Context::new(command.global, environment);
+    context.output.outlives_reader = command.verb.acts();
     let minds_interrupts = command.verb.minds_interrupts();
     if !matches!(command.verb, Verb::Work(_) | Verb::Serve(_) | Verb::Simulate(_)) {
         signals::note_interrupts(context.interrupted.clone())?;
@@ -258,6 +321,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
         Verb::Order(args) => order::run(args, context).await,
         Verb::Export(verb) => export::run(verb, context).await,
         Verb::Prune(args) => prune::run(args, context).await,
+        Verb::Webhook(verb) => webhook::run(verb, context).await,
         Verb::Completion(args) => completion::run(&args),
         Verb::Man(args) => man::run(&args),
         Verb::Config(verb) => config::run(verb, &context.sources, &context.output),

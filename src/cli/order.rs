@@ -1,21 +1,16 @@
 //! `order`: the ledger of an order, and with `--ask` the provider's word beside ours.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::io::{BufWriter, Write};
 
-use crate::clock::{Boottime, SendGuard};
 use crate::config::{Config, Need, Sources};
-use crate::filter::State;
-use crate::intent::Lane;
+use crate::operations::{self, ProvidersByLane, Told};
 use crate::outbox::{CaptureRow, Outbox, PaymentLedger};
-use crate::outcome::Observation;
-use crate::provider::{Call, Provider};
 
 use super::accounts;
 use super::capture_rows::amount;
 use super::context::Context;
 use super::output::{Cell, Column, Error, Exit, Format, say};
+use super::watch::WatchArgs;
 
 /// So many captures are asked about; each is a call.
 const ASKED: usize = 100;
@@ -37,15 +32,35 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     account: Option<String>,
     /// Ask the provider what it knows of each capture; moves no money
-    #[arg(long)]
+    #[arg(long, conflicts_with = "watch")]
     ask: bool,
+    // What a provider is asked is asked once: its rate is meant for captures.
+    #[command(flatten)]
+    watch: WatchArgs,
 }
 
 /// Runs it.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    args.watch.check(context)?;
     // The settings before the database: a missing secret is told at once.
     let adapters = args.ask.then(|| adapters(context)).transpose()?;
     let outbox = context.outbox().await?;
+    if args.watch.is_on() {
+        let draw = async |page: &mut Vec<u8>| show(&args, None, &outbox, context, page).await;
+        return args.watch.run(context, draw).await;
+    }
+    // Straight out: a row is there as soon as its provider has answered.
+    let stdout = BufWriter::new(std::io::stdout().lock());
+    show(&args, adapters.as_ref(), &outbox, context, stdout).await
+}
+
+async fn show(
+    args: &Args,
+    adapters: Option<&ProvidersByLane>,
+    outbox: &Outbox,
+    context: &Context,
+    mut page: impl Write,
+) -> Result<Exit, Error> {
     let found = outbox
         .order(&args.order, args.provider.as_deref(), args.account.as_deref())
         .await?;
@@ -53,21 +68,20 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         return Err(Error::not_found(format!("no capture names the order '{}'", args.order))
             .hint("the order id is the one that was inserted with the capture; capture list shows some"));
     };
-    let people = context.output.format == Format::Table;
-    if people {
-        let mut rows = context.output.rows(&PAYMENTS)?;
+    if context.output.format == Format::Table {
+        let mut rows = context.output.rows_to(&PAYMENTS, &mut page)?;
         for payment in &ledger.payments {
             rows.row(&payment_cells(payment))?;
         }
         rows.finish()?;
-        println_stdout()?;
+        writeln!(page)?;
     }
-    let mut asked = Asked::of(adapters.as_ref());
+    let mut asked = Asked::of(adapters);
     let mut columns = CAPTURES.to_vec();
     if args.ask {
         columns.extend([Column::text("provider_says").wraps(2, 20), Column::text("differs")]);
     }
-    let mut rows = context.output.rows(&columns)?;
+    let mut rows = context.output.rows_to(&columns, page)?;
     let captures = ledger.payments.iter().flat_map(|payment| {
         let authorized = payment.authorized_minor;
         payment.captures.iter().map(move |capture| (authorized, capture))
@@ -76,7 +90,7 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         let mut cells = capture_cells(authorized, capture);
         if args.ask {
             let told = match place < ASKED {
-                true => asked.about(&outbox, capture).await?,
+                true => asked.about(outbox, capture).await?,
                 false => Told::nothing("not asked: too many captures"),
             };
             cells.extend([
@@ -102,12 +116,6 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
             Ok(Exit::CheckTripped)
         }
     }
-}
-
-fn println_stdout() -> Result<(), Error> {
-    use std::io::Write;
-    writeln!(std::io::stdout().lock())?;
-    Ok(())
 }
 
 const PAYMENTS: [Column; 8] = [
@@ -166,10 +174,8 @@ fn capture_cells(authorized: Option<i64>, capture: &CaptureRow) -> Vec<Cell> {
     ]
 }
 
-type Adapters = BTreeMap<Lane, Arc<dyn Provider>>;
-
 /// The adapters of all accounts of the settings.
-pub fn adapters(context: &Context) -> Result<Adapters, Error> {
+pub fn adapters(context: &Context) -> Result<ProvidersByLane, Error> {
     let sources = Sources {
         need: Need::Everything,
         ..context.sources.clone()
@@ -184,109 +190,26 @@ pub fn adapters(context: &Context) -> Result<Adapters, Error> {
 
 /// What was asked so far.
 pub struct Asked<'a> {
-    adapters: Option<&'a Adapters>,
+    adapters: Option<&'a ProvidersByLane>,
     differences: usize,
-}
-
-/// A provider's word about one capture.
-pub struct Told {
-    /// In words.
-    pub says: String,
-    /// Does it contradict our state? `None`: it says nothing about it.
-    pub differs: Option<bool>,
-}
-
-impl Told {
-    fn nothing(says: impl Into<String>) -> Told {
-        Told {
-            says: says.into(),
-            differs: None,
-        }
-    }
 }
 
 impl<'a> Asked<'a> {
     /// With these.
-    pub fn of(adapters: Option<&'a Adapters>) -> Asked<'a> {
+    pub fn of(adapters: Option<&'a ProvidersByLane>) -> Asked<'a> {
         Asked {
             adapters,
             differences: 0,
         }
     }
 
-    /// Reads what the provider knows of a capture. Never sends one: the guard of the call is over.
+    /// Reads what the provider knows of a capture.
     pub async fn about(&mut self, outbox: &Outbox, capture: &CaptureRow) -> Result<Told, Error> {
-        let lane = Lane {
-            provider: capture.provider.clone(),
-            account: capture.account.clone(),
+        let Some(adapters) = self.adapters else {
+            return Ok(Told::nothing("not asked"));
         };
-        let Some(adapter) = self.adapters.and_then(|adapters| adapters.get(&lane)) else {
-            return Ok(Told::nothing(format!("not asked: no account {lane} in the settings")));
-        };
-        let Some(question) = outbox.question(capture.id).await? else {
-            return Ok(Told::nothing("not asked: it is gone"));
-        };
-        let call = Call {
-            intent: &question.intent,
-            generation: question.generation,
-            first_sent_at: question.first_sent_at,
-            // A person who asks wants to hear of whatever is there.
-            refused: true,
-            siblings: &question.siblings,
-            guard: SendGuard::new(Boottime::now(), Duration::ZERO, Duration::ZERO),
-        };
-        let told = told(capture, &adapter.read(&call).await);
+        let told = operations::ask(outbox, adapters, capture).await?;
         self.differences += usize::from(told.differs == Some(true));
         Ok(told)
     }
-}
-
-/// What the provider's word means beside our state. While a capture is on its way everything is possible, so only ends
-/// and captures that were never sent can differ.
-fn told(capture: &CaptureRow, observation: &Observation) -> Told {
-    let state = State::from_name(&capture.state);
-    let captured = state == Some(State::Captured);
-    let undecided = capture.dead_reason.as_deref() == Some("undecided");
-    // Do we say that no money of ours moved?
-    let unsent = match state {
-        Some(State::Held | State::Cancelled) => true,
-        Some(State::Dead) => !undecided,
-        Some(State::Captured | State::Scheduled | State::Ready | State::Leased | State::Verifying) | None => false,
-    };
-    let (says, differs) = match observation {
-        Observation::Captured(receipt) => {
-            let other_amount = capture
-                .captured_minor
-                .is_some_and(|minor| minor != receipt.amount.minor);
-            let other_id = capture
-                .provider_capture_id
-                .as_ref()
-                .is_some_and(|id| *id != receipt.provider_capture_id);
-            (
-                format!(
-                    "captured {} as {} ({})",
-                    receipt.amount,
-                    receipt.provider_capture_id,
-                    receipt.proof.name()
-                ),
-                Some(unsent || undecided || other_amount || other_id),
-            )
-        }
-        Observation::Pending { .. } => ("ours, and not final yet".to_owned(), Some(captured || unsent)),
-        Observation::Declined { code, .. } => (format!("declined ({code})"), Some(captured)),
-        Observation::NotCaptured { open_minor, .. } => {
-            let open = open_minor
-                .map(|minor| format!(", {minor} minor units are open"))
-                .unwrap_or_default();
-            (format!("nothing of ours is captured{open}"), Some(captured))
-        }
-        Observation::Closed { code, .. } => (format!("nothing of ours, and closed ({code})"), Some(captured)),
-        Observation::Foreign { .. } => (
-            "captured by somebody else".to_owned(),
-            Some(captured || capture.dead_reason.as_deref() != Some("captured_elsewhere")),
-        ),
-        Observation::Contradicts { code, .. } => (format!("it fits no story ({code})"), Some(true)),
-        Observation::Failed(failure) => (format!("the read failed: {} {}", failure.class, failure.code), None),
-    };
-    Told { says, differs }
 }

@@ -78,6 +78,36 @@ pub struct Output {
     pub width: Option<u16>,
     /// Is stdout coloured?
     pub colour: bool,
+    /// Does the verb go on when nobody reads stdout any more? See [`Stdout`].
+    pub outlives_reader: bool,
+}
+
+/// Stdout. A reader that has gone away (`… | head`) ends a verb that only looks. One that acts goes on without it, and its
+/// exit code tells how: half an act is worse than an act that nobody reads about.
+pub struct Stdout {
+    lock: StdoutLock<'static>,
+    outlives_reader: bool,
+}
+
+impl Stdout {
+    fn or_nobody<T>(&self, written: io::Result<T>, as_if: T) -> io::Result<T> {
+        match written {
+            Err(error) if self.outlives_reader && error.kind() == io::ErrorKind::BrokenPipe => Ok(as_if),
+            other => other,
+        }
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.lock.write(bytes);
+        self.or_nobody(written, bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let flushed = self.lock.flush();
+        self.or_nobody(flushed, ())
+    }
 }
 
 impl Output {
@@ -89,12 +119,20 @@ impl Output {
             terminal: stdout.is_terminal(),
             width: terminal_width(environment),
             colour: may_colour(&stdout, environment),
+            outlives_reader: false,
         }
     }
 
+    fn stdout(&self) -> BufWriter<Stdout> {
+        BufWriter::new(Stdout {
+            lock: io::stdout().lock(),
+            outlives_reader: self.outlives_reader,
+        })
+    }
+
     /// Begins rows on stdout.
-    pub fn rows(&self, columns: &[Column]) -> Result<Rows<BufWriter<StdoutLock<'static>>>, Error> {
-        self.rows_to(columns, BufWriter::new(io::stdout().lock()))
+    pub fn rows(&self, columns: &[Column]) -> Result<Rows<BufWriter<Stdout>>, Error> {
+        self.rows_to(columns, self.stdout())
     }
 
     /// Begins rows on any writer.
@@ -129,7 +167,7 @@ impl Output {
 
     /// One thing, on stdout: for people a field a line, in JSON an object.
     pub fn record(&self, columns: &[Column], cells: &[Cell]) -> Result<(), Error> {
-        self.record_to(columns, cells, BufWriter::new(io::stdout().lock()))
+        self.record_to(columns, cells, self.stdout())
     }
 
     /// One thing, on any writer.

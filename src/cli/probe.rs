@@ -54,6 +54,18 @@ impl WorkerProbe {
             .iter()
             .filter(|worker| Duration::from_secs(count(worker.silent_s)) < FRESH);
         gauges.workers = u64::try_from(fresh.count()).unwrap_or(0);
+        let webhooks = self.outbox.webhook_tally().await?;
+        gauges.webhook_endpoints = [
+            ("enabled", webhooks.enabled),
+            ("disabled", webhooks.disabled),
+            ("given_up", webhooks.given_up),
+            ("failing", webhooks.failing),
+            ("behind", webhooks.behind),
+        ]
+        .map(|(state, endpoints)| (state, count(endpoints)))
+        .into();
+        gauges.webhook_pending = count(webhooks.pending);
+        gauges.webhook_oldest = (webhooks.pending > 0).then(|| Duration::from_secs(count(webhooks.oldest_s)));
         Ok(gauges)
     }
 }

@@ -3,14 +3,17 @@
 use crate::filter::{Filter, State};
 use crate::outbox::HeldRelease;
 
+use super::act::OptionalActArgs;
 use super::capture_rows;
 use super::context::Context;
-use super::output::{Column, Error, Exit, say};
+use super::output::{Column, Error, Exit, say, warn};
 
 /// Lets a held capture go, as fulfilment does when the goods ship.
 ///
-/// A release is kept and matched by workers, so it may come before the capture it is for. Without --capture-ref it frees
-/// the oldest held capture of the payment; the same --shipment-ref again changes nothing.
+/// A release is kept and matched by workers, so it may come before the capture it is for. With --capture-ref it frees just
+/// that one; else the oldest held capture of the payment. The same --shipment-ref again changes nothing. Without either, a
+/// second try frees the next held capture, whose goods may not have left. With --reason it leaves a line of audit under your
+/// name, which takes the rights of an operator; else the login's name is kept with the release.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["payment", "order"]))]
 pub struct Args {
@@ -41,15 +44,16 @@ pub struct Args {
     /// Under which number
     #[arg(long, value_name = "NUMBER", requires_all = ["company", "method"])]
     tracking: Option<String>,
-    /// Change nothing, and show the held captures that it could free
-    #[arg(short = 'n', long)]
-    dry_run: bool,
+    #[command(flatten)]
+    act: OptionalActArgs,
 }
 
 /// Runs it.
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
+    let stamp = args.act.given(context)?;
+    let shipment_ref = shipment(&args);
     let outbox = context.outbox().await?;
-    if args.dry_run {
+    if args.act.dry_run() {
         let filter = Filter {
             provider: Some(args.provider),
             account: Some(args.account.unwrap_or_else(|| "default".to_owned())),
@@ -80,17 +84,25 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         (Some(company), Some(method), Some(tracking)) => Some((company, method, tracking)),
         _ => None,
     };
-    let (number, created) = outbox
-        .release(&HeldRelease {
-            provider: args.provider,
-            account: args.account,
-            payment_id: args.payment,
-            order_id: args.order,
-            capture_ref: args.capture_ref,
-            shipment_ref: args.shipment_ref,
-            shipping,
-        })
-        .await?;
+    let release = HeldRelease {
+        provider: args.provider,
+        account: args.account,
+        payment_id: args.payment,
+        order_id: args.order,
+        capture_ref: args.capture_ref,
+        shipment_ref,
+        shipping,
+    };
+    if release.shipment_ref.is_none() {
+        warn(
+            "nothing tells this release from another one of the payment: the same line again would free the next held capture; give \
+             --shipment-ref, the same for every try, or --capture-ref",
+        );
+    }
+    let (number, created) = match &stamp {
+        Some(stamp) => outbox.release_by(&release, stamp).await?,
+        None => outbox.release(&release).await?,
+    };
     context.output.record(
         &[Column::id("release"), Column::text("created")],
         &[number.into(), created.into()],
@@ -99,4 +111,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         say("this shipment was told before: nothing was changed");
     }
     Ok(Exit::Done)
+}
+
+/// By what a repeat is known. A capture is released once, so its own reference will do.
+fn shipment(args: &Args) -> Option<String> {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+    given(&args.shipment_ref).or_else(|| given(&args.capture_ref))
 }

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use uuid::Uuid;
 
 use crate::filter::State;
-use crate::operations::{AbilitiesByLane, Act};
+use crate::operations::{AbilitiesByLane, Act, RECEIPT_HELD};
 use crate::outbox::Resolved;
 
 use super::act::ActArgs;
@@ -100,6 +100,9 @@ async fn one(args: &Args, id: Uuid, survey: Survey, evidence: &str, context: &Co
             Resolved::Resolved => "resolved",
             Resolved::NotFound => return Err(Error::not_found(format!("there is no intent {id}"))),
             Resolved::NotDead(state) => return Err(not_dead(id, &state)),
+            Resolved::ReceiptHeld => {
+                return Err(Error::state_forbids(format!("intent {id}: {RECEIPT_HELD}")));
+            }
         }
     };
     context.output.record(

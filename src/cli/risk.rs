@@ -15,7 +15,8 @@ const USUAL: u32 = 200;
 /// Money that is authorised and not captured, by hours to the authorisation's end and by what it waits for.
 ///
 /// With --forecast the captures whose authorisation ends before their turn comes, if every lane goes on at the rate of the
-/// last hour: an estimate from the queue as it stands. A lane that captured nothing for an hour gives nobody a turn.
+/// last hour: an estimate from the queue as it stands. A lane that captured nothing for an hour gives nobody a turn, nor does
+/// one that is paused or whose breaker is open.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Only authorisations that are over or end within this time, such as 48h
@@ -102,6 +103,17 @@ async fn forecast(outbox: &Outbox, limit: u32, output: &Output, page: &mut Vec<u
 }
 
 fn in_words(lane: &LaneRate) -> String {
+    let stands = match lane.stands_still {
+        Some("paused") => Some("paused"),
+        Some(_) => Some("held back by its open breaker"),
+        None => None,
+    };
+    if let Some(why) = stands {
+        return format!(
+            "{} is {why}, so none of {} in line gets its turn",
+            lane.lane, lane.in_line
+        );
+    }
     format!(
         "{} {} an hour, {} in line",
         lane.lane, lane.captured_last_hour, lane.in_line

@@ -130,6 +130,11 @@ impl SelectionArgs {
         })
     }
 
+    /// Did somebody say yes before anything was shown?
+    pub fn yes(&self) -> bool {
+        self.yes
+    }
+
     /// Asks before an act on more than one capture that nobody named one by one.
     pub async fn confirm(&self, act: &Act, chosen: &Chosen, preview: &Preview, context: &Context) -> Result<(), Error> {
         if self.yes || chosen.one_by_one || preview.will_act < 2 {

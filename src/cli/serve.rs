@@ -22,7 +22,7 @@ use super::work::start_logs;
 /// Every request needs a key: capture key create makes the first one, with access to the database. While there is no live
 /// key it listens on a loopback address only, unless --allow-open says otherwise. Put a proxy that speaks TLS in front of it.
 ///
-/// SIGTERM or SIGINT drains: requests in flight are finished, for 10 s at most, and the process ends with 0. A second
+/// SIGTERM or SIGINT drains: requests in flight are finished, for 35 s at most, and the process ends with 0. A second
 /// signal ends it at once (130 or 143).
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -88,17 +88,27 @@ async fn start(config: &Config, shutdown: &CancellationToken) -> Result<(ApiServ
             "there is no live key, so every request is refused; make one: capture key create NAME --scope read"
         );
     }
+    let (providers, without) = accounts::with_credentials(config)?;
+    if !without.is_empty() {
+        let names: Vec<String> = without.iter().map(ToString::to_string).collect();
+        tracing::info!(
+            accounts = names.join(", "),
+            "without the credentials of these accounts the console cannot ask their providers"
+        );
+    }
     let settings = OfficeSettings {
         connect: ConnectSettings {
             schema: config.schema.clone(),
             ..ConnectSettings::new(config.database_url()?.expose_secret())
         },
         abilities: accounts::abilities(config)?,
+        providers,
         proxy: ProxySettings {
             addresses: config.http.proxy_addresses.clone(),
             user_header: config.http.proxy_user_header.clone(),
             roles_header: config.http.proxy_roles_header.clone(),
         },
+        networks: super::webhooks::networks(config),
         rate_per_second: NonZeroU32::new(config.http.rate_per_second).unwrap_or(NonZeroU32::MIN),
         patience: PATIENCE,
         shipment_sources: config.shipment_sources.clone(),

@@ -6,9 +6,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::filter::State;
-use crate::outbox::{Check, LaneBacklog, LaneRow, Outbox, StateCount, Unmatched, WorkerRow};
+use crate::outbox::{Check, LaneBacklog, LaneRow, Outbox, StateCount, Unmatched, WebhookTally, WorkerRow};
 
 use super::context::Context;
+use super::doctor::webhooks_in_words;
 use super::output::{Cell, Column, Error, Exit, Format, Output};
 use super::watch::WatchArgs;
 
@@ -16,7 +17,8 @@ use super::watch::WatchArgs;
 ///
 /// Dead letters that a person resolved as not captured are closed: they are counted as resolved, not as dead. Of more than
 /// 100,000 captured or cancelled ones the number is an estimate, and says so. In JSON one object with lanes, workers, states,
-/// which of those are estimated, and the number of shipments that released nothing; in the other forms for programs the lanes alone.
+/// which of those are estimated, the number of shipments that released nothing, and webhooks; in the other forms for programs the
+/// lanes alone.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show only what somebody should look at, and end with 7 if there is anything
@@ -74,6 +76,7 @@ struct Overview {
     workers: Vec<WorkerRow>,
     counts: Vec<StateCount>,
     unmatched: Unmatched,
+    webhooks: WebhookTally,
 }
 
 impl Overview {
@@ -89,6 +92,7 @@ impl Overview {
             workers: outbox.workers().await?,
             counts: outbox.tally().await?.states,
             unmatched: outbox.unmatched_shipments().await?,
+            webhooks: outbox.webhook_tally().await?,
         })
     }
 
@@ -112,8 +116,10 @@ impl Overview {
                 writeln!(
                     to,
                     "{}",
-                    json!({ "lanes": lanes, "workers": workers, "states": states, "estimated": estimated,
-                            "unmatched_shipments": self.unmatched.shipments })
+                    json!({
+                        "lanes": lanes, "workers": workers, "states": states, "estimated": estimated,
+                        "unmatched_shipments": self.unmatched.shipments, "webhooks": self.webhooks
+                    })
                 )?;
                 to.flush()?;
                 Ok(())
@@ -167,6 +173,9 @@ impl Overview {
                 to,
                 "goods left uncaptured: {found}, see capture shipment list --unmatched"
             )?;
+        }
+        if let Some(webhooks) = webhooks_in_words(&self.webhooks) {
+            writeln!(to, "webhooks: {webhooks}")?;
         }
         to.flush()?;
         Ok(())
@@ -273,6 +282,7 @@ fn objects(columns: &[Column], rows: impl Iterator<Item = Vec<Cell>>) -> Result<
         terminal: false,
         width: None,
         colour: false,
+        outlives_reader: false,
     };
     let mut bytes = Vec::new();
     let mut written = plain.rows_to(columns, &mut bytes)?;

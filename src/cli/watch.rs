@@ -34,6 +34,11 @@ impl WatchArgs {
         }
     }
 
+    /// Is it drawn again and again?
+    pub fn is_on(&self) -> bool {
+        self.watch.is_some()
+    }
+
     /// Draws once, or again and again. A drawing must not be half on the screen when it fails, so it is written whole.
     pub async fn run(
         &self,

@@ -19,6 +19,7 @@ use super::context::{Context, connect};
 use super::output::{Error, Exit, may_colour};
 use super::probe::WorkerProbe;
 use super::signals;
+use super::webhooks;
 
 /// Connections of a worker: a claim, a settle, upkeep, a heartbeat and a probe at once. It needs no more, because claims
 /// and settles carry hundreds of intents; the one that it sleeps on comes on top.
@@ -70,7 +71,12 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
         () = shutdown.cancelled() => return Ok(Exit::Interrupted),
     };
     tracing::info!(worker = %started.worker.id(), "working");
+    let delivering = webhooks::deliver_in_a_thread(&config, shutdown.clone())?;
     started.worker.run(shutdown).await;
+    if let Some(delivering) = delivering {
+        // It ends within one attempt's time; what is in flight longer is told once more by another worker.
+        let _ = tokio::task::spawn_blocking(move || delivering.join()).await;
+    }
     started.served.cancel();
     if let Some(server) = started.server {
         let _ = server.await;

@@ -24,6 +24,7 @@ mod shipment_source;
 mod sources;
 mod telemetry;
 mod values;
+mod webhooks;
 mod worker;
 
 use secrecy::SecretString;
@@ -36,6 +37,7 @@ pub use http::HttpConfig;
 pub use retry::RetryConfig;
 pub use sources::{ConfigFile, Flag, Need, Sources};
 pub use telemetry::TelemetryConfig;
+pub use webhooks::WebhooksConfig;
 pub use worker::WorkerConfig;
 
 use crate::shipment::Source;
@@ -57,6 +59,8 @@ pub struct Config {
     pub breaker: BreakerConfig,
     /// The HTTP API.
     pub http: HttpConfig,
+    /// How events go out.
+    pub webhooks: WebhooksConfig,
     /// Logs, metrics and health.
     pub telemetry: TelemetryConfig,
     /// The merchant accounts, in the order of the file.
@@ -91,6 +95,7 @@ impl Config {
         let retry = retry::read(&mut reader);
         let breaker = breaker::read(&mut reader);
         let http = http::read(&mut reader);
+        let webhooks = webhooks::read(&mut reader, &schema);
         let telemetry = telemetry::read(&mut reader);
         let (accounts, without_secret) = account::read(&mut reader);
         let (shipment_sources, missing_source_secrets) = shipment_source::read(&mut reader);
@@ -100,6 +105,7 @@ impl Config {
             retry,
             breaker,
             http,
+            webhooks,
             telemetry,
             accounts,
             shipment_sources,

@@ -43,6 +43,8 @@ pub(super) fn check(reader: &mut Reader<'_>, config: &Config) {
         }
     }
 
+    super::webhooks::check(reader, &config.webhooks);
+
     // A shorter drain is allowed, because not everybody may choose how long a stopping process lives.
     let keys = with_call("worker.drain_timeout");
     if reader.sound(&keys) && worker.drain_timeout < worker.longest_call() {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use url::Url;
 
 use super::file::Raw;
@@ -210,6 +211,38 @@ pub(super) fn ip_addresses(raw: &Raw) -> Result<Vec<IpAddr>, Refusal> {
             "write them with commas between, such as \"10.0.0.5, 10.0.0.6\"",
         )
     })
+}
+
+/// Networks, with commas between.
+pub(super) fn networks(raw: &Raw) -> Result<Vec<IpNet>, Refusal> {
+    let text = text(raw)?;
+    let network = |text: &str| -> Result<IpNet, ()> {
+        let one = || text.parse::<IpAddr>().map(IpNet::from).map_err(drop);
+        text.parse().or_else(|_| one())
+    };
+    let parsed: Result<Vec<IpNet>, ()> = text.split(',').map(|each| network(each.trim())).collect();
+    parsed.map_err(|()| {
+        Refusal::new(
+            format!("{} is no list of networks", raw.quoted()),
+            "write them with commas between, such as \"10.0.0.0/8, fd00::/8\"",
+        )
+    })
+}
+
+/// What may stand as the source of an event: a URI reference, in a header.
+pub(super) fn source_uri(raw: &Raw) -> Result<String, Refusal> {
+    let uri = text(raw)?;
+    match uri.len() <= 255
+        && uri
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte))
+    {
+        true => Ok(uri),
+        false => Err(Refusal::new(
+            format!("{} is no URI", raw.quoted()),
+            "write it like \"urn:capture:shop\" or \"https://shop.example/capture\", at most 255 characters",
+        )),
+    }
 }
 
 /// The name of a header, in lower case.

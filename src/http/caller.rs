@@ -4,6 +4,7 @@
 //! the request is read. Nothing is remembered between requests, so a revoked key opens nothing from the next one on.
 
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -13,16 +14,21 @@ use axum::http::{HeaderMap, StatusCode, header};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use super::console::peer;
 use super::problem::Problem;
 use super::serve::Office;
 use crate::api_key::{KeyDigest, Scope, Scopes, ShownKey};
-use crate::outbox::AuditStamp;
+use crate::operations::Act;
+use crate::outbox::{AuditStamp, OperationRow};
 
 /// Says for which person a key acts.
 const ACTOR: &str = "x-capture-actor";
 
 /// The longest name of a person.
-const LONGEST_ACTOR: usize = 80;
+pub(super) const LONGEST_ACTOR: usize = 80;
+
+/// Its form, for the document: printable ASCII, more than spaces.
+pub(super) const ACTOR_FORM: &str = "^[!-~]([ -~]*[!-~])?$";
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,14 +65,30 @@ impl Caller {
             reason: reason.to_owned(),
         })
     }
+
+    /// Who does something that says by itself why: its reason is what it was for.
+    pub fn note(&self, what: impl Into<String>) -> AuditStamp {
+        AuditStamp {
+            actor: self.name.clone(),
+            reason: what.into(),
+        }
+    }
 }
 
 impl FromRequestParts<Arc<Office>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, office: &Arc<Office>) -> Result<Caller, Problem> {
-        let caller = office.caller(&parts.headers).await?;
-        Ok(caller)
+        office.caller(parts).await
+    }
+}
+
+/// An operation that goes on acts again: whoever lets it needs what its begin needs.
+pub fn may_resume(caller: &Caller, operation: &OperationRow) -> Result<(), Problem> {
+    caller.must(Scope::Operate)?;
+    match operation.act == Act::Cancel.name() {
+        true => caller.must(Scope::Cancel),
+        false => Ok(()),
     }
 }
 
@@ -94,6 +116,7 @@ needs! {
     ToCancel Cancel "Needs the scope `cancel`.";
     ToOperate Operate "Needs the scope `operate`.";
     ToWorkLanes Lanes "Needs the scope `lanes`.";
+    ToWorkWebhooks Webhooks "Needs the scope `webhooks`.";
 }
 
 /// A caller who is allowed it. Stands first among a handler's arguments: who may not is told so, whatever else is wrong.
@@ -141,10 +164,10 @@ impl Limiter {
 }
 
 impl Office {
-    /// Who shows the key of these headers.
-    pub async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let caller = self.caller_of_key(bearer(headers)?).await?;
-        let Some(person) = headers.get(ACTOR) else {
+    /// Who shows the key of this request.
+    pub async fn caller(&self, parts: &Parts) -> Result<Caller, Problem> {
+        let caller = self.caller_of_key(bearer(&parts.headers)?, peer(parts, self)).await?;
+        let Some(person) = parts.headers.get(ACTOR) else {
             return Ok(caller);
         };
         let person = person.to_str().unwrap_or_default().trim();
@@ -161,18 +184,27 @@ impl Office {
         })
     }
 
-    /// Who has this key. Also for a log-in, where it comes in a form.
-    pub async fn caller_of_key(&self, key: &str) -> Result<Caller, Problem> {
+    /// Who has this key. Also for a log-in, where it comes in a form. From an address where too many failed no unknown key
+    /// is looked at, whether it would be good or not.
+    pub async fn caller_of_key(&self, key: &str, from: Option<IpAddr>) -> Result<Caller, Problem> {
         let refused = || Problem::not_known("this key opens nothing: it is unknown, over or revoked");
-        let shown = ShownKey::parse(key).ok_or_else(refused)?;
+        let shown = ShownKey::parse(key);
+        let digest = shown.as_ref().map(ShownKey::digest);
+        self.failures.check(from, digest.as_ref())?;
+        let (Some(shown), Some(digest)) = (shown, digest) else {
+            self.failures.note(from, None);
+            return Err(refused());
+        };
         let found = self.outbox.live_key(&shown.prefix).await?;
         // An unknown prefix is compared too, with what nothing gives: both take the same way.
         let kept = found.as_ref().map_or(KeyDigest([0; 32]), |found| found.digest);
-        let fits = shown.digest().equals(&kept);
+        let fits = digest.equals(&kept);
         let Some(found) = found.filter(|_| fits) else {
+            self.failures.note(from, Some(&digest));
             tracing::warn!(key = shown.prefix, "a request with a key that opens nothing");
             return Err(refused());
         };
+        self.failures.forgive(&digest);
         self.limiter.check(&shown.prefix)?;
         if found.use_is_old {
             // Only told to people: a request does not fail for it.

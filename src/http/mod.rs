@@ -7,10 +7,14 @@
 mod api;
 mod body;
 mod caller;
+mod connections;
 mod console;
+mod failures;
 mod headers;
+mod inquiry;
 mod news;
 mod openapi;
+mod pause;
 mod problem;
 mod query;
 mod request_counts;

@@ -9,13 +9,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use utoipa::OpenApi;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{SchemaType, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, Required, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::api;
+use super::caller::{ACTOR_FORM, LONGEST_ACTOR};
 use super::console;
 use super::headers;
 use super::problem::Problem;
@@ -66,7 +68,10 @@ fn described() -> (Router<Arc<Office>>, utoipa::openapi::OpenApi) {
         .split_for_parts();
     for item in document.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.post];
-        operations.into_iter().flatten().for_each(tell_refusals);
+        for operation in operations.into_iter().flatten() {
+            tell_refusals(operation);
+            tell_actor(operation);
+        }
     }
     (router, document)
 }
@@ -93,6 +98,26 @@ fn tell_refusals(operation: &mut Operation) {
             .responses
             .insert(status.to_owned(), RefOr::T(response));
     }
+}
+
+/// Every request may say for whom its key acts; one that cannot be read is refused everywhere.
+fn tell_actor(operation: &mut Operation) {
+    let schema = ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .pattern(Some(ACTOR_FORM))
+        .max_length(Some(LONGEST_ACTOR));
+    let parameter = ParameterBuilder::new()
+        .name("X-Capture-Actor")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "The person for whom the key acts, such as `alice@example.com`: the audit then names `<key>:<person>`",
+        ))
+        .schema(Some(schema));
+    operation
+        .parameters
+        .get_or_insert_default()
+        .push(RefOr::T(parameter.build()));
 }
 
 /// The document as it is checked in and served.

@@ -107,8 +107,18 @@ impl Problem {
             "database_unreachable",
             "the database cannot be reached, or is too busy",
         )
-        .hint("ask again; what was asked may have been done, and asking again does it no second time")
+        .hint("ask again; of an act nobody knows whether it was done: look before you repeat it")
         .again_after(DATABASE_RETRY)
+    }
+
+    /// The same, of an act that whoever repeats it does no second time.
+    pub fn repeatable(self) -> Problem {
+        match self.code.as_ref() {
+            "database_unreachable" => {
+                self.hint("ask again; what was asked may have been done, and asking again does it no second time")
+            }
+            _ => self,
+        }
     }
 
     /// 500: our own fault; the log has the cause.
@@ -149,6 +159,11 @@ impl Problem {
     /// One word for programs.
     pub fn code(&self) -> &str {
         &self.code
+    }
+
+    /// After how many seconds one may ask again.
+    pub fn retry_after(&self) -> Option<u64> {
+        self.retry_after
     }
 
     /// What was wrong.
@@ -251,15 +266,40 @@ impl From<Vec<FilterFault>> for Problem {
 impl From<OperationError> for Problem {
     fn from(error: OperationError) -> Problem {
         let (code, field, hint) = (error.code(), error.field(), error.hint());
+        let moved = matches!(
+            error,
+            OperationError::ListMoved { .. } | OperationError::KeyTaken { .. }
+        );
+        let status = match moved {
+            true => StatusCode::CONFLICT,
+            false => StatusCode::UNPROCESSABLE_ENTITY,
+        };
         match (error, code) {
             (OperationError::Outbox(error), _) => Problem::from(error),
             (error, code) => {
                 let code = code.unwrap_or("operations_refused");
-                let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, code, error.to_string());
+                let mut problem = Problem::new(status, code, error.to_string());
                 problem.hint = hint;
-                problem.pointer = field.map(|field| format!("/{field}"));
+                problem.pointer = field.map(|field| match field.ends_with(':') {
+                    true => field.to_owned(),
+                    false => format!("/{field}"),
+                });
                 problem
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_repeat_is_safe_is_told_only_where_it_is() {
+        let lost = Problem::unreachable();
+        assert!(!lost.advice().unwrap().contains("no second time"), "{lost:?}");
+        let advice = lost.repeatable().advice().map(str::to_owned);
+        assert!(advice.unwrap().ends_with("asking again does it no second time"));
+        assert_eq!(Problem::internal().repeatable().advice(), None);
     }
 }

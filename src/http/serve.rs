@@ -6,28 +6,27 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 use super::caller::Limiter;
-use super::console::{Peer, ProxySettings};
+use super::connections::{self, Limits};
+use super::console::ProxySettings;
+use super::failures::Failures;
+use super::inquiry::Inquiry;
 use super::news::News;
 use super::openapi;
 use super::request_counts::RequestCounts;
-use crate::operations::{self, AbilitiesByLane};
+use crate::operations::{self, AbilitiesByLane, OperationError, ProvidersByLane};
 use crate::outbox::{ConnectSettings, Outbox, OutboxError};
 use crate::shipment::Source;
+use crate::webhook::Networks;
 
 /// Connections for looking, and how long one look may take.
 const LOOKS: u32 = 3;
@@ -52,23 +51,29 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// After how long a client is asked to connect anew: nobody holds a connection for ever.
 const CONNECTION_LIFE: Duration = Duration::from_secs(300);
 
-/// How long a request may go on after its connection, or the server, is to end: longer than the longest act.
-const LAST_REQUESTS: Duration = Duration::from_secs(10);
+/// How long a request may go on after its connection, or the server, is to end: longer than the longest act, so that nobody
+/// is left without an answer to what was done. Only a list that takes longer to freeze is cut off; under an
+/// `Idempotency-Key` its operation is found again.
+const LAST_REQUESTS: Duration = Duration::from_secs(LONGEST_ACT.as_secs() + 5);
 
 /// Clients at once; others wait in the listener's queue.
 const MOST_CLIENTS: usize = 512;
 
 /// How the office is set.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct OfficeSettings {
     /// The database. The numbers of connections and the time-outs in it are not looked at.
     pub connect: ConnectSettings,
     /// What the provider of each account can do, by which dead letters are judged.
     pub abilities: AbilitiesByLane,
+    /// Those whose credentials are here, for looks at them. Never for a capture.
+    pub providers: ProvidersByLane,
     /// Requests that a key may make.
     pub rate_per_second: NonZeroU32,
     /// Whose word is taken for who looks at the console.
     pub proxy: ProxySettings,
+    /// Networks to which webhooks may go although they are not public.
+    pub networks: Networks,
     /// How long the head of a request may take to arrive, and then its body.
     pub patience: Duration,
     /// Who may tell of shipments without a key.
@@ -84,11 +89,17 @@ pub struct Office {
     pub acts: Outbox,
     /// What the provider of each account can do.
     pub abilities: AbilitiesByLane,
+    /// What asks them for people.
+    pub(super) inquiry: Inquiry,
     /// Who waits for events.
     pub news: News,
     /// Cancelled when the server drains: who waits for news is answered at once.
     pub draining: CancellationToken,
+    begins: Mutex<()>,
+    /// Networks to which webhooks may go although they are not public.
+    pub networks: Networks,
     pub(super) limiter: Limiter,
+    pub(super) failures: Failures,
     pub(super) proxy: ProxySettings,
     pub(super) patience: Duration,
     pub(super) shipment_sources: Vec<Source>,
@@ -110,14 +121,24 @@ impl Office {
             outbox: pool(LOOKS, LONGEST_LOOK)?,
             acts: pool(ACTS, LONGEST_ACT)?,
             abilities: settings.abilities.clone(),
+            inquiry: Inquiry::new(settings.providers.clone()),
             news: News::new(),
             draining,
+            begins: Mutex::new(()),
+            networks: settings.networks.clone(),
             limiter: Limiter::new(settings.rate_per_second),
+            failures: Failures::new(),
             proxy: settings.proxy.clone(),
             patience: settings.patience,
             shipment_sources: settings.shipment_sources.clone(),
             shipment_requests: RequestCounts::default(),
         })
+    }
+
+    /// Begins an operation. One at a time: to freeze a long list takes a connection for a while, and other acts need one too.
+    pub async fn begin(&self, request: operations::Request) -> Result<Uuid, OperationError> {
+        let _turn = self.begins.lock().await;
+        operations::begin(&self.acts, request).await
     }
 
     /// What goes on beside the requests; ends when the server drains.
@@ -196,64 +217,18 @@ impl ApiServer {
 
     /// Answers until the office drains, then finishes what is in flight.
     pub async fn run(self, office: Arc<Office>) {
-        let draining = office.draining.clone();
         let beside = tokio::spawn({
             let office = Arc::clone(&office);
             async move { office.work().await }
         });
-        let service = TowerToHyperService::new(router(Arc::clone(&office)));
-        let clients = Arc::new(Semaphore::new(MOST_CLIENTS));
-        let connections = TaskTracker::new();
-        loop {
-            let (client, address, room) = tokio::select! {
-                accepted = self.accept(&clients) => accepted,
-                () = draining.cancelled() => break,
-            };
-            let (service, draining, patience) = (service.clone(), draining.clone(), office.patience);
-            let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
-                request.extensions_mut().insert(Peer(address));
-                service.call(request)
-            });
-            connections.spawn(async move {
-                let mut server = http1::Builder::new();
-                server.timer(TokioTimer::new()).header_read_timeout(patience);
-                let serving = server.serve_connection(TokioIo::new(client), service);
-                let mut serving = pin!(serving);
-                tokio::select! {
-                    // Broken connections are the clients' matter.
-                    _ = serving.as_mut() => return drop(room),
-                    () = draining.cancelled() => (),
-                    () = tokio::time::sleep(CONNECTION_LIFE) => (),
-                }
-                serving.as_mut().graceful_shutdown();
-                let _ = tokio::time::timeout(LAST_REQUESTS, serving).await;
-                drop(room);
-            });
-        }
-        drop(self.listener);
-        connections.close();
-        connections.wait().await;
+        let limits = Limits {
+            clients: MOST_CLIENTS,
+            patience: office.patience,
+            life: CONNECTION_LIFE,
+            last_requests: LAST_REQUESTS,
+        };
+        connections::answer(self.listener, router(Arc::clone(&office)), limits, &office.draining).await;
         let _ = beside.await;
         office.close().await;
-    }
-
-    async fn accept(&self, clients: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-        loop {
-            let Ok(room) = Arc::clone(clients).acquire_owned().await else {
-                std::future::pending::<()>().await;
-                continue;
-            };
-            match self.listener.accept().await {
-                Ok((client, address)) => {
-                    let _ = client.set_nodelay(true);
-                    return (client, address, room);
-                }
-                Err(error) => {
-                    // Too many open files, mostly; those in use are given back.
-                    tracing::warn!(error = %error, "a client could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }
-        }
     }
 }

@@ -4,7 +4,6 @@
 //! read from a request but its path. Every question to the process has a time limit, because a probe that hangs is taken
 //! for a dead process just when it is busiest.
 
-use std::future::IntoFuture;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::connections::{self, Limits};
 use crate::metrics::{BacklogGauges, Metrics};
 
 /// How long readiness may take: 2 s. Orchestrators ask every few seconds and give up after one to three.
@@ -37,6 +37,16 @@ const UPKEEP: Duration = Duration::from_secs(10);
 
 /// How long open requests may go on after the shutdown: 2 s.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
+
+/// What probes and scrapers are held to. They share the worker's open files, which are for the database and the providers: 64
+/// connections at most. Whoever says nothing is hung up on after 2 s, so that those behind it are answered before a scrape
+/// gives up.
+const LIMITS: Limits = Limits {
+    clients: 64,
+    patience: Duration::from_secs(2),
+    life: Duration::from_secs(300),
+    last_requests: LAST_REQUESTS,
+};
 
 /// May this process be given work?
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,15 +108,8 @@ impl TelemetryServer {
             probe,
             backlog: Mutex::new(None),
         });
-        let serving =
-            axum::serve(self.listener, routes(asked)).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-        let too_long = async {
-            shutdown.cancelled().await;
-            tokio::time::sleep(LAST_REQUESTS).await;
-        };
         tokio::select! {
-            ended = serving.into_future() => ended,
-            () = too_long => Ok(()),
+            () = connections::answer(self.listener, routes(asked), LIMITS, &shutdown) => Ok(()),
             () = upkeep => Ok(()),
         }
     }
@@ -293,6 +296,22 @@ mod tests {
         let (address, _shutdown, _running) = started(Arc::new(Process::default())).await;
         assert_eq!(asked(address, "GET", "/").await.0, 404);
         assert_eq!(asked(address, "POST", "/metrics").await.0, 405);
+    }
+
+    #[tokio::test]
+    async fn a_hundred_who_connect_and_say_nothing_keep_nobody_from_an_answer() {
+        let (address, _shutdown, _running) = started(Arc::new(Process::default())).await;
+        let mut silent = Vec::new();
+        for _ in 0..100 {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let told = tokio::time::timeout(Duration::from_secs(10), asked(address, "GET", "/metrics")).await;
+        assert_eq!(told.unwrap().0, 200);
+        // And they are let go: they do not hold the process's open files.
+        for mut held in silent {
+            let ended = tokio::time::timeout(Duration::from_secs(10), held.read(&mut [0; 64])).await;
+            assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+        }
     }
 
     #[tokio::test]

@@ -107,6 +107,12 @@ pub struct BacklogGauges {
     pub oldest_unmatched: Duration,
     /// Requests that told of shipments, by source and result.
     pub shipment_requests: Vec<(String, String, u64)>,
+    /// Endpoints of webhooks by state; one may count in several.
+    pub webhook_endpoints: BTreeMap<&'static str, u64>,
+    /// Deliveries that are pending at enabled endpoints.
+    pub webhook_pending: u64,
+    /// Age of the oldest of them; `None`: there is none, written as 0.
+    pub webhook_oldest: Option<Duration>,
 }
 
 /// Writes families of gauges.
@@ -199,6 +205,21 @@ impl Page<'_> {
             (labels, count.to_string())
         });
         self.family("capture_shipment_requests", requests);
+        self.family(
+            "capture_webhook_endpoints",
+            backlog
+                .webhook_endpoints
+                .iter()
+                .map(|(state, count)| (vec![("state", *state)], count.to_string())),
+        );
+        self.family(
+            "capture_webhook_pending",
+            [(vec![], backlog.webhook_pending.to_string())],
+        );
+        self.family(
+            "capture_webhook_oldest_pending_age_seconds",
+            [(vec![], seconds(backlog.webhook_oldest))],
+        );
     }
 }
 

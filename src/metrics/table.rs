@@ -46,9 +46,11 @@ const fn metric(
 ///
 /// Labels: `provider`, `account` from the settings; `outcome` captured, accepted, failed, not_sent; `class` the seven
 /// classes or `none`; `call` capture, read, mark; `currency` ISO 4217; `state` as in [`super::BacklogState`]; `reason` as in
-/// `dead_reason`; `within` 24h, 48h; `source` the sources of shipments in the settings, and api (with a key); for those
-/// `result` accepted, known, not_understood, body_refused, signature_missing, signature_wrong, signature_stale; else `purpose` send, retry, verify; `result` recorded, already_recorded, lease_lost.
-pub const METRICS: [Metric; 27] = [
+/// `dead_reason`; `within` 24h, 48h; `purpose` send, retry, verify; `result` recorded, already_recorded, lease_lost. Of shipments
+/// `source` is one of the settings, or api (with a key), and `result` accepted, known, not_understood, body_refused,
+/// signature_missing, signature_wrong, signature_stale. Of webhooks `outcome` is the code of an attempt, one of those in
+/// `webhook/attempt.rs`, and `state` enabled, disabled, given_up, failing, behind.
+pub const METRICS: [Metric; 33] = [
     metric(
         "capture_attempts_total",
         Kind::Counter,
@@ -201,7 +203,7 @@ pub const METRICS: [Metric; 27] = [
         Kind::Gauge,
         "minor units",
         &["provider", "account", "currency", "within"],
-        "Money not captured whose authorisation ends soon",
+        "Money not captured whose authorisation ends soon, dead letters included",
     ),
     metric(
         "capture_lane_paused",
@@ -237,5 +239,47 @@ pub const METRICS: [Metric; 27] = [
         "requests",
         &["source", "result"],
         "Requests that told of shipments so far, at all servers, by what became of them",
+    ),
+    metric(
+        "capture_webhook_attempts_total",
+        Kind::Counter,
+        "attempts",
+        &["outcome"],
+        "Attempts to tell an endpoint of an event, by what came of them",
+    ),
+    metric(
+        "capture_webhook_latency_seconds",
+        Kind::Histogram,
+        "seconds",
+        &[],
+        "How long endpoints took to take what they took",
+    ),
+    metric(
+        "capture_webhooks_given_up_total",
+        Kind::Counter,
+        "deliveries",
+        &[],
+        "Deliveries that did not arrive within webhooks.give_up_after",
+    ),
+    metric(
+        "capture_webhook_endpoints",
+        Kind::Gauge,
+        "endpoints",
+        &["state"],
+        "Endpoints; one may count in several states, and given_up were disabled by the sender itself",
+    ),
+    metric(
+        "capture_webhook_pending",
+        Kind::Gauge,
+        "deliveries",
+        &[],
+        "Deliveries that are pending at enabled endpoints; of each endpoint 1000 are counted at most",
+    ),
+    metric(
+        "capture_webhook_oldest_pending_age_seconds",
+        Kind::Gauge,
+        "seconds",
+        &[],
+        "How long the oldest pending delivery of an enabled endpoint has been pending; 0 if there is none",
     ),
 ];

@@ -8,7 +8,10 @@
 //! and repeats nothing, and of two operations that mean the same capture one acts and the other says by whom and when it
 //! was done.
 
+mod asking;
+mod digest;
 mod preview;
+mod repeated;
 mod run;
 mod safety;
 
@@ -22,10 +25,14 @@ use crate::filter::{Filter, State};
 use crate::intent::Lane;
 use crate::outbox::{AuditStamp, NewOperation, Outbox, OutboxError};
 use crate::provider::Abilities;
+use repeated::{begun_before, lost_the_race};
 
+pub use asking::{ProvidersByLane, Told, ask};
+pub use digest::ListDigest;
 pub use preview::{Group, Line, Preview, Sum, Surveyed, preview, survey};
+pub use repeated::RequestKey;
 pub use run::{Ran, Strangers, drive, run_due};
-pub use safety::{Prospect, Safety, judge, read_now, safety};
+pub use safety::{Prospect, RECEIPT_HELD, Safety, judge, read_now, safety};
 
 /// What the provider of each account can do, by which a dead letter is judged.
 pub type AbilitiesByLane = BTreeMap<Lane, Abilities>;
@@ -123,6 +130,10 @@ pub struct Request {
     pub choice: Choice,
     /// A filter that means everything is meant so.
     pub all: bool,
+    /// The list that a preview showed: another one is not begun. A resolve by a filter does not go without.
+    pub digest: Option<ListDigest>,
+    /// By which it is known again if it is asked for twice.
+    pub key: Option<RequestKey>,
     /// Who, and why.
     pub stamp: AuditStamp,
     /// Acts a second, at most.
@@ -156,6 +167,21 @@ pub enum OperationError {
     /// Only ids, one by one, reopen what a person has closed.
     #[error("what a person has resolved is replayed only if it is named by its id")]
     ResolvedByFilter,
+    /// What is settled by a person's word, that person has looked at.
+    #[error("nobody has looked at what the filter means")]
+    NotPreviewed,
+    /// What matches is not what was looked at.
+    #[error("the list is not the one that was previewed: {now} captures match now")]
+    ListMoved {
+        /// How many match now.
+        now: usize,
+    },
+    /// The key stands for another request.
+    #[error("this key has begun another operation, {by}")]
+    KeyTaken {
+        /// Which.
+        by: Uuid,
+    },
     /// Reason, actor or evidence is empty.
     #[error("{what} is empty")]
     Empty {
@@ -187,6 +213,9 @@ impl OperationError {
             OperationError::State { .. } => Some("operations_state_acted_on"),
             OperationError::NothingNamed => Some("operations_name_captures"),
             OperationError::ResolvedByFilter => Some("operations_resolved_by_id"),
+            OperationError::NotPreviewed => Some("operations_resolve_previewed"),
+            OperationError::ListMoved { .. } => Some("operations_list_previewed"),
+            OperationError::KeyTaken { .. } => Some("operations_request_once"),
             OperationError::Empty { what: "evidence" } => Some("operations_resolve_by_evidence"),
             OperationError::Empty { what: "actor" } => Some("operations_name_who"),
             OperationError::Empty { .. } => Some("operations_say_why"),
@@ -199,13 +228,15 @@ impl OperationError {
         }
     }
 
-    /// Which field of a request is wrong.
+    /// Which field of a request is wrong; a header has a colon.
     pub fn field(&self) -> Option<&'static str> {
         match self {
             OperationError::Everything { .. } => Some("all"),
             OperationError::State { .. } => Some("state"),
             OperationError::NothingNamed => Some("ids"),
             OperationError::ResolvedByFilter => Some("also_resolved"),
+            OperationError::NotPreviewed | OperationError::ListMoved { .. } => Some("digest"),
+            OperationError::KeyTaken { .. } => Some("Idempotency-Key:"),
             OperationError::Empty { what } | OperationError::OutOfBounds { what, .. } => Some(what),
             OperationError::Outbox(_) => None,
         }
@@ -221,6 +252,13 @@ impl OperationError {
             }
             OperationError::NothingNamed => Some("give ids, or a filter".to_owned()),
             OperationError::ResolvedByFilter => Some("name the ids".to_owned()),
+            OperationError::NotPreviewed => Some("preview it first, and pass on the digest of that preview".to_owned()),
+            OperationError::ListMoved { .. } => Some(
+                "nothing was done; look at the new preview, or narrow the filter until nothing new matches".to_owned(),
+            ),
+            OperationError::KeyTaken { .. } => {
+                Some("send what is asked for again as it was, or under a new key".to_owned())
+            }
             OperationError::Empty { what: "evidence" } => {
                 Some("name where you saw it, so that others can look there too".to_owned())
             }
@@ -231,9 +269,13 @@ impl OperationError {
     }
 }
 
-/// Freezes the list, and begins. Nothing is acted on yet: that is done by whoever drives it.
+/// Freezes the list, and begins. Nothing is acted on yet: that is done by whoever drives it. A request that has begun one
+/// before, by its key, gets that one.
 pub async fn begin(outbox: &Outbox, request: Request) -> Result<Uuid, OperationError> {
     check(&request)?;
+    if let Some(id) = begun_before(outbox, &request).await? {
+        return Ok(id);
+    }
     let (ids, filter) = match &request.choice {
         Choice::Ids(ids) => (ids.clone(), None),
         Choice::Filter(filter) => {
@@ -242,6 +284,11 @@ pub async fn begin(outbox: &Outbox, request: Request) -> Result<Uuid, OperationE
             (found.ids, Some(written(&filter)))
         }
     };
+    if let Some(seen) = &request.digest
+        && *seen != ListDigest::of(&ids)
+    {
+        return Err(OperationError::ListMoved { now: ids.len() });
+    }
     let new = NewOperation {
         act: request.act.name(),
         detail: request.act.detail(),
@@ -250,8 +297,20 @@ pub async fn begin(outbox: &Outbox, request: Request) -> Result<Uuid, OperationE
         rate_per_second: request.rate_per_second,
         stop_at_percent: request.stop_at_percent,
         stamp: &request.stamp,
+        request: request
+            .key
+            .as_ref()
+            .map(|RequestKey { key, hash }| (key.as_str(), hash.as_slice())),
     };
-    Ok(outbox.begin_operation(&new).await?)
+    match outbox.begin_operation(&new).await {
+        Ok(id) => Ok(id),
+        Err(error) => match lost_the_race(&error) {
+            true => begun_before(outbox, &request)
+                .await?
+                .ok_or(OperationError::Outbox(error)),
+            false => Err(error.into()),
+        },
+    }
 }
 
 fn check(request: &Request) -> Result<(), OperationError> {
@@ -279,7 +338,11 @@ fn check(request: &Request) -> Result<(), OperationError> {
             });
         }
     }
-    check_choice(&request.act, &request.choice, request.all)
+    check_choice(&request.act, &request.choice, request.all)?;
+    if let (Act::Resolve { .. }, Choice::Filter(_), None) = (&request.act, &request.choice, &request.digest) {
+        return Err(OperationError::NotPreviewed);
+    }
+    Ok(())
 }
 
 fn check_choice(act: &Act, choice: &Choice, all: bool) -> Result<(), OperationError> {

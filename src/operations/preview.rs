@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{AbilitiesByLane, Act, Choice, OperationError, Prospect, Safety, check_choice, judge, meant};
+use super::{AbilitiesByLane, Act, Choice, ListDigest, OperationError, Prospect, Safety, check_choice, judge, meant};
 use crate::outbox::{CaptureFacts, CaptureRow, Outbox};
 
 /// Captures that are read in one statement.
@@ -71,6 +71,8 @@ pub struct Preview {
     pub seconds: u64,
     /// When this was looked at, by the database's clock.
     pub as_of: DateTime<Utc>,
+    /// The list that an operation would freeze.
+    pub digest: ListDigest,
 }
 
 /// One capture that a survey came by.
@@ -105,14 +107,17 @@ pub async fn survey(
 ) -> Result<Preview, OperationError> {
     check_choice(act, choice, all)?;
     let as_of = outbox.now().await?;
-    let ids = match choice {
+    let (ids, digest) = match choice {
         Choice::Ids(ids) => {
             let mut seen = BTreeSet::new();
-            ids.iter().copied().filter(|id| seen.insert(*id)).collect()
+            let ids: Vec<Uuid> = ids.iter().copied().filter(|id| seen.insert(*id)).collect();
+            let digest = ListDigest::of(&ids);
+            (ids, digest)
         }
         Choice::Filter(filter) => {
             let found = outbox.candidates(&meant(act, filter, all)?).await?;
-            [found.ids, found.resolved].concat()
+            let digest = ListDigest::of(&found.ids);
+            ([found.ids, found.resolved].concat(), digest)
         }
     };
     let by_filter = matches!(choice, Choice::Filter(_));
@@ -139,7 +144,7 @@ pub async fn survey(
             }
         }
     }
-    Ok(counted.preview(as_of, rate_per_second))
+    Ok(counted.preview(as_of, digest, rate_per_second))
 }
 
 /// A filter does not mean what a person has settled, whatever the act.
@@ -210,7 +215,7 @@ impl Counted {
         }
     }
 
-    fn preview(self, as_of: DateTime<Utc>, rate_per_second: u32) -> Preview {
+    fn preview(self, as_of: DateTime<Utc>, digest: ListDigest, rate_per_second: u32) -> Preview {
         let groups = |acts: bool| {
             let mut groups: Vec<Group> = self
                 .by_words
@@ -252,6 +257,7 @@ impl Counted {
             // The first second's worth goes at once.
             seconds: self.will.captures.div_ceil(u64::from(rate_per_second.max(1))),
             as_of,
+            digest,
             sample: self.sample,
         }
     }

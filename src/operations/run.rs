@@ -13,6 +13,9 @@ use crate::outbox::{CaptureFacts, DueOperation, OpenItem, OutboxError, PlannedIt
 const CHUNK: i64 = 100;
 /// Steps that one round may take for one operation, so that one with a high rate keeps no other waiting.
 const STEPS: usize = 20;
+/// So often an item is put off for a trouble that passes, with pauses that grow to a minute: some eight minutes in all.
+/// Then it is left alone, so that the operation ends.
+const MOST_TRIES: i16 = 12;
 
 /// What to do with captures of accounts that these settings lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +37,8 @@ pub struct Ran {
     pub again_in: Option<Duration>,
 }
 
-/// One round over all operations that run. Cheap if there are none. For workers and servers, again and again.
+/// One round over all operations that run, and a look at what those that act no more have replayed. Cheap if there are none.
+/// For workers and servers, again and again.
 pub async fn run_due(store: &dyn Store, abilities: &AbilitiesByLane) -> Result<Ran, OutboxError> {
     let due = store.running_operations().await?;
     let mut ran = Ran {
@@ -46,6 +50,7 @@ pub async fn run_due(store: &dyn Store, abilities: &AbilitiesByLane) -> Result<R
         ran.acted += acted;
         ran.again_in = Some(ran.again_in.map_or(again_in, |other| other.min(again_in)));
     }
+    store.watch_replayed().await?;
     Ok(ran)
 }
 
@@ -138,19 +143,28 @@ async fn step(
         acted: 0,
         written: 0,
     };
-    for item in planned {
+    for (item, open) in planned.into_iter().zip(items) {
         let n = item.n;
         let stepped = match store.operation_step(operation, &[item]).await {
             // Somebody's open transaction holds the capture: its turn comes again.
             Err(error) if is_locked(&error) => continue,
+            // The capture has nothing to do with it, so it is no verdict on it, nor a reason to stop.
+            Err(error) if passes(&error) && open.tries < MOST_TRIES => {
+                store.put_off_item(operation, n, &format!("put off: {error}")).await?;
+                continue;
+            }
             Err(error) if is_refusal(&error) => {
-                let failed = PlannedItem {
+                let (verdict, says) = match passes(&error) {
+                    true => ("skipped", format!("left alone after {MOST_TRIES} tries: {error}")),
+                    false => ("failed", error.to_string()),
+                };
+                let given_up = PlannedItem {
                     n,
-                    verdict: Some("failed"),
-                    says: Some(error.to_string()),
+                    verdict: Some(verdict),
+                    says: Some(says),
                     ..PlannedItem::default()
                 };
-                store.operation_step(operation, &[failed]).await?
+                store.operation_step(operation, &[given_up]).await?
             }
             other => other?,
         };
@@ -166,6 +180,16 @@ async fn step(
 
 fn is_locked(error: &OutboxError) -> bool {
     error.refusal().is_some_and(|refusal| refusal.sqlstate == "55P03")
+}
+
+/// Is it the server's trouble and not the capture's: it lost against another transaction (40), had no room or memory (53), was
+/// told to stop (57), or its system failed it (58)?
+fn passes(error: &OutboxError) -> bool {
+    let class = |refusal: crate::outbox::Refusal| refusal.sqlstate.chars().take(2).collect::<String>();
+    error
+        .refusal()
+        .map(class)
+        .is_some_and(|class| matches!(class.as_str(), "40" | "53" | "57" | "58"))
 }
 
 /// Did the database refuse it, and would again? A role without the right to it is nothing that a verdict should say.

@@ -10,7 +10,7 @@ use crate::clock::{Boottime, SendGuard};
 use crate::filter::State;
 use crate::intent::{Currency, IntentId, Lane, Money};
 use crate::outbox::{CaptureFacts, Outbox, RESOLVED_NOT_CAPTURED, Resolution};
-use crate::outcome::{Observation, Proof};
+use crate::outcome::Observation;
 use crate::provider::{Abilities, Call, Provider, Repeat};
 use crate::retry::DeadReason;
 use crate::verify::plan_replay;
@@ -57,14 +57,24 @@ pub struct Prospect {
     pub fresh_key: bool,
 }
 
+/// Why a letter is not settled as not captured.
+pub const RECEIPT_HELD: &str =
+    "the provider's receipt came late and is held: replay it, which records the capture and sends nothing";
+
 /// Judges what an act on a capture would come to, by what is behind it and by what its provider can do.
 pub fn judge(act: &Act, facts: CaptureFacts, abilities: &AbilitiesByLane) -> Prospect {
     let state = State::from_name(&facts.row.state);
     match act {
         Act::Replay { also_resolved } if state == Some(State::Dead) => of_letter(facts, abilities, *also_resolved),
+        Act::Resolve { captured: false, .. } if state == Some(State::Dead) && facts.late_receipt => {
+            plain(facts, false, RECEIPT_HELD.to_owned())
+        }
         Act::Resolve { captured, .. } if state == Some(State::Dead) => {
+            let accepted = facts.progress.as_ref().is_some_and(|progress| progress.accepted);
             let says = if *captured {
                 "becomes captured, by a person's word"
+            } else if accepted {
+                "stays dead, settled as not captured by a person's word, against the provider's, which once took it"
             } else {
                 "stays dead, settled as not captured by a person's word"
             };
@@ -361,30 +371,24 @@ pub async fn read_now(
     provider: &dyn Provider,
     intent: Uuid,
 ) -> Result<Option<String>, OperationError> {
-    let Some(facts) = outbox.read_facts(intent).await? else {
+    let Some(question) = outbox.question(intent).await? else {
         return Ok(None);
     };
     // A guard that is over: whatever an adapter may do, no capture can start under it.
     let now = Boottime::now();
     let call = Call {
-        intent: &facts.intent,
-        generation: facts.progress.generation,
-        first_sent_at: facts
-            .progress
-            .first_sent_at
-            .filter(|_| facts.progress.tainted || facts.progress.accepted),
+        intent: &question.intent,
+        generation: question.generation,
+        first_sent_at: question.first_sent_at,
         // A person who asks wants to hear of whatever is there.
         refused: true,
-        siblings: &facts.siblings,
+        siblings: &question.siblings,
         guard: SendGuard::new(now, std::time::Duration::ZERO, std::time::Duration::ZERO),
     };
     let observation = provider.read(&call).await;
-    let currency = facts.intent.amount.currency;
+    let currency = question.intent.amount.currency;
     Ok(Some(match observation {
-        Observation::Captured(receipt)
-            if matches!(receipt.proof, Proof::SoleWriter | Proof::Marker)
-                && facts.siblings.capture_ids.contains(&receipt.provider_capture_id) =>
-        {
+        Observation::Captured(receipt) if question.is_a_siblings(&receipt) => {
             format!(
                 "a read shows the capture {} of another intent of this payment",
                 receipt.provider_capture_id
@@ -411,6 +415,9 @@ pub async fn read_now(
         }
         Observation::Closed { code, .. } => {
             format!("a read shows nothing of ours, and an authorisation that can no longer take it: {code}")
+        }
+        Observation::Foreign { .. } if question.siblings_explain() => {
+            "a read shows nothing of ours: other captures of this payment left no room for it".to_owned()
         }
         Observation::Foreign { .. } => "a read shows it captured by somebody else".to_owned(),
         Observation::Contradicts { code, .. } => {

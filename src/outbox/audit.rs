@@ -44,7 +44,7 @@ pub struct AuditRow {
 }
 
 /// What a check of the whole chain found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AuditVerdict {
     /// Rows that are as they were written, up to the fault or to the end.
     pub rows: i64,
@@ -58,7 +58,7 @@ pub struct AuditVerdict {
 }
 
 /// Where the chain is broken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct AuditFault {
     /// The number of the row that was altered, removed, replaced or inserted; the first one that is missing of a tail that
     /// was cut. `None`: no row of it, but the hash that was expected.

@@ -6,9 +6,7 @@ use uuid::Uuid;
 
 use super::{CaptureRow, Outbox, OutboxError, interval};
 use crate::filter::{Filter, MOST_ROWS, State};
-use crate::intent::{CaptureIntent, Currency, Details, IntentId, Lane, Money};
 use crate::progress::Progress;
-use crate::provider::Siblings;
 
 // The clock is asked once a statement, in a subquery: asked row by row it costs more than all the rest.
 
@@ -34,17 +32,6 @@ pub struct CaptureFacts {
     pub resolution: Option<Resolution>,
     /// The database's time.
     pub now: DateTime<Utc>,
-}
-
-/// What a read at the provider needs to know of a capture.
-#[derive(Debug, Clone)]
-pub struct ReadFacts {
-    /// What was asked.
-    pub intent: CaptureIntent,
-    /// What is behind it.
-    pub progress: Progress,
-    /// What other intents did to the same payment.
-    pub siblings: Siblings,
 }
 
 /// What a person said of a dead letter.
@@ -277,56 +264,6 @@ impl Outbox {
             }
         });
         Ok(facts.collect())
-    }
-
-    /// What a read at the provider needs to know of that capture.
-    pub async fn read_facts(&self, intent: Uuid) -> Result<Option<ReadFacts>, OutboxError> {
-        let row = sqlx::query!(
-            r#"select i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor::bigint as "amount_minor!", i.currency,
-                      i.authorized_minor::bigint as authorized_minor, i.authorization_expires_at, i.details, i.traceparent, i.created_at,
-                      to_jsonb(p) - 'intent' as progress,
-                      sib.captures as "captures!", sib.undecided as "undecided!"
-               from intents i left join progress p on p.intent = i.id
-               cross join lateral (
-                   select coalesce(array_agg(x.provider_capture_id) filter (where x.state = 'captured'), '{}') as captures,
-                          coalesce(bool_or(x.dead_reason = 'undecided'), false) as undecided
-                   from intents b join outcomes x on x.intent = b.id
-                   where b.provider = i.provider and b.account = i.account and b.payment_id = i.payment_id and b.id <> i.id
-               ) sib
-               where i.id = $1"#,
-            intent
-        )
-        .fetch_optional(&self.pool)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let unreadable = |what: &str| OutboxError::NotUnderstood {
-            what: format!("{what} of {intent}"),
-        };
-        let currency = Currency::from_code(&row.currency).ok_or_else(|| unreadable("the currency"))?;
-        let progress = row.progress.map(serde_json::from_value).transpose();
-        Ok(Some(ReadFacts {
-            intent: CaptureIntent {
-                id: IntentId(intent),
-                lane: Lane {
-                    provider: row.provider,
-                    account: row.account,
-                },
-                order_id: row.order_id,
-                payment_id: row.payment_id,
-                capture_ref: row.capture_ref,
-                amount: Money::new(row.amount_minor, currency),
-                authorized_minor: row.authorized_minor,
-                authorization_expires_at: row.authorization_expires_at,
-                details: serde_json::from_value::<Details>(row.details).map_err(|_| unreadable("details"))?,
-                traceparent: row.traceparent,
-                created_at: row.created_at,
-            },
-            progress: progress.map_err(|_| unreadable("progress"))?.unwrap_or_default(),
-            siblings: Siblings {
-                capture_ids: row.captures,
-                undecided: row.undecided,
-            },
-        }))
     }
 }
 

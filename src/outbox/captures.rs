@@ -6,7 +6,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Outbox, OutboxError, repeating};
+use super::{AuditStamp, Outbox, OutboxError, repeating};
 use crate::filter::Filter;
 
 /// So many rows are read at once of a list that may be long: few statements, and no page that is a burden.
@@ -261,6 +261,35 @@ impl Outbox {
             tracking
         )
         .fetch_one(&self.pool)
+        .await?;
+        Ok((row.release_id, row.created))
+    }
+
+    /// As [`Outbox::release`], under the name of who asked for it, with a line of audit.
+    pub async fn release_by(&self, release: &HeldRelease, stamp: &AuditStamp) -> Result<(i64, bool), OutboxError> {
+        let (company, method, tracking) = match &release.shipping {
+            Some((company, method, tracking)) => {
+                (Some(company.as_str()), Some(method.as_str()), Some(tracking.as_str()))
+            }
+            None => (None, None, None),
+        };
+        let row = repeating(|| {
+            sqlx::query!(
+                r#"select release_id as "release_id!", created as "created!" from release_by($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"#,
+                release.provider,
+                release.payment_id.as_deref(),
+                release.order_id.as_deref(),
+                release.account.as_deref(),
+                release.capture_ref.as_deref(),
+                release.shipment_ref.as_deref(),
+                company,
+                method,
+                tracking,
+                stamp.actor,
+                stamp.reason
+            )
+            .fetch_one(&self.pool)
+        })
         .await?;
         Ok((row.release_id, row.created))
     }

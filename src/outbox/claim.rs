@@ -153,6 +153,8 @@ pub struct Claim {
     pub authorized_minor: Option<i64>,
     /// What siblings have captured, or may have.
     pub committed_minor: i64,
+    /// What siblings that have not ended ask for.
+    pub open_minor: i64,
     /// What siblings did at the provider.
     pub siblings: Siblings,
     /// It was held, nobody released it, and its authorisation is about to end: it is given up, never sent.
@@ -206,7 +208,8 @@ impl Outbox {
                           amount_minor as "amount_minor!", currency as "currency!", authorized_minor, authorization_expires_at,
                           details as "details!", traceparent, created_at as "created_at!",
                           company, method, tracking_number, progress, cancel_requested as "cancel_requested!", late,
-                          authorized_known_minor, committed_minor as "committed_minor!", sibling_undecided as "sibling_undecided!",
+                          authorized_known_minor, committed_minor as "committed_minor!", open_minor as "open_minor!",
+                          sibling_undecided as "sibling_undecided!",
                           sibling_captures as "sibling_captures!", unreleased as "unreleased!"
                    from claim($1, $2, $3, $4, $5, $6, $7)"#,
                 request.lease,
@@ -315,6 +318,7 @@ impl Outbox {
                 late_receipt,
                 authorized_minor: row.authorized_known_minor,
                 committed_minor: row.committed_minor,
+                open_minor: row.open_minor,
                 siblings: Siblings {
                     capture_ids: row.sibling_captures,
                     undecided: row.sibling_undecided,

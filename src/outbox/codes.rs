@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Outbox, OutboxError};
@@ -14,7 +15,8 @@ pub const UNCLASSIFIED: &str = "unclassified";
 const MOST: i64 = 10_000;
 
 /// A code of a provider.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ProviderCode)]
 pub struct CodeRow {
     /// The provider of its newest attempt.
     pub provider: String,

@@ -132,6 +132,8 @@ pub enum Resolved {
     NotFound,
     /// It has not ended: `in_flight`; or it ended otherwise: `captured`, `cancelled`.
     NotDead(String),
+    /// It was not captured, they say; but we hold the provider's receipt, which came after its lease was lost.
+    ReceiptHeld,
 }
 
 impl Outbox {
@@ -281,6 +283,7 @@ impl Outbox {
         Ok(match said.as_str() {
             "resolved" => Resolved::Resolved,
             "not_found" => Resolved::NotFound,
+            "receipt_held" => Resolved::ReceiptHeld,
             _ => Resolved::NotDead(said),
         })
     }

@@ -72,6 +72,15 @@ impl Outbox {
         Ok(EventPage { events, cursor })
     }
 
+    /// Notifies on the channel `<schema>.events` that the feed may have grown: a hint, in a transaction of its own. A notification
+    /// takes a cluster-wide lock at commit, so none is sent by a settle, and only a few a second by a worker.
+    pub async fn hint_events(&self) -> Result<(), OutboxError> {
+        sqlx::query("select pg_notify(current_schema() || '.events', '')")
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// A cursor behind everything that is there now, for who wants only what comes.
     pub async fn events_end(&self) -> Result<String, OutboxError> {
         Ok(sqlx::query_scalar!(

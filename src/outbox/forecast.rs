@@ -4,16 +4,18 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{LaneId, Outbox, OutboxError};
 use crate::intent::Lane;
 
 /// How fast a lane captures.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LaneRate {
     /// Its number.
     #[serde(skip)]
+    #[schema(ignore)]
     pub id: LaneId,
     /// Provider and account.
     #[serde(flatten)]
@@ -24,10 +26,22 @@ pub struct LaneRate {
     pub captured_last_minute: i64,
     /// Ready, scheduled, in back-off or to be verified.
     pub in_line: i64,
+    /// Why it gives nobody a turn now, whatever it captured within the hour: `paused` or `breaker_open`.
+    pub stands_still: Option<&'static str>,
+}
+
+impl LaneRate {
+    /// Captures an hour, as the forecast reckons.
+    pub fn per_hour(&self) -> i64 {
+        match self.stands_still {
+            Some(_) => 0,
+            None => self.captured_last_hour,
+        }
+    }
 }
 
 /// A capture whose authorisation ends before its turn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ForecastRow {
     /// The intent.
     pub id: Uuid,
@@ -53,7 +67,7 @@ pub struct ForecastRow {
 }
 
 /// The forecast.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Forecast {
     /// The lanes, by name.
     pub lanes: Vec<LaneRate>,
@@ -87,6 +101,12 @@ impl Outbox {
                 captured_last_hour: of.map_or(0, |(_, hour, _)| *hour),
                 captured_last_minute: of.map_or(0, |(_, _, minute)| *minute),
                 in_line: lane.ready + lane.waiting,
+                stands_still: match (&lane.paused, lane.open_until) {
+                    (Some(_), _) => Some("paused"),
+                    // Until an answer closes it, also while it tests.
+                    (None, Some(_)) => Some("breaker_open"),
+                    (None, None) => None,
+                },
             }
         });
         Ok(lanes.collect())
@@ -97,8 +117,8 @@ impl Outbox {
         let as_of = self.now().await?;
         let lanes = self.lane_rates().await?;
         let ids: Vec<i32> = lanes.iter().map(|lane| lane.id.0).collect();
-        let rates: Vec<i64> = lanes.iter().map(|lane| lane.captured_last_hour).collect();
-        // A lane that captured nothing has no rate: nothing gets its turn.
+        let rates: Vec<i64> = lanes.iter().map(LaneRate::per_hour).collect();
+        // A lane that captured nothing, or stands still, has no rate: nothing gets its turn.
         let rows = sqlx::query!(
             r#"with queues as materialized (select r.lane, count(*) as ready from ready r group by r.lane), line as (
                    select r.intent, r.lane, r.purpose, 'ready' as cause, null::timestamptz as due_at,

@@ -1,8 +1,9 @@
-//! What metrics, `status --check` and `doctor` look at.
+//! What metrics and `doctor` look at; what `status --check` trips over is in `checks.rs`.
 
 use std::time::Duration;
 
 use serde::Serialize;
+use sqlx::Row;
 use utoipa::ToSchema;
 
 use super::{LaneId, Outbox, OutboxError};
@@ -42,17 +43,6 @@ pub struct LaneBacklog {
 pub struct Backlog {
     /// By provider and account.
     pub lanes: Vec<LaneBacklog>,
-}
-
-/// Something that somebody should look at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// A fixed name: `lane_unserved`, `outcome_unknown`, `deadline_near`, `lane_paused`, `shipment_unmatched`.
-    pub name: &'static str,
-    /// In words.
-    pub says: String,
-    /// How many intents.
-    pub intents: i64,
 }
 
 /// How often two connections are asked for their sessions. One round is enough to meet each other's prepared statements; the
@@ -129,19 +119,6 @@ pub struct OldestUnknown {
     pub age_s: i64,
 }
 
-/// Money that is not captured and whose authorisation ends soon, by lane and currency.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AtRisk {
-    /// Provider and account.
-    pub lane: Lane,
-    /// ISO 4217.
-    pub currency: String,
-    /// Within 24 hours, in minor units.
-    pub day_minor: i64,
-    /// Within 48 hours, those of the first day included.
-    pub two_days_minor: i64,
-}
-
 impl Outbox {
     /// The oldest unknown outcome of each lane that has one.
     pub async fn oldest_unknown(&self) -> Result<Vec<OldestUnknown>, OutboxError> {
@@ -165,32 +142,6 @@ impl Outbox {
             .collect())
     }
 
-    /// Money at risk within two days. Reads only authorisations that end by then.
-    pub async fn at_risk(&self) -> Result<Vec<AtRisk>, OutboxError> {
-        let rows = sqlx::query!(
-            r#"select i.provider, i.account, i.currency,
-                      coalesce(sum(i.amount_minor) filter (where d.expires_at < clock_now() + interval '24 hours'), 0)::bigint as "day_minor!",
-                      sum(i.amount_minor)::bigint as "two_days_minor!"
-               from deadlines d join intents i on i.id = d.intent
-               where d.expires_at < clock_now() + interval '48 hours'
-               group by i.provider, i.account, i.currency"#
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| AtRisk {
-                lane: Lane {
-                    provider: row.provider,
-                    account: row.account,
-                },
-                currency: row.currency,
-                day_minor: row.day_minor,
-                two_days_minor: row.two_days_minor,
-            })
-            .collect())
-    }
-
     /// What this connection's role may do here. Asks the catalogue only, so that any role may ask.
     pub async fn role_facts(&self) -> Result<RoleFacts, OutboxError> {
         let row = sqlx::query!(
@@ -202,9 +153,11 @@ impl Outbox {
                       coalesce(has_table_privilege(to_regclass('intents'), 'insert'), false) as "may_insert!",
                       coalesce((select bool_and(has_table_privilege(c.oid, 'select')) from pg_class c
                                 where c.relnamespace = to_regnamespace(quote_ident($1)) and c.relkind in ('r', 'v', 'p')
-                                  and c.relname <> 'shipment_bodies'), false) as "may_look!",
+                                  -- Webhooks' secrets nobody may, the bytes of shipments only operators.
+                                   and c.relname not in ('shipment_bodies', 'webhook_secrets')), false) as "may_look!",
                       coalesce((select bool_and(may) from mine where proname in
-                          ('claim', 'give_back', 'settle', 'rescue', 'move_due', 'take_shipments', 'match_releases', 'watch_deadlines')), false) as "may_work!",
+                          ('claim', 'give_back', 'settle', 'rescue', 'move_due', 'take_shipments', 'match_releases', 'watch_deadlines', 'watch_dead_letters',
+                            'watch_shipments')), false) as "may_work!",
                       coalesce((select bool_and(may) from mine where proname in ('replay', 'resolve', 'cancel', 'set_lane_pause')), false) as "may_operate!""#,
             self.schema
         )
@@ -261,79 +214,6 @@ impl Outbox {
                 })
                 .collect(),
         })
-    }
-
-    /// What `status --check` trips over: rows that no worker serves, outcomes unknown for over an hour, authorisations that
-    /// end within a day, paused lanes with rows.
-    pub async fn checks(&self) -> Result<Vec<Check>, OutboxError> {
-        let mut checks = Vec::new();
-        let lanes = sqlx::query!(
-            r#"select l.provider, l.account, l.paused_at is not null as "paused!", l.pause_reason,
-                      (select count(*) from ready r where r.lane = l.id) + (select count(*) from waiting w where w.lane = l.id) as "rows!",
-                      exists (select from workers k where l.id = any (k.lanes) and k.heartbeat_at > clock_now() - interval '60 seconds') as "served!"
-               from lanes l order by l.provider, l.account"#
-        )
-        .fetch_all(&self.pool)
-        .await?;
-        for lane in lanes.into_iter().filter(|lane| lane.rows > 0) {
-            if !lane.served {
-                checks.push(Check {
-                    name: "lane_unserved",
-                    says: format!(
-                        "{}/{}: no worker serves it; add the account to capture.toml and start `capture work`",
-                        lane.provider, lane.account
-                    ),
-                    intents: lane.rows,
-                });
-            }
-            if lane.paused {
-                checks.push(Check {
-                    name: "lane_paused",
-                    says: format!(
-                        "{}/{}: paused ({}); `capture lane resume` when it is mended",
-                        lane.provider,
-                        lane.account,
-                        lane.pause_reason.unwrap_or_default()
-                    ),
-                    intents: lane.rows,
-                });
-            }
-        }
-        let unknown = sqlx::query_scalar!(
-            r#"select count(*) as "n!" from progress p
-               where p.unknown_since < clock_now() - interval '1 hour' and not exists (select from outcomes o where o.intent = p.intent)"#
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        if unknown > 0 {
-            checks.push(Check {
-                name: "outcome_unknown",
-                says: "outcomes unknown for over an hour; `capture list --state verifying` shows them".to_owned(),
-                intents: unknown,
-            });
-        }
-        let near = sqlx::query_scalar!(
-            r#"select count(*) as "n!" from deadlines where expires_at < clock_now() + interval '24 hours'"#
-        )
-        .fetch_one(&self.pool)
-        .await?;
-        if near > 0 {
-            checks.push(Check {
-                name: "deadline_near",
-                says: "authorisations end within 24 h; `capture list --expires-within 24h` shows them".to_owned(),
-                intents: near,
-            });
-        }
-        let unmatched = self.unmatched_shipments().await?;
-        if unmatched.shipments > 0 {
-            checks.push(Check {
-                name: "shipment_unmatched",
-                says: "goods left, and no capture of theirs is held; `capture shipment list --unmatched` shows them"
-                    .to_owned(),
-                intents: unmatched.shipments,
-            });
-        }
-        Ok(checks)
     }
 
     /// Counts by state. Dead letters that a person resolved as not captured are closed: they count apart, as `resolved`.
@@ -421,6 +301,24 @@ impl Outbox {
             2 => Pooling::Kept,
             _ => Pooling::ByTransaction,
         })
+    }
+
+    /// What a connection has not, of what it asked for: `lock_timeout is 0, not 10s`. A pooler that drops the connection's
+    /// options does that.
+    pub async fn settings_not_granted(&self) -> Result<Vec<String>, OutboxError> {
+        let mut connection = self.connect_alone().await?;
+        let settings = super::SESSION.map(|(name, _)| format!("current_setting('{name}')"));
+        // Not prepared: a pooler in transaction mode might not find it again.
+        let sql = sqlx::AssertSqlSafe(format!("select {}", settings.join(", ")));
+        let row = sqlx::raw_sql(sql).fetch_one(&mut connection).await?;
+        let mut missing = Vec::new();
+        for (column, (name, asked)) in super::SESSION.into_iter().enumerate() {
+            let has: String = row.try_get(column)?;
+            if has != asked {
+                missing.push(format!("{name} is {has}, not {asked}"));
+            }
+        }
+        Ok(missing)
     }
 
     /// Refuses a pooler whose sessions do not have the statements that this program prepared: sooner or later every

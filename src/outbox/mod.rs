@@ -16,9 +16,11 @@
 mod audit;
 mod candidates;
 mod captures;
+mod checks;
 mod claim;
 mod codes;
 mod dead_letters;
+mod deliveries;
 mod doubt;
 mod events;
 mod export;
@@ -43,6 +45,7 @@ mod shipments;
 mod store;
 mod tally;
 mod upkeep;
+mod webhooks;
 mod workers;
 
 use std::str::FromStr;
@@ -53,20 +56,24 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 pub use audit::{AuditFault, AuditRow, AuditStamp, AuditVerdict};
-pub use candidates::{Candidates, CaptureFacts, ReadFacts, Resolution};
+pub use candidates::{Candidates, CaptureFacts, Resolution};
 pub use captures::{AttemptRow, CaptureRow, Enqueued, HeldRelease, TimelineEntry};
+pub use checks::{AtRisk, Check};
 pub use claim::{Claim, ClaimRequest, Claimed, LaneRequest, Purpose, Ticket, Unreadable};
 pub use codes::CodeRow;
 pub use dead_letters::{DeadGroup, DeadLetter, GroupBy, RESOLVED_NOT_CAPTURED, Replayed, Resolved};
+pub use deliveries::{
+    ClaimedDelivery, Delivery, DeliveryFilter, DeliveryRecord, DeliveryRequest, DeliveryResult, FannedOut, Redelivery,
+};
 pub use doubt::CommitDoubts;
 pub use events::{Event, EventPage};
 pub use export::AuditLine;
 pub use forecast::{Forecast, ForecastRow, LaneRate};
-pub use health::{AtRisk, Backlog, Check, DoctorFacts, LaneBacklog, OldestUnknown, Pooling, RoleFacts};
+pub use health::{Backlog, DoctorFacts, LaneBacklog, OldestUnknown, Pooling, RoleFacts};
 pub use keys::{FoundKey, KeyRow, MadeKey, NewKey, Revoked};
 pub use lanes::{LaneId, LaneRow, LaneTest};
 pub use operations::{
-    Changed, DueOperation, NewOperation, OpenItem, OperationItem, OperationRow, PlannedItem, Stepped,
+    Changed, DueOperation, NewOperation, OfRequest, OpenItem, OperationItem, OperationRow, PlannedItem, Stepped,
 };
 pub use orders::{OrderLedger, PaymentLedger};
 pub use pages::{Cursor, CursorFault, Page};
@@ -83,6 +90,7 @@ pub use shipments::{Matched, ShipmentMatch, ShipmentRequest, ShipmentRow, Unmatc
 pub use store::{Listener, Store};
 pub use tally::{OpenOperation, StateCount, Tally};
 pub use upkeep::Moved;
+pub use webhooks::{EndpointActed, EndpointChange, WebhookEndpoint, WebhookTally};
 pub use workers::{Sleep, WorkerRow};
 
 #[cfg(not(feature = "proof"))]
@@ -90,6 +98,18 @@ use repeat::repeating;
 
 /// Which layout of requests this version writes (table `leases`, column `request_format`).
 pub const REQUEST_FORMAT: i16 = 1;
+
+/// What every connection asks for, beside its schema.
+const SESSION: [(&str, &str); 4] = [
+    // Our functions look once more after they have locked, which needs a snapshot for each statement, whatever the database
+    // or the role is set to.
+    ("default_transaction_isolation", "read committed"),
+    // Nothing of ours holds a transaction open across a round trip; if it ever did, the server ends it.
+    ("idle_in_transaction_session_timeout", "30s"),
+    ("lock_timeout", "10s"),
+    // Compiling a plan takes longer than any of our statements runs.
+    ("jit", "off"),
+];
 
 /// Why the outbox could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -255,19 +275,12 @@ impl Outbox {
             .options([
                 // `pg_temp` last: nobody's temporary table may stand in for one of ours.
                 ("search_path", format!("{},pg_temp", settings.schema)),
-                // Our functions look once more after they have locked, which needs a snapshot for each statement, whatever
-                // the database or the role is set to.
-                ("default_transaction_isolation", "read committed".to_owned()),
-                // Nothing of ours holds a transaction open across a round trip; if it ever did, the server ends it.
-                ("idle_in_transaction_session_timeout", "30s".to_owned()),
-                ("lock_timeout", "10s".to_owned()),
-                // Compiling a plan takes longer than any of our statements runs.
-                ("jit", "off".to_owned()),
                 // A half-open connection is found out within a minute or so.
                 ("tcp_keepalives_idle", "20".to_owned()),
                 ("tcp_keepalives_interval", "10".to_owned()),
                 ("tcp_keepalives_count", "3".to_owned()),
-            ]);
+            ])
+            .options(SESSION);
         let options = match settings.statement_timeout {
             Some(most) => options.options([("statement_timeout", format!("{}ms", most.as_millis()))]),
             None => options,

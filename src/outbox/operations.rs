@@ -115,6 +115,17 @@ pub struct NewOperation<'a> {
     pub stop_at_percent: u8,
     /// Who, and why.
     pub stamp: &'a AuditStamp,
+    /// By which they know it again, and a hash of what they asked for.
+    pub request: Option<(&'a str, &'a [u8])>,
+}
+
+/// An operation that was begun under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfRequest {
+    /// Which.
+    pub id: Uuid,
+    /// The hash of what was asked for.
+    pub hash: Vec<u8>,
 }
 
 /// An operation that may act now.
@@ -141,6 +152,8 @@ pub struct OpenItem {
     pub intent: Uuid,
     /// Its end then; `None`: it had not ended, or was not dead.
     pub mark: Option<DateTime<Utc>>,
+    /// How often it was put off.
+    pub tries: i16,
 }
 
 /// What a step shall do with an item.
@@ -172,15 +185,18 @@ pub struct Stepped {
 }
 
 impl Outbox {
-    /// Freezes the list and begins. On a connection of its own: a list of a million ids takes longer than a server that
-    /// answers people lets its statements take.
+    /// Freezes the list and begins. A list of a million ids takes longer than a server that answers people lets its
+    /// statements take: the connection may take its time, and is closed after it. Until then it keeps its place in the pool,
+    /// so that there are never more than were agreed on.
     pub async fn begin_operation(&self, new: &NewOperation<'_>) -> Result<Uuid, OutboxError> {
-        let mut connection = self.connect_alone().await?;
+        let mut connection = self.pool.acquire().await?;
+        // Before anything is set: whoever is dropped half-way leaves nothing behind either.
+        connection.close_on_drop();
         sqlx::query!("set statement_timeout = '5min'")
-            .execute(&mut connection)
+            .execute(&mut *connection)
             .await?;
         Ok(sqlx::query_scalar!(
-            r#"select begin_operation($1, $2, $3, $4, $5, $6, $7, $8) as "id!""#,
+            r#"select begin_operation($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) as "id!""#,
             new.act,
             new.detail,
             new.filter,
@@ -188,9 +204,23 @@ impl Outbox {
             i32::try_from(new.rate_per_second).unwrap_or(i32::MAX),
             i16::from(new.stop_at_percent),
             new.stamp.actor,
-            new.stamp.reason
+            new.stamp.reason,
+            new.request.map(|(key, _)| key),
+            new.request.map(|(_, hash)| hash)
         )
-        .fetch_one(&mut connection)
+        .fetch_one(&mut *connection)
+        .await?)
+    }
+
+    /// The operation that this actor has begun under that key.
+    pub async fn operation_of_request(&self, actor: &str, key: &str) -> Result<Option<OfRequest>, OutboxError> {
+        Ok(sqlx::query_as!(
+            OfRequest,
+            r#"select id, request_hash as "hash!" from operations where actor = $1 and request_key = $2"#,
+            actor,
+            key
+        )
+        .fetch_optional(&self.pool)
         .await?)
     }
 
@@ -310,9 +340,9 @@ impl Outbox {
         let (providers, accounts) = (names(|lane| &lane.provider), names(|lane| &lane.account));
         Ok(sqlx::query_as!(
             OpenItem,
-            "select t.n, t.intent, t.mark
+            "select t.n, t.intent, t.mark, t.tries
              from operation_items t left join intents i on i.id = t.intent
-             where t.operation = $1 and t.verdict is null
+             where t.operation = $1 and t.verdict is null and (t.again_at is null or t.again_at <= (select clock_now()))
                and ($3::text[] is null or i.id is null or (i.provider, i.account) in (select * from unnest($3, $4::text[])))
              order by t.n limit $2",
             operation,
@@ -337,6 +367,18 @@ impl Outbox {
             .fetch_one(&self.pool)
         })
         .await?)
+    }
+
+    /// Leaves an item without a verdict, for a later turn.
+    pub async fn put_off_item(&self, operation: Uuid, n: i64, says: &str) -> Result<(), OutboxError> {
+        repeating(|| sqlx::query!("select put_off_item($1, $2, $3)", operation, n, says).execute(&self.pool)).await?;
+        Ok(())
+    }
+
+    /// Counts what became of the captures that operations have replayed which act no more; returns of how many operations
+    /// the counts changed.
+    pub async fn watch_replayed(&self) -> Result<i32, OutboxError> {
+        Ok(repeating(|| sqlx::query_scalar!(r#"select watch_replayed() as "changed!""#).fetch_one(&self.pool)).await?)
     }
 
     /// An operator's cancel of one capture: `cancelled`, `in_flight` or `ended`, with a line of audit.

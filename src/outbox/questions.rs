@@ -6,19 +6,43 @@ use uuid::Uuid;
 
 use super::{Outbox, OutboxError};
 use crate::intent::{CaptureIntent, Currency, IntentId, KeyGeneration, Lane, Money};
+use crate::outcome::{Proof, Receipt};
 use crate::provider::Siblings;
+
+/// A capture whose attempts are pruned is asked for under the keys of so many generations: which was the last is gone with
+/// them, and a read sends nothing, so asking for too many is harmless.
+const PRUNED_GENERATION: i16 = 15;
 
 /// A capture to ask about.
 #[derive(Debug, Clone)]
 pub struct Question {
     /// What was asked.
     pub intent: CaptureIntent,
-    /// The generation of the key that was used last.
+    /// The generation of the key that was used last, or a later one.
     pub generation: KeyGeneration,
-    /// When it was first sent, as far as attempts are kept; `None`: it never was.
+    /// When it was first sent, or a time before; `None`: it never was, or every send of it was answered and refused.
     pub first_sent_at: Option<DateTime<Utc>>,
     /// What others did to the same payment.
     pub siblings: Siblings,
+    /// What they captured of it, in minor units.
+    pub siblings_minor: i64,
+    /// What was authorised in all, as far as it or a sibling says.
+    pub authorized_minor: Option<i64>,
+}
+
+impl Question {
+    /// Do the captures of siblings explain that the payment is captured, and ours is not there? They do if they left no
+    /// room for it, or if nobody said how much room there was.
+    pub fn siblings_explain(&self) -> bool {
+        let room = |authorized: i64| authorized.saturating_sub(self.siblings_minor) >= self.intent.amount.minor;
+        !self.siblings.capture_ids.is_empty() && !self.authorized_minor.is_some_and(room)
+    }
+
+    /// Is that a sibling's capture, which a read that can only infer takes for ours?
+    pub fn is_a_siblings(&self, receipt: &Receipt) -> bool {
+        matches!(receipt.proof, Proof::SoleWriter | Proof::Marker)
+            && self.siblings.capture_ids.contains(&receipt.provider_capture_id)
+    }
 }
 
 impl Outbox {
@@ -27,23 +51,33 @@ impl Outbox {
         let row = sqlx::query!(
             r#"select i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor::bigint as "amount_minor!",
                       i.currency, i.authorized_minor::bigint as authorized_minor, i.authorization_expires_at, i.details, i.traceparent, i.created_at,
-                      coalesce(p.generation, a.generation, 0::smallint) as "generation!",
-                      coalesce(p.first_sent_at, a.first_sent_at) as first_sent_at,
-                      s.captures as "captures!", s.undecided as "undecided!"
+                      coalesce(p.generation, a.generation, case when pruned then $2::smallint else 0::smallint end) as "generation!",
+                      case when p.intent is null then coalesce(a.first_sent_at, case when pruned then i.created_at end)
+                           when o.state = 'captured' then coalesce(p.first_sent_at, i.created_at)
+                           when p.tainted or p.accepted then p.first_sent_at end as first_sent_at,
+                      s.captures as "captures!", s.undecided as "undecided!", s.captured_minor as "siblings_minor!",
+                      coalesce(i.authorized_minor, s.authorized_minor)::bigint as sum_minor
                from intents i
                left join progress p on p.intent = i.id
+               left join outcomes o on o.intent = i.id
                cross join lateral (
-                   select max(a.generation) as generation, min(coalesce(a.began_at, a.ended_at)) filter (where a.sent is distinct from false) as first_sent_at
+                   select count(*) as n, max(a.generation) as generation,
+                          min(coalesce(a.began_at, a.ended_at)) filter (where a.sent is distinct from false) as first_sent_at
                    from attempts a where a.intent = i.id
                ) a
+               -- It was sent, and its attempts are gone: `prune` takes them, and progress went when it was captured.
+               cross join lateral (select p.intent is null and a.n = 0 and coalesce(o.state = 'captured' or o.attempts > 0, false) as pruned) gone
                cross join lateral (
                    select coalesce(array_agg(o.provider_capture_id) filter (where o.state = 'captured'), '{}') as captures,
-                          coalesce(bool_or(o.dead_reason = 'undecided'), false) as undecided
-                   from intents s join outcomes o on o.intent = s.id
+                          coalesce(sum(o.captured_minor) filter (where o.state = 'captured'), 0)::bigint as captured_minor,
+                          coalesce(bool_or(o.dead_reason = 'undecided' or o.proof = 'person'), false) as undecided,
+                          (array_agg(s.authorized_minor order by s.created_at desc, s.id desc) filter (where s.authorized_minor is not null))[1] as authorized_minor
+                   from intents s left join outcomes o on o.intent = s.id
                    where s.provider = i.provider and s.account = i.account and s.payment_id = i.payment_id and s.id <> i.id
                ) s
                where i.id = $1"#,
-            intent
+            intent,
+            PRUNED_GENERATION
         )
         .fetch_optional(&self.pool)
         .await?;
@@ -76,6 +110,8 @@ impl Outbox {
                 capture_ids: row.captures,
                 undecided: row.undecided,
             },
+            siblings_minor: row.siblings_minor,
+            authorized_minor: row.sum_minor,
         }))
     }
 }

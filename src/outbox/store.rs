@@ -83,6 +83,11 @@ pub trait Store: Send + Sync {
     /// See [`Outbox::get_up`].
     async fn get_up(&self, worker: Uuid) -> Result<(), OutboxError>;
 
+    /// See [`Outbox::hint_events`]. Nobody listens to an outbox that is simulated.
+    async fn hint_events(&self) -> Result<(), OutboxError> {
+        Ok(())
+    }
+
     /// See [`Outbox::running_operations`]. An outbox that is simulated has none.
     async fn running_operations(&self) -> Result<Vec<DueOperation>, OutboxError> {
         Ok(Vec::new())
@@ -101,6 +106,16 @@ pub trait Store: Send + Sync {
     /// See [`Outbox::capture_facts`].
     async fn capture_facts(&self, _ids: &[Uuid]) -> Result<Vec<CaptureFacts>, OutboxError> {
         Ok(Vec::new())
+    }
+
+    /// See [`Outbox::put_off_item`].
+    async fn put_off_item(&self, _operation: Uuid, _n: i64, _says: &str) -> Result<(), OutboxError> {
+        Ok(())
+    }
+
+    /// See [`Outbox::watch_replayed`].
+    async fn watch_replayed(&self) -> Result<i32, OutboxError> {
+        Ok(0)
     }
 
     /// See [`Outbox::operation_step`].
@@ -178,7 +193,9 @@ impl Store for Outbox {
     }
 
     async fn watch_deadlines(&self, margin: Duration, limit: i32) -> Result<i32, OutboxError> {
-        Outbox::watch_deadlines(self, margin, limit).await
+        // Dead letters are only told of, nothing moves: the outbox in memory does without them.
+        let open = Outbox::watch_deadlines(self, margin, limit).await?;
+        Ok(open + Outbox::watch_dead_letters(self, limit).await?)
     }
 
     async fn any_alone(&self, lanes: &[LaneId]) -> Result<bool, OutboxError> {
@@ -209,6 +226,10 @@ impl Store for Outbox {
         Outbox::get_up(self, worker).await
     }
 
+    async fn hint_events(&self) -> Result<(), OutboxError> {
+        Outbox::hint_events(self).await
+    }
+
     async fn running_operations(&self) -> Result<Vec<DueOperation>, OutboxError> {
         Outbox::running_operations(self).await
     }
@@ -224,6 +245,14 @@ impl Store for Outbox {
 
     async fn capture_facts(&self, ids: &[Uuid]) -> Result<Vec<CaptureFacts>, OutboxError> {
         Outbox::capture_facts(self, ids).await
+    }
+
+    async fn put_off_item(&self, operation: Uuid, n: i64, says: &str) -> Result<(), OutboxError> {
+        Outbox::put_off_item(self, operation, n, says).await
+    }
+
+    async fn watch_replayed(&self) -> Result<i32, OutboxError> {
+        Outbox::watch_replayed(self).await
     }
 
     async fn operation_step(&self, operation: Uuid, items: &[PlannedItem]) -> Result<Stepped, OutboxError> {

@@ -72,6 +72,14 @@ impl Outbox {
         .await?)
     }
 
+    /// Tells of dead letters whose authorisation is about to end, or over; returns of how many.
+    pub async fn watch_dead_letters(&self, limit: i32) -> Result<i32, OutboxError> {
+        Ok(repeating(|| {
+            sqlx::query_scalar!(r#"select watch_dead_letters($1) as "told!""#, limit).fetch_one(&self.pool)
+        })
+        .await?)
+    }
+
     /// Is there a shipment event or a release to look at? One cheap statement instead of two that write. (The clock is asked
     /// once, in a subquery: asked row by row it could not be looked up in the index.)
     pub async fn releases_are_open(&self) -> Result<bool, OutboxError> {

@@ -89,7 +89,8 @@ pub struct Abilities {
 pub struct Siblings {
     /// The provider's ids of their captures: none of these is ours.
     pub capture_ids: Vec<String>,
-    /// The outcome of one of them was left to a person: a capture without a reference may be its.
+    /// The outcome of one of them is left to a person, or was settled by a person's word, whose evidence need not be the
+    /// provider's id: a capture without a reference may be its.
     pub undecided: bool,
 }
 

@@ -293,3 +293,11 @@ pub(super) fn name(observation: &Observation) -> String {
         Observation::Failed(failure) => format!("failed {} {}", failure.class, failure.code),
     }
 }
+
+/// What others captured of a payment of which nothing of ours is.
+pub(super) fn others(observation: &Observation) -> Option<i64> {
+    match observation {
+        Observation::NotCaptured { others_minor, .. } => *others_minor,
+        other => panic!("{other:?}"),
+    }
+}

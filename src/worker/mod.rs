@@ -9,12 +9,14 @@
 //! - **settling** (`settling.rs`) collects finished errands for a few milliseconds and records them in one statement,
 //!   repeating it until the database has answered;
 //! - **upkeep** (`upkeep.rs`) rescues lapsed leases, matches releases, watches deadlines and keeps the heartbeat;
-//! - **operations** (`operations.rs`) are carried out in small steps, by whoever comes by.
+//! - **operations** (`operations.rs`) are carried out in small steps, by whoever comes by;
+//! - **hints** (`hints.rs`) tell who listens that the feed has grown, a few times a second at most.
 //!
 //! A lease is counted from an instant taken *before* the claim was sent. A claim whose answer was lost is never worked
 //! on: it is given back, or lapses. The worker knows no provider by name; it acts on what a provider says it can do.
 
 mod errand;
+mod hints;
 mod operations;
 mod rest;
 mod settling;
@@ -156,7 +158,9 @@ impl Worker {
     /// flight, and leaves the rest to verification. A database that goes away is waited for, for ever.
     pub async fn run(&self, shutdown: CancellationToken) {
         let (finished, queue) = mpsc::unbounded_channel();
-        let settling = tokio::spawn(self.settler().settle_all(queue));
+        let settler = self.settler();
+        let hints = tokio::spawn(hints::give(self.outbox.clone(), settler.recorded()));
+        let settling = tokio::spawn(settler.settle_all(queue));
         let upkeep = tokio::spawn(upkeep::keep_up(
             self.outbox.clone(),
             self.settings.clone(),
@@ -197,6 +201,7 @@ impl Worker {
                 "drain_timeout is over: what is still open is left to verification"
             );
         }
+        hints.abort();
         let _ = upkeep.await;
         let _ = operations.await;
         if let Err(error) = self.outbox.depart(self.id).await {

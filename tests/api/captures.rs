@@ -145,11 +145,77 @@ async fn a_release_is_written_once_for_a_shipment() {
 }
 
 #[tokio::test]
+async fn a_release_that_is_repeated_frees_no_second_capture_and_is_told_by_name() {
+    let world = World::new().await;
+    let mut session = Session::open(&world.url).await;
+    let payment = json!({ "provider": "afterpay", "payment_id": "1001" });
+    let told = world.post("/v1/releases", &payment).await.is(422);
+    assert_eq!(
+        (told.code(), &told.json["pointer"]),
+        ("releases_name_a_shipment_or_a_capture", &json!("/shipment_ref"))
+    );
+    let mut blank = payment.clone();
+    blank["shipment_ref"] = json!(" ");
+    world.post("/v1/releases", &blank).await.is(422);
+    let shop = world.key("shop", &[Scope::Release]).await;
+    let keyed = async |key: &str, body: &Value| {
+        let request = world
+            .ask_as(&shop, Method::POST, "/v1/releases")
+            .header("Idempotency-Key", key);
+        answer(request.header("X-Capture-Actor", "alice").json(body)).await
+    };
+    let first = keyed("parcel-1", &payment).await.is(201);
+    let again = keyed("\"parcel-1\"", &payment).await.is(200);
+    assert_eq!(first.json["release_id"], again.json["release_id"]);
+    let mut other = payment.clone();
+    other["shipment_ref"] = json!("parcel-2");
+    assert_eq!(
+        keyed("parcel-1", &other).await.is(422).code(),
+        "idempotency_key_differs"
+    );
+    let id = world.enqueue("c").await;
+    let capture = json!({ "provider": "afterpay", "payment_id": "099", "capture_ref": "c" });
+    world.post("/v1/releases", &capture).await.is(201);
+    world.post("/v1/releases", &capture).await.is(200);
+    let rows: Vec<String> = session
+        .column("select released_by || ' ' || shipment_ref from capture.releases order by id")
+        .await;
+    assert_eq!(rows, ["shop:alice parcel-1", "all c"]);
+    let audit = world.get("/v1/audit").await.is(200);
+    let told = |n: usize| {
+        let act = &audit.json["acts"][n];
+        (
+            act["action"].clone(),
+            act["actor"].clone(),
+            act["reason"].clone(),
+            act["intent"].clone(),
+        )
+    };
+    assert_eq!(
+        told(0),
+        (json!("release"), json!("all"), json!("shipment c"), json!(id))
+    );
+    assert_eq!(
+        told(1),
+        (
+            json!("release"),
+            json!("shop:alice"),
+            json!("shipment parcel-1"),
+            Value::Null
+        )
+    );
+}
+
+#[tokio::test]
 async fn a_value_that_no_index_can_hold_is_refused_and_not_a_fault_of_ours() {
     let world = World::new().await;
     // Not one letter again and again, which would be compressed.
     let letters = (0u64..20_000)
         .map(|n| char::from(b'a' + u8::try_from(n.wrapping_mul(n).wrapping_mul(2_654_435_761) >> 13 & 15).unwrap()));
     let body = json!({ "provider": "afterpay", "payment_id": "1001", "shipment_ref": letters.collect::<String>() });
-    assert_eq!(world.post("/v1/releases", &body).await.is(422).code(), "too_long");
+    let told = world.post("/v1/releases", &body).await.is(422);
+    assert_eq!(
+        (told.code(), &told.json["pointer"]),
+        ("releases_texts_short", &json!("/shipment_ref"))
+    );
 }

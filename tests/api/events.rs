@@ -8,26 +8,35 @@ use crate::world::World;
 #[tokio::test]
 async fn the_feed_is_read_by_its_cursor_and_tells_nothing_twice() {
     let world = World::new().await;
+    let mut asked = Vec::new();
     for n in 0..5 {
-        world.enqueue(&format!("r{n}")).await;
+        asked.push(world.enqueue(&format!("r{n}")).await);
     }
-    let mut seen = 0;
+    let mut seen = Vec::new();
     let mut path = "/v1/events?limit=2&wait=30".to_owned();
     // An event is told when every transaction of the server that began before it has ended, also those of other tests.
-    while seen < 5 {
+    while seen.len() < 5 {
         let page = world.get(&path).await.is(200);
         let events = page.json["events"].as_array().unwrap().clone();
-        assert!(!events.is_empty(), "{seen} of 5");
+        assert!(!events.is_empty(), "{seen:?} of {asked:?}");
         assert!(events.iter().all(|event| event["type"] == "capture.enqueued"));
-        seen += events.len();
+        seen.extend(
+            events
+                .iter()
+                .map(|event| event["intent_id"].as_str().unwrap().to_owned()),
+        );
         path = format!(
             "/v1/events?limit=2&wait=30&cursor={}",
             page.json["cursor"].as_str().unwrap()
         );
     }
-    assert_eq!(seen, 5);
-    let page = world.get(&path.replace("&wait=30", "")).await.is(200);
-    assert_eq!(page.json["events"], json!([]));
+    assert_eq!(seen, asked, "each once, in their order");
+    // What comes later, and none of these, stands behind the cursor.
+    let later = world.enqueue("r5").await;
+    let page = world.get(&path).await.is(200);
+    let events = page.json["events"].as_array().unwrap();
+    assert_eq!(events.len(), 1, "{events:#?}");
+    assert_eq!(events[0]["intent_id"], json!(later));
 }
 
 #[tokio::test]

@@ -82,6 +82,26 @@ async fn a_revoked_key_opens_nothing_from_the_next_request_on_at_any_server() {
 }
 
 #[tokio::test]
+async fn no_key_takes_the_name_of_capture_itself_its_workers_or_a_proxy() {
+    let world = World::new().await;
+    for name in ["capture", "worker", "proxy", "Worker"] {
+        let fresh = FreshKey::make().unwrap();
+        let scopes = NewKey::First([Scope::Read].into_iter().collect());
+        let refused = world
+            .outbox
+            .create_key(&fresh, name, &scopes, None, &stamp())
+            .await
+            .unwrap_err();
+        assert_eq!(
+            refused.refusal().unwrap().constraint.unwrap(),
+            "api_keys_name_free",
+            "{name}"
+        );
+    }
+    world.key("workers", &[Scope::Read]).await;
+}
+
+#[tokio::test]
 async fn a_key_with_one_letter_changed_opens_nothing_and_its_use_is_noted_once_a_minute() {
     let world = World::new().await;
     let key = world.key("shop", &[Scope::Read]).await;
@@ -122,4 +142,34 @@ async fn a_key_is_held_to_its_rate_and_others_are_not() {
     assert!(limited.header("retry-after").parse::<u64>().unwrap() >= 1);
     assert!(told[0].status == 200 && told[1].status == 200, "twice as many at once");
     assert_eq!(status(&world, &other).await, 200);
+}
+
+#[tokio::test]
+async fn who_shows_keys_that_open_nothing_is_soon_not_looked_at_and_known_keys_are() {
+    let world = World::new().await;
+    let known = world.key("shop", &[Scope::Read]).await;
+    assert_eq!(status(&world, &known).await, 200);
+    let wrong = |n: u32| format!("cap_{n:08x}_{}", "0".repeat(64));
+    // Twenty at once; one in six seconds is looked at again, so on a slow day it takes some more.
+    let mut refused = None;
+    for n in 0..60 {
+        let told = answer(world.ask_as(&wrong(n), Method::GET, "/v1/version")).await;
+        if told.status == 429 {
+            refused = Some((n, told));
+            break;
+        }
+        assert_eq!(told.status, 401, "{n}");
+    }
+    let (after, told) = refused.unwrap();
+    assert!(after >= 20, "{after}");
+    assert_eq!(told.code(), "too_many_failed_attempts");
+    assert!(
+        (1..=7).contains(&told.header("retry-after").parse::<u64>().unwrap()),
+        "{told:?}"
+    );
+    assert_eq!(status(&world, &known).await, 200);
+    // Whoever shows nothing makes no work, and is told so as ever.
+    answer(client().get(format!("{}/v1/version", world.server.base)))
+        .await
+        .is(401);
 }

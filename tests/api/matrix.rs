@@ -4,6 +4,7 @@ use capture::api_key::Scope;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::database::Session;
 use crate::world::{World, answer, client};
 
 /// Method, path with something in its places, and the scope that the document asks for.
@@ -29,7 +30,7 @@ fn routes() -> Vec<(Method, String, Scope)> {
             routes.push((method, path, scope));
         }
     }
-    assert!(routes.len() >= 26, "{routes:#?}");
+    assert!(routes.len() >= 29, "{routes:#?}");
     routes
 }
 
@@ -80,10 +81,39 @@ async fn every_route_is_open_to_its_scope_and_closed_to_all_others() {
 #[tokio::test]
 async fn only_health_and_the_documentation_are_there_without_a_key() {
     let world = World::new().await;
-    for path in ["/health/live", "/health/ready", "/openapi.json", "/docs/"] {
-        answer(client().get(format!("{}{path}", world.server.base)))
-            .await
-            .is(200);
+    let asked = async |method: Method, path: &str| {
+        answer(client().request(method, format!("{}{path}", world.server.base))).await
+    };
+    for path in ["/health/live", "/health/ready", "/openapi.json", "/docs/", "/login"] {
+        asked(Method::GET, path).await.is(200);
+    }
+    for (method, path, _) in routes() {
+        asked(method, &path).await.is(401);
+    }
+    // The console asks who one is, and its forms do nothing.
+    let id = "018f2f60-7a3c-7cc4-9a3e-1f0a6b1d2c3e";
+    for path in ["/", "/captures", "/dead", "/risk", "/operations", "/audit"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([
+            format!("/captures/{id}"),
+            format!("/operations/{id}"),
+            "/orders/o-1".to_owned(),
+        ])
+    {
+        let told = asked(Method::GET, &path).await.is(303);
+        assert!(told.header("location").starts_with("/login"), "{path}: {told:?}");
+    }
+    for path in [
+        "/logout".to_owned(),
+        "/operations".to_owned(),
+        "/operations/new".to_owned(),
+        "/lanes/1/pause".to_owned(),
+        format!("/operations/{id}/cancel"),
+        format!("/captures/{id}/release"),
+    ] {
+        let told = asked(Method::POST, &path).await.is(303);
+        assert_eq!(told.header("location"), "/login", "{path}");
     }
 }
 
@@ -98,6 +128,23 @@ async fn who_may_not_cancel_one_capture_may_not_cancel_many() {
     assert_eq!(told.json["scope"], "cancel");
     let both = world.key("both", &[Scope::Operate, Scope::Cancel]).await;
     answer(world.ask_as(&both, Method::POST, "/v1/operations").json(&body))
+        .await
+        .is(200);
+    // Nor let one go on that somebody else has begun.
+    let mut session = Session::open(&world.url).await;
+    let operation: String = session
+        .scalar("select capture.begin_operation('cancel', '{}', null, array[gen_random_uuid()], 1, 20::smallint, 'ada', 'x')::text")
+        .await;
+    session
+        .run("update capture.operations set state = 'paused', ended_at = null")
+        .await;
+    let path = format!("/v1/operations/{operation}/resume");
+    let why = json!({ "reason": "go on" });
+    let told = answer(world.ask_as(&operator, Method::POST, &path).json(&why))
+        .await
+        .is(403);
+    assert_eq!(told.json["scope"], "cancel");
+    answer(world.ask_as(&both, Method::POST, &path).json(&why))
         .await
         .is(200);
 }

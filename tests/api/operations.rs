@@ -1,7 +1,12 @@
 //! Operations over HTTP: previewed, begun, watched, read item by item.
 
-use serde_json::json;
+use std::collections::BTreeSet;
 
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::database::Session;
 use crate::world::{World, answer, client};
 
 #[tokio::test]
@@ -61,6 +66,94 @@ async fn an_operation_is_previewed_begun_and_worked_off_by_the_server() {
     );
     let listed = world.get("/v1/operations?limit=1").await.is(200);
     assert_eq!(listed.json["operations"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_operation_begins_with_the_list_that_was_previewed_and_with_no_other() {
+    let world = World::new().await;
+    world.enqueue("r1").await;
+    let mut body = json!({ "act": "cancel", "filter": { "provider": "afterpay" }, "reason": "called off" });
+    body["dry_run"] = json!(true);
+    let preview = world.post("/v1/operations", &body).await.is(200);
+    world.enqueue("r2").await;
+    body["dry_run"] = json!(false);
+    body["digest"] = preview.json["digest"].clone();
+    let told = world.post("/v1/operations", &body).await.is(409);
+    assert_eq!(
+        (told.code(), &told.json["pointer"]),
+        ("operations_list_previewed", &json!("/digest"))
+    );
+    let mut settle = json!({ "act": "resolve", "filter": { "provider": "afterpay" }, "reason": "seen" });
+    settle["as"] = json!("captured");
+    settle["evidence"] = json!("statement 7");
+    let told = world.post("/v1/operations", &settle).await.is(422);
+    assert_eq!(
+        (told.code(), &told.json["pointer"]),
+        ("operations_resolve_previewed", &json!("/digest"))
+    );
+    assert_eq!(world.get("/v1/operations").await.is(200).json["operations"], json!([]));
+    body["dry_run"] = json!(true);
+    let preview = world.post("/v1/operations", &body).await.is(200);
+    body["dry_run"] = json!(false);
+    body["digest"] = preview.json["digest"].clone();
+    assert_eq!(world.post("/v1/operations", &body).await.is(202).json["total"], 2);
+}
+
+#[tokio::test]
+async fn a_request_that_is_repeated_under_its_key_begins_no_second_operation() {
+    let world = World::new().await;
+    for n in 0..3 {
+        world.enqueue(&format!("r{n}")).await;
+    }
+    let begin = async |key: &str, actor: &str, body: &Value| {
+        let request = world.ask(Method::POST, "/v1/operations").header("Idempotency-Key", key);
+        answer(request.header("X-Capture-Actor", actor).json(body)).await
+    };
+    let body = json!({ "act": "cancel", "filter": { "provider": "afterpay", "since": "24h" }, "reason": "called off" });
+    let at_once = join_all((0..8).map(|_| begin("k1", "alice", &body))).await;
+    let places: BTreeSet<&str> = at_once.iter().map(|told| told.header("location")).collect();
+    assert!(at_once.iter().all(|told| told.status == 202), "{at_once:#?}");
+    assert_eq!(places.len(), 1, "{places:?}");
+    // Also when the filter means something else by now.
+    world.enqueue("r3").await;
+    let again = begin("\"k1\"", "alice", &body).await.is(202);
+    assert_eq!(
+        (again.json["total"].clone(), again.header("location")),
+        (json!(3), at_once[0].header("location"))
+    );
+    let mut other = body.clone();
+    other["reason"] = json!("something else");
+    let told = begin("k1", "alice", &other).await.is(409);
+    assert_eq!(
+        (told.code(), &told.json["pointer"]),
+        ("operations_request_once", &json!("Idempotency-Key:"))
+    );
+    let told = begin(&"k".repeat(256), "alice", &body).await.is(400);
+    assert_eq!(told.code(), "idempotency_key_not_readable");
+    // Somebody else's key of the same name is another one.
+    begin("k1", "bob", &body).await.is(202);
+    let listed = world.get("/v1/operations").await.is(200);
+    assert_eq!(listed.json["operations"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_has_begun_is_told_though_it_cannot_be_looked_at() {
+    let world = World::new().await;
+    world.enqueue("r1").await;
+    let mut session = Session::open(&world.url).await;
+    // What only a look asks for is not there.
+    session
+        .run("alter table capture.operations rename column last_word to hidden_word")
+        .await;
+    let body = json!({ "act": "cancel", "filter": { "provider": "afterpay" }, "reason": "called off" });
+    let begun = world.post("/v1/operations", &body).await.is(202);
+    let id: String = session.scalar("select id::text from capture.operations").await;
+    assert_eq!(begun.json, json!({ "id": id }));
+    assert_eq!(begun.header("location"), format!("/v1/operations/{id}"));
+    session
+        .run("alter table capture.operations rename column hidden_word to last_word")
+        .await;
+    world.get(begun.header("location")).await.is(200);
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ async fn bad_documents_are_refused_with_the_names_of_sql_and_their_place() {
         (why, r#"{"reason":" "}"#.to_owned(), 422, "audit_says_why", "/reason"),
         (
             "/v1/releases",
-            r#"{"provider":"afterpay"}"#.to_owned(),
+            r#"{"provider":"afterpay","shipment_ref":"p"}"#.to_owned(),
             422,
             "releases_name_a_payment_or_an_order",
             "/payment_id",

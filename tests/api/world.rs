@@ -105,9 +105,11 @@ impl Server {
         let settings = OfficeSettings {
             connect: ConnectSettings::new(url),
             abilities: BTreeMap::new(),
+            providers: BTreeMap::new(),
             rate_per_second: NonZeroU32::new(plan.rate_per_second).unwrap(),
             patience: plan.patience,
             shipment_sources: plan.shipment_sources.clone(),
+            networks: capture::webhook::Networks::default(),
             proxy: capture::http::ProxySettings::default(),
         };
         let office = Arc::new(Office::open(&settings, draining.clone()).unwrap());

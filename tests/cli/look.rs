@@ -118,8 +118,16 @@ async fn lanes_are_paused_and_resumed_with_who_and_why() {
         result(&["pause", "afterpay", "--reason", "their maintenance"]).await,
         "paused"
     );
+    let again = ["lane", "pause", "afterpay/default", "--reason", "again", "-o", "json"];
+    let again = place.run(&again).await.ends_with(5);
+    assert_eq!(again.json()[0]["result"], "was_paused");
+    assert!(
+        again.stderr.contains("is paused already: by tess since") && again.stderr.contains(": their maintenance"),
+        "{}",
+        again.stderr
+    );
     assert_eq!(
-        result(&["pause", "afterpay/default", "--reason", "again"]).await,
+        result(&["pause", "afterpay", "--reason", "again", "-n"]).await,
         "was_paused"
     );
     let lane = place.run(&["lane", "list", "-o", "json"]).await.ends_with(0).json()[0].clone();
@@ -276,6 +284,8 @@ async fn a_release_may_come_before_and_is_told_once() {
         "1001",
         "--shipment-ref",
         "s1",
+        "--reason",
+        "parcel 7 left",
         "-o",
         "json",
     ];
@@ -286,6 +296,34 @@ async fn a_release_may_come_before_and_is_told_once() {
     assert!(would.stderr.contains("would wait"), "{}", would.stderr);
     assert_eq!(place.run(&release).await.ends_with(0).json()["created"], true);
     assert_eq!(place.run(&release).await.ends_with(0).json()["created"], false);
+    let audit = place.run(&["audit", "list", "-o", "json"]).await.ends_with(0).json();
+    assert_eq!(audit.as_array().unwrap().len(), 1, "{audit}");
+    assert_eq!(
+        (&audit[0]["action"], &audit[0]["actor"], &audit[0]["reason"]),
+        (&"release".into(), &"tess".into(), &"parcel 7 left".into())
+    );
+    // What frees another capture when it is tried again says so.
+    let unnamed = [
+        "release",
+        "--provider",
+        "afterpay",
+        "--payment",
+        "1001",
+        "--reason",
+        "x",
+    ];
+    let warned = place.run(&unnamed).await.ends_with(0);
+    assert!(warned.stderr.contains("--shipment-ref"), "{}", warned.stderr);
+    let named = [&unnamed[..], &["--capture-ref", "a", "-o", "json"]].concat();
+    let told = place.run(&named).await.ends_with(0);
+    assert!(told.stderr.is_empty(), "{}", told.stderr);
+    assert_eq!(told.json()["created"], true);
+    assert_eq!(place.run(&named).await.ends_with(0).json()["created"], false);
+    // Who gives no reason is known by the login alone, and may be of fulfilment.
+    let plain = [&named[..5], &["--capture-ref", "b", "-o", "json"]].concat();
+    assert_eq!(place.run(&plain).await.ends_with(0).json()["created"], true);
+    let audit = place.run(&["audit", "list", "-o", "json"]).await.ends_with(0).json();
+    assert_eq!(audit.as_array().unwrap().len(), 3, "{audit}");
     let held = r#"{"provider":"afterpay","order_id":"1","payment_id":"1001","capture_ref":"a","amount_minor":1234,"currency":"USD","hold":"shipment"}"#;
     let id = place.run(&["enqueue", held, "-o", "id"]).await.ends_with(0).stdout;
     let would = place
@@ -303,4 +341,24 @@ async fn a_reader_that_goes_away_is_no_failure() {
     gone.stdout.next_line().await.unwrap().unwrap();
     let code = gone.closed_by_reader(|| place.enqueue("1002", 500)).await;
     assert_eq!(code, Some(0));
+}
+
+#[tokio::test]
+async fn a_verb_that_acts_goes_on_without_its_reader_and_keeps_its_exit_code() {
+    let place = Place::with_outbox().await;
+    // More than a pipe's writer keeps back: the pipe is found closed in the middle.
+    let mut documents: Vec<String> = (0..300)
+        .map(|n| {
+            format!(
+                r#"{{"provider":"afterpay","order_id":"o","payment_id":"90{n}","capture_ref":"r","amount_minor":100,"currency":"USD"}}"#
+            )
+        })
+        .collect();
+    documents.push(r#"{"provider":"nobody"}"#.to_owned());
+    place.write("documents.json", &documents.join("\n"));
+    let act = place.start(&["enqueue", "documents.json", "-o", "ndjson"]);
+    let code = act.closed_by_reader(|| async {}).await;
+    assert_eq!(code, Some(6), "one of them was refused");
+    let status = place.run(&["status", "-o", "json"]).await.ends_with(0).json();
+    assert_eq!(status["states"]["ready"], 300);
 }

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::acts::with_dead_letters;
-use super::place::Place;
+use super::place::{Place, Running};
 
 /// An account, and so many dead letters, by hand.
 async fn with_letters(count: u32) -> (Place, PgConnection) {
@@ -43,6 +43,15 @@ async fn count(connection: &mut PgConnection, sql: &str) -> i64 {
         .unwrap()
 }
 
+/// What a killed process had asked for goes on in the server to its end, which is no part of what we count.
+async fn until_alone(db: &mut PgConnection) {
+    let others = "select count(*) from pg_stat_activity
+                  where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()";
+    while count(db, others).await > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn a_process_that_is_killed_in_the_middle_loses_and_repeats_nothing() {
     let (place, mut db) = with_letters(300).await;
@@ -50,6 +59,7 @@ async fn a_process_that_is_killed_in_the_middle_loses_and_repeats_nothing() {
     place.wait_for_events("replayed", 100).await;
     driver.signal(Signal::KILL);
     driver.ended().await;
+    until_alone(&mut db).await;
     let told = "select count(*) from capture.events where type = 'capture.replayed'";
     let done = count(&mut db, told).await;
     assert!((100..300).contains(&done), "{done}");
@@ -79,6 +89,72 @@ async fn a_process_that_is_killed_in_the_middle_loses_and_repeats_nothing() {
     assert_eq!(count(&mut db, once).await, 300);
     let whole = place.run(&["audit", "verify", "-o", "json"]).await.ends_with(0).json();
     assert_eq!((&whole["result"], &whole["rows"]), (&"whole".into(), &302.into()));
+    db.close().await.unwrap();
+}
+
+/// A server, and where it answers.
+async fn serving(place: &Place) -> (Running, String) {
+    let mut server = place.start(&["serve", "--listen", "127.0.0.1:0"]);
+    let line = server.logged("serving the API").await;
+    (server, format!("http://{}", line["address"].as_str().unwrap()))
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_in_the_middle_of_an_operation_loses_and_repeats_nothing() {
+    let (place, mut db) = with_letters(300).await;
+    let scopes = ["--scope", "read,operate", "--reason", "the night shift"];
+    let made = place
+        .run(&[&["key", "create", "ops", "-o", "json"][..], &scopes].concat())
+        .await;
+    let made = made.ends_with(0).json();
+    let key = made["key"].as_str().unwrap();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+
+    let (server, base) = serving(&place).await;
+    let body = serde_json::json!({ "act": "replay", "filter": {}, "all": true, "reason": "they are back", "rate_per_second": 60 });
+    let begun = client
+        .post(format!("{base}/v1/operations"))
+        .bearer_auth(key)
+        .json(&body)
+        .send();
+    let begun = begun.await.unwrap();
+    assert_eq!(begun.status(), 202);
+    let path = begun.headers()["location"].to_str().unwrap().to_owned();
+    place.wait_for_events("replayed", 100).await;
+    server.signal(Signal::KILL);
+    server.ended().await;
+    until_alone(&mut db).await;
+    let told = "select count(*) from capture.events where type = 'capture.replayed'";
+    let done = count(&mut db, told).await;
+    assert!((100..300).contains(&done), "{done}");
+    let written = "select count(*) from capture.operation_items where verdict = 'replayed'";
+    let counted = count(&mut db, "select done from capture.operations").await;
+    assert_eq!((count(&mut db, written).await, counted), (done, done));
+
+    // Another process takes it up where it was; so would a worker.
+    run(&mut db, "update capture.operations set rate_per_second = 10000").await;
+    let (server, base) = serving(&place).await;
+    let ended = loop {
+        let told = client
+            .get(format!("{base}{path}"))
+            .bearer_auth(key)
+            .send()
+            .await
+            .unwrap();
+        let row: serde_json::Value = serde_json::from_str(&told.text().await.unwrap()).unwrap();
+        if row["state"] != "running" {
+            break row;
+        }
+    };
+    assert_eq!((&ended["state"], &ended["done"]), (&"done".into(), &300.into()));
+    let once = "select count(distinct intent_id) from capture.events where type = 'capture.replayed'";
+    assert_eq!((count(&mut db, told).await, count(&mut db, once).await), (300, 300));
+    assert_eq!(count(&mut db, written).await, 300);
+    let whole = place.run(&["audit", "verify", "-o", "json"]).await.ends_with(0).json();
+    assert_eq!((&whole["result"], &whole["rows"]), (&"whole".into(), &303.into()));
+    server.signal(Signal::TERM);
+    assert_eq!(server.ended().await, Some(0));
     db.close().await.unwrap();
 }
 
@@ -294,4 +370,38 @@ async fn many_are_resolved_and_cancelled_with_a_verdict_each() {
     );
     let story = place.run(&["timeline", &fresh]).await.ends_with(0).stdout;
     assert_eq!(story.matches("closing").count(), 1, "told once: {story}");
+}
+
+#[tokio::test]
+async fn what_came_to_match_after_the_look_is_told_and_not_acted_on() {
+    let (place, mut db) = with_letters(1).await;
+    // Whoever looks at the first letter waits for the audit; meanwhile another one dies.
+    let mut holder = place.connection().await;
+    run(&mut holder, "begin; lock table capture.audit in access exclusive mode").await;
+    let mut looking = place.start(&["replay", "--class", "transient", "--reason", "they are back"]);
+    let waits = "select count(*) from pg_locks where relation = 'capture.audit'::regclass and not granted";
+    while count(&mut db, waits).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    run(
+        &mut db,
+        "insert into capture.intents (provider, order_id, payment_id, capture_ref, amount_minor, currency)
+         values ('afterpay', 'o-late', '777', 'c1', 500, 'USD');
+         with gone as (delete from capture.ready returning *)
+         insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, dead_reason, last_class, last_code)
+         select intent, lane, 'dead', fence, 0, capture.clock_now(), 'exhausted', 'transient', 'http_500' from gone",
+    )
+    .await;
+    run(&mut holder, "rollback").await;
+    let mut said = Vec::new();
+    while let Some(line) = looking.stderr.next_line().await.unwrap() {
+        said.push(line);
+    }
+    assert_eq!(looking.ended().await, Some(5), "{said:#?}");
+    let said = said.join("\n");
+    assert!(
+        said.contains("2 captures match now") && said.contains("it would now be 2 captures: 15.00 USD"),
+        "{said}"
+    );
+    assert_eq!(count(&mut db, "select count(*) from capture.operations").await, 0);
 }

@@ -46,6 +46,16 @@ async fn doctor_recognises_transaction_mode_and_a_worker_does_not_start_through_
     assert!(finding["says"].as_str().unwrap().starts_with(SAID), "{finding}");
     assert!(finding["fix"].as_str().unwrap().starts_with(TO_DO), "{finding}");
 
+    // It drops what connections ask for, too, which nobody would notice before a lock is waited for.
+    let of_session = |row: &&Value| row["check"] == "session";
+    let finding = found.as_array().unwrap().iter().find(of_session).unwrap();
+    assert_eq!(finding["level"], "warn", "{finding}");
+    assert!(
+        finding["says"].as_str().unwrap().contains("lock_timeout is 0, not 10s"),
+        "{finding}"
+    );
+    assert!(finding["fix"].as_str().unwrap().contains("ALTER ROLE"), "{finding}");
+
     // Each time: not only while nobody has prepared anything yet.
     for _ in 0..3 {
         let told = place.run(&["work"]).await.ends_with(5).stderr;

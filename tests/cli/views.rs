@@ -1,5 +1,7 @@
 //! `risk`, `order`, `dead codes`, `top`, `export`, `prune`, `lane limit|probe`, `completion`, `man`, `--watch`.
 
+use capture::simulator::{Authorization, ProviderName};
+
 use super::place::Place;
 
 #[tokio::test]
@@ -22,6 +24,38 @@ async fn money_at_risk_and_the_ledger_of_an_order_are_told_in_every_form() {
     assert!(place.run(&["risk"]).await.ends_with(0).stdout.contains("12.34 USD"));
     let forecast = place.run(&["risk", "--forecast"]).await.ends_with(0);
     assert!(forecast.stderr.contains("every known deadline is kept"), "{forecast:?}");
+    // One that has a deadline, in a lane that captured nothing yet, and then in one that is paused.
+    let end = (chrono::Utc::now() + chrono::TimeDelta::hours(5)).to_rfc3339();
+    let document = format!(
+        r#"{{"provider":"afterpay","order_id":"o-1002","payment_id":"1002","capture_ref":"r","amount_minor":700,"currency":"USD","authorization_expires_at":"{end}"}}"#
+    );
+    let late = place.run(&["enqueue", &document, "-o", "id"]).await.ends_with(0).stdout;
+    let forecast = place
+        .run(&["risk", "--forecast", "-o", "json"])
+        .await
+        .ends_with(0)
+        .json();
+    assert_eq!(forecast.as_array().unwrap().len(), 1, "{forecast}");
+    assert_eq!(
+        (&forecast[0]["id"], &forecast[0]["turn_at"]),
+        (&late.trim().into(), &serde_json::Value::Null)
+    );
+    let forecast = place.run(&["risk", "--forecast"]).await.ends_with(0);
+    assert!(
+        forecast.stderr.contains("afterpay/default 0 an hour, 2 in line"),
+        "{forecast:?}"
+    );
+    place
+        .run(&["lane", "pause", "afterpay", "--reason", "x"])
+        .await
+        .ends_with(0);
+    let forecast = place.run(&["risk", "--forecast"]).await.ends_with(0);
+    assert!(
+        forecast
+            .stderr
+            .contains("afterpay/default is paused, so none of 2 in line gets its turn"),
+        "{forecast:?}"
+    );
     for bad in [
         vec!["risk", "--within", "soon"],
         vec!["risk", "--limit", "3"],
@@ -88,6 +122,54 @@ async fn the_provider_is_asked_and_a_difference_is_marked() {
         .await
         .ends_with(7);
     assert_eq!(other.json()[0]["differs"], true);
+}
+
+#[tokio::test]
+async fn what_siblings_captured_is_no_difference_and_a_pruned_capture_is_still_ours() {
+    let (place, simulator) = Place::with_simulator(|_| {}).await;
+    simulator.create_authorization(Authorization::new(ProviderName::Afterpay, "1001", 5000, "USD"));
+    let ours = place.enqueue("1001", 4000).await;
+    place.work_until("captured", 1).await;
+    // The rest of the payment is too little for this one: refused, and dead.
+    let document = r#"{"provider":"afterpay","order_id":"o-1001","payment_id":"1001","capture_ref":"second","amount_minor":4500,"currency":"USD"}"#;
+    let second = place.run(&["enqueue", document, "-o", "id"]).await.ends_with(0).stdout;
+    place.work_until("dead_lettered", 1).await;
+    let asked = place
+        .run(&["order", "o-1001", "--ask", "-o", "json"])
+        .await
+        .ends_with(0)
+        .json();
+    let of = |id: &str| {
+        let mut rows = asked.as_array().unwrap().iter();
+        rows.find(|row| row["id"] == id.trim()).unwrap().clone()
+    };
+    assert_eq!(of(&ours)["differs"], false, "{asked}");
+    assert_eq!(of(&second)["differs"], false, "{asked}");
+    assert!(
+        of(&second)["provider_says"]
+            .as_str()
+            .unwrap()
+            .contains("other captures of this payment"),
+        "{asked}"
+    );
+    let look = place.run(&["replay", second.trim(), "-n", "--read"]).await.ends_with(0);
+    let said = format!("{}{}", look.stdout, look.stderr);
+    assert!(
+        said.contains("other captures of this payment left no room") && !said.contains("somebody else"),
+        "{said}"
+    );
+    place.run_sql("update capture.clock set ahead = '100 days'").await;
+    place
+        .run(&["prune", "--older-than", "90d", "--reason", "x"])
+        .await
+        .ends_with(0);
+    place.run(&["order", "o-1001", "--ask"]).await.ends_with(0);
+    let captures = simulator
+        .requests()
+        .iter()
+        .filter(|request| request.money_moved)
+        .count();
+    assert_eq!(captures, 1);
 }
 
 #[tokio::test]
@@ -224,19 +306,21 @@ async fn a_prune_says_what_it_takes_and_keeps_a_week() {
         .ends_with(2);
     assert!(short.stderr.contains("--force"), "{short:?}");
     place.run(&["prune", "--older-than", "90d"]).await.ends_with(2);
-    place.enqueue("1001", 500).await;
+    // Of two old ones one has ended, with two events.
+    let ended = place.enqueue("1001", 500).await;
+    place.enqueue("1002", 500).await;
+    place.run(&["cancel", &ended, "--reason", "x"]).await.ends_with(0);
+    place.run_sql("update capture.clock set ahead = '100 days'").await;
     let dry = place
         .run(&["prune", "--older-than", "90d", "-n", "-o", "json"])
         .await
         .ends_with(0)
         .json();
-    assert_eq!((&dry["attempts"], &dry["events"]), (&0.into(), &0.into()));
-    let done = place
-        .run(&["prune", "--older-than", "90d", "--reason", "x", "-o", "json"])
-        .await
-        .ends_with(0)
-        .json();
-    assert_eq!(done["events"], 0);
+    assert_eq!((&dry["attempts"], &dry["events"]), (&0.into(), &2.into()));
+    let prune = ["prune", "--older-than", "90d", "--reason", "x", "-o", "json"];
+    let done = place.run(&prune).await.ends_with(0).json();
+    assert_eq!((&done["captures"], &done["events"]), (&2.into(), &2.into()));
+    assert_eq!(place.run(&prune).await.ends_with(0).json()["events"], 0);
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ impl Twins {
                  update lanes set paused_at = null, paused_by = null, pause_reason = null, rate_per_minute = 0,
                                   budget_spent_until = '-infinity', limited_until = null, unanswered = 0, open_until = null,
                                   open_ms = 0, testing = false;
-                 update epoch set number = 1, timeline = server_timeline()"
+                 update epoch set number = 1, timeline = server_timeline(), began_at = '-infinity'"
             ))
             .await;
         self.tables = Tables::new();

@@ -7,7 +7,7 @@ use capture::http::ProxySettings;
 use uuid::Uuid;
 
 use crate::kind::Kind;
-use crate::stand::{Stand, stamp};
+use crate::stand::{Person, Stand, stamp};
 use crate::world::Plan;
 
 const PAGES: [&str; 8] = [
@@ -21,10 +21,22 @@ const PAGES: [&str; 8] = [
     "/captures?state=dead",
 ];
 
-/// Where it goes, the scope that it needs, and its fields.
-type Form = (String, Scope, Vec<(&'static str, String)>);
+/// What the pages offer to those who may.
+const OFFERS: [&str; 8] = [
+    "Ask the",
+    "formaction",
+    "Replay…",
+    "Resolve…",
+    "Cancel…",
+    "Pause…",
+    "Release<",
+    "type=\"checkbox\"",
+];
 
-/// Every form, the scope that it needs, and fields with which it would do something.
+/// Where it goes, the scope that is missed first, its fields, and how it is answered.
+type Form = (String, Scope, Vec<(&'static str, String)>, u16);
+
+/// Every form, in an order in which each of them does something.
 fn forms(dead: &str, held: &str, operation: &str, lane: i32) -> Vec<Form> {
     let text = str::to_owned;
     let reason = ("reason", text("because"));
@@ -33,50 +45,97 @@ fn forms(dead: &str, held: &str, operation: &str, lane: i32) -> Vec<Form> {
             text("/operations/new"),
             Scope::Operate,
             vec![("act", text("replay")), ("id", text(dead))],
+            200,
         ),
         (
             text("/operations/new"),
             Scope::Operate,
             vec![("act", text("resolve")), ("id", text(dead))],
+            200,
         ),
         (
             text("/operations/new"),
-            Scope::Cancel,
+            Scope::Operate,
             vec![("act", text("cancel")), ("id", text(held))],
+            200,
         ),
         (
             text("/operations"),
             Scope::Operate,
             vec![("act", text("replay")), ("id", text(dead)), reason.clone()],
+            303,
         ),
         (
             text("/operations"),
-            Scope::Cancel,
+            Scope::Operate,
             vec![("act", text("cancel")), ("id", text(held)), reason.clone()],
+            303,
         ),
         (
             format!("/operations/{operation}/pause"),
             Scope::Operate,
             vec![reason.clone()],
+            303,
         ),
         (
             format!("/operations/{operation}/resume"),
             Scope::Operate,
             vec![reason.clone()],
+            303,
         ),
         (
             format!("/operations/{operation}/cancel"),
             Scope::Operate,
             vec![reason.clone()],
+            303,
         ),
         (
             format!("/captures/{held}/release"),
             Scope::Release,
             vec![("shipment", text("s1"))],
+            303,
         ),
-        (format!("/lanes/{lane}/pause"), Scope::Lanes, vec![reason.clone()]),
-        (format!("/lanes/{lane}/resume"), Scope::Lanes, vec![reason]),
+        (format!("/captures/{held}/ask"), Scope::Operate, vec![], 200),
+        (
+            text("/orders/order-1/ask?provider=afterpay"),
+            Scope::Operate,
+            vec![],
+            200,
+        ),
+        (format!("/lanes/{lane}/pause"), Scope::Lanes, vec![reason.clone()], 303),
+        (format!("/lanes/{lane}/resume"), Scope::Lanes, vec![reason], 303),
     ]
+}
+
+/// An operation that stays where it is: no driver has settings for the account of its letter.
+async fn resting_operation(stand: &mut Stand, operator: &mut Person) -> String {
+    let letter: Uuid = stand
+        .world
+        .db
+        .scalar(
+            "insert into capture.intents (provider, account, order_id, payment_id, capture_ref, amount_minor, currency)
+             values ('afterpay', 'elsewhere', 'o-else', '4711', 'c1', 700, 'USD') returning id",
+        )
+        .await;
+    stand
+        .world
+        .db
+        .run(&format!(
+            "with gone as (delete from capture.ready where intent = '{letter}' returning *)
+             insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, dead_reason, last_class, last_code)
+             select intent, lane, 'dead', fence, 0, capture.clock_now(), 'exhausted', 'transient', 'http_500' from gone"
+        ))
+        .await;
+    let token = operator.token().await;
+    let letter = letter.to_string();
+    let fields = [
+        ("form_token", token.as_str()),
+        ("act", "replay"),
+        ("id", letter.as_str()),
+        ("reason", "x"),
+    ];
+    let begun = operator.post("/operations", &fields).await.is(303);
+    begun.location().rsplit('/').next().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -90,44 +149,36 @@ async fn every_page_and_form_is_for_those_who_may_and_for_nobody_else() {
         .await;
     let (mut operator, mut viewer, mut nobody) = (stand.operator().await, stand.viewer().await, stand.somebody());
     let token = operator.token().await;
-    // An operation that rests: at one a second, of a capture that no driver has settings for, it would go on by itself.
-    let begun = operator
-        .post(
-            "/operations",
-            &[
-                ("form_token", &token),
-                ("act", "cancel"),
-                ("id", &Uuid::new_v4().to_string()),
-                ("reason", "x"),
-            ],
-        )
-        .await
-        .is(303);
-    let operation = begun.location().rsplit('/').next().unwrap().to_owned();
+    let operation = resting_operation(&mut stand, &mut operator).await;
     let lane: i32 = stand
         .world
         .db
-        .scalar("select id from capture.lanes where provider = 'afterpay'")
+        .scalar("select id from capture.lanes where provider = 'afterpay' and account = 'default'")
         .await;
     let (dead, held) = (dead[0].to_string(), held.to_string());
     let more = [
         format!("/captures/{dead}"),
+        format!("/captures/{held}"),
         "/orders/order-1".to_owned(),
         format!("/operations/{operation}"),
         format!("/audit?operation={operation}"),
     ];
+    let mut offered = Vec::new();
     for path in PAGES.into_iter().map(str::to_owned).chain(more) {
-        operator.get(&path).await.is(200);
+        let page = operator.get(&path).await.is(200);
+        offered.extend(OFFERS.into_iter().filter(|offer| page.body.contains(offer)));
         let page = viewer.get(&path).await.is(200);
-        assert!(
-            !page.body.contains("formaction") && !page.body.contains("Replay…") && !page.body.contains("Pause…"),
-            "{path} offers a viewer what they may not"
-        );
+        for offer in OFFERS {
+            assert!(!page.body.contains(offer), "{path} offers a viewer {offer}");
+        }
         let away = nobody.get(&path).await.is(303);
         assert!(away.location().starts_with("/login"), "{path}: {}", away.location());
     }
+    for offer in OFFERS {
+        assert!(offered.contains(&offer), "no page offers an operator {offer}");
+    }
     let theirs = viewer.token().await;
-    for (path, scope, fields) in forms(&dead, &held, &operation, lane) {
+    for (path, scope, fields, answered) in forms(&dead, &held, &operation, lane) {
         let with = |token: &str| {
             let mut all: Vec<(String, String)> = vec![("form_token".to_owned(), token.to_owned())];
             all.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
@@ -155,8 +206,92 @@ async fn every_page_and_form_is_for_those_who_may_and_for_nobody_else() {
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        let done = operator.post(&path, &granted).await;
-        assert!([200, 303, 409].contains(&done.status), "{path}: {done:?}");
+        operator.post(&path, &granted).await.is(answered);
+    }
+}
+
+#[tokio::test]
+async fn an_operation_that_cancels_needs_both_rights_to_begin_and_to_go_on() {
+    let mut stand = Stand::new().await;
+    stand.world.authorize(Kind::Afterpay, "10020001", 5_000);
+    let held = stand
+        .world
+        .insert(Kind::Afterpay, "10020001", "c1", 500, ", hold => 'shipment'")
+        .await
+        .to_string();
+    let (canceller, _) = stand.key("canceller", &[Scope::Read, Scope::Cancel]).await;
+    let (replayer, _) = stand.key("replayer", &[Scope::Read, Scope::Operate]).await;
+    for (key, lacks) in [(canceller, "operate"), (replayer.clone(), "cancel")] {
+        let mut person = stand.enter(&key).await;
+        let token = person.token().await;
+        let fields = [
+            ("form_token", token.as_str()),
+            ("act", "cancel"),
+            ("id", held.as_str()),
+            ("reason", "x"),
+        ];
+        for path in ["/operations/new", "/operations"] {
+            let told = person.post(path, &fields).await.is(403);
+            told.says(&format!("lacks the scope {lacks}"));
+        }
+        let page = person.get(&format!("/captures/{held}")).await.is(200);
+        assert!(!page.body.contains("Cancel…"), "{}", page.body);
+    }
+    // One that rests, as somebody with both rights has left it.
+    let operation: Uuid = stand
+        .world
+        .db
+        .scalar(&format!(
+            "select capture.begin_operation('cancel', '{{}}', null, array['{held}']::uuid[], 1, 20::smallint, 'ada', 'x')"
+        ))
+        .await;
+    stand
+        .world
+        .db
+        .run(&format!(
+            "update capture.operations set state = 'paused', ended_at = null, done = 0 where id = '{operation}'"
+        ))
+        .await;
+    let mut person = stand.enter(&replayer).await;
+    let token = person.token().await;
+    let why = [("form_token", token.as_str()), ("reason", "x")];
+    let resume = format!("/operations/{operation}/resume");
+    person.post(&resume, &why).await.is(403).says("lacks the scope cancel");
+    let page = person.get(&format!("/operations/{operation}")).await.is(200);
+    assert!(
+        page.body.contains("Cancel the rest") && !page.body.contains(">Resume<"),
+        "{}",
+        page.body
+    );
+    let mut operator = stand.operator().await;
+    let token = operator.token().await;
+    operator
+        .get(&format!("/operations/{operation}"))
+        .await
+        .is(200)
+        .says(">Resume<");
+    operator
+        .post(&resume, &[("form_token", token.as_str()), ("reason", "x")])
+        .await
+        .is(303);
+}
+
+#[tokio::test]
+async fn the_cookie_of_a_session_that_was_begun_over_tls_is_sent_over_nothing_else() {
+    let stand = Stand::new().await;
+    let (key, _) = stand.key("alice", &[Scope::Read]).await;
+    let host = stand.base.trim_start_matches("http://").to_owned();
+    for (origin, secure) in [(format!("https://{host}"), true), (format!("http://{host}"), false)] {
+        let mut alice = stand.somebody();
+        let token = alice.get("/login").await.is(200).token();
+        alice.headers = vec![("origin".to_owned(), origin.clone())];
+        let entered = alice
+            .post("/login", &[("form_token", &token), ("key", &key)])
+            .await
+            .is(303);
+        let cookie = &entered.headers["set-cookie"];
+        assert!(cookie.starts_with("capture_session="), "{cookie}");
+        assert_eq!(cookie.ends_with("; Secure"), secure, "{origin}: {cookie}");
     }
 }
 
@@ -312,4 +447,51 @@ async fn a_proxys_word_is_taken_only_from_its_address() {
     let mut eve = stand.somebody();
     eve.headers = vec![header("x-user", "eve"), header("x-roles", "operator")];
     eve.get("/").await.is(303);
+}
+
+#[tokio::test]
+async fn wrong_keys_at_the_log_in_are_counted_by_the_address_that_a_proxy_saw() {
+    let proxy = ProxySettings {
+        addresses: vec!["127.0.0.1".parse().unwrap()],
+        ..ProxySettings::default()
+    };
+    let stand = Stand::of(Plan::default(), proxy).await;
+    let (key, _) = stand.key("alice", &[Scope::Read]).await;
+    let at = |address: &str| vec![("x-forwarded-for".to_owned(), format!("6.6.6.6, {address}"))];
+    let mut eve = stand.somebody();
+    eve.headers = at("10.0.0.1");
+    let token = eve.get("/login").await.is(200).token();
+    // One in six seconds is looked at again, so on a slow day it takes some more than twenty.
+    let mut told = None;
+    for n in 0..60 {
+        let wrong = format!("cap_{n:08x}_{}", "0".repeat(64));
+        let page = eve.post("/login", &[("form_token", &token), ("key", &wrong)]).await;
+        if page.status == 429 {
+            told = Some(page);
+            break;
+        }
+        page.is(401);
+    }
+    let told = told.unwrap().says("not looked at");
+    assert!(told.headers.contains_key("retry-after"), "{told:?}");
+    eve.headers = at("10.0.0.2");
+    eve.post("/login", &[("form_token", &token), ("key", &key)])
+        .await
+        .is(303);
+    // Without a proxy before it, what somebody writes into that header means nothing.
+    let stand = Stand::new().await;
+    let mut mallory = stand.somebody();
+    let token = mallory.get("/login").await.is(200).token();
+    let mut told = 401;
+    for n in 0..60 {
+        mallory.headers = at(&format!("10.0.0.{n}"));
+        told = mallory
+            .post("/login", &[("form_token", &token), ("key", "x")])
+            .await
+            .status;
+        if told == 429 {
+            break;
+        }
+    }
+    assert_eq!(told, 429);
 }

@@ -45,6 +45,14 @@ async fn furnished() -> (Stand, Vec<(&'static str, String)>) {
         ))
         .await;
     world.db.run("set session_replication_role = default").await;
+    world
+        .db
+        .run(&format!(
+            "insert into capture.attempts (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code, ended_at, host)
+             values ('{0}', 99, '{0}', '{0}', 0, 0, 1, true, 'failed', 'rejected', 'unclassified', capture.clock_now(), 'api.example')",
+            letters[5]
+        ))
+        .await;
     world.outbox.heartbeat(uuid::Uuid::new_v4(), None, &[]).await.unwrap();
     let mut operator = stand.operator().await;
     let token = operator.token().await;
@@ -80,6 +88,15 @@ async fn furnished() -> (Stand, Vec<(&'static str, String)>) {
         ("nothing", "/captures/nothing".to_owned()),
     ];
     (stand, pages)
+}
+
+/// Scrolls to what has that id, if it is there.
+async fn show(chromium: &Chromium, id: &str) {
+    chromium
+        .run(&format!(
+            "document.getElementById('{id}')?.scrollIntoView({{ block: 'center' }})"
+        ))
+        .await;
 }
 
 async fn keep(chromium: &Chromium, name: &str) {
@@ -119,10 +136,28 @@ async fn no_page_is_cut_off_runs_what_it_shows_or_asks_another_host() {
         chromium.wait_for_path("/operations/new").await;
         chromium.is_sound(&stand.base, width).await;
         keep(&chromium, &format!("preview-{width}")).await;
+        // What the provider says, beside ours.
+        for name in ["capture", "order"] {
+            let (_, path) = pages.iter().find(|(other, _)| *other == name).unwrap();
+            chromium.go(&format!("{}{path}", stand.base)).await;
+            chromium.click("form[action*='/ask'] button").await;
+            chromium.wait_for_path(&format!("{path}/ask")).await;
+            chromium.is_sound(&stand.base, width).await;
+            show(&chromium, "provider-title").await;
+            keep(&chromium, &format!("{name}-asked-{width}")).await;
+        }
+        chromium.go(&format!("{}/risk", stand.base)).await;
+        for title in ["late-title", "codes-title"] {
+            show(&chromium, title).await;
+            keep(&chromium, &format!("risk-{title}-{width}")).await;
+        }
         chromium.prefer("dark").await;
-        for (name, path) in [&pages[0], &pages[5]] {
+        for (name, path) in [&pages[0], &pages[5], &pages[8]] {
             chromium.go(&format!("{}{path}", stand.base)).await;
             chromium.is_sound(&stand.base, width).await;
+            if *name == "risk" {
+                show(&chromium, "codes-title").await;
+            }
             keep(&chromium, &format!("{name}-{width}-dark")).await;
         }
         chromium.prefer("light").await;

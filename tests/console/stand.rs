@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use capture::api_key::{FreshKey, Scope};
 use capture::http::{ApiServer, Office, OfficeSettings, ProxySettings};
-use capture::operations::AbilitiesByLane;
+use capture::operations::{AbilitiesByLane, ProvidersByLane};
 use capture::outbox::{AuditStamp, ConnectSettings, NewKey};
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use reqwest::{Client, Method};
@@ -38,8 +38,15 @@ impl Stand {
     pub async fn of(plan: Plan, proxy: ProxySettings) -> Stand {
         let world = World::of(plan).await;
         let lanes = world.plan.lanes(&world.simulator).into_iter();
+        let providers = lanes.map(|lane| (lane.lane, lane.provider)).collect();
+        Stand::asking(world, providers, proxy).await
+    }
+
+    /// A server that has the credentials of these accounts.
+    pub async fn asking(world: World, providers: ProvidersByLane, proxy: ProxySettings) -> Stand {
+        let lanes = world.plan.lanes(&world.simulator).into_iter();
         let abilities = lanes.map(|lane| (lane.lane, lane.provider.abilities())).collect();
-        let (base, draining) = serve(&world.url, abilities, proxy).await;
+        let (base, draining) = serve(&world.url, abilities, providers, proxy).await;
         Stand { world, base, draining }
     }
 
@@ -122,14 +129,21 @@ impl Stand {
 }
 
 /// A server over that database, and what ends it.
-pub async fn serve(url: &str, abilities: AbilitiesByLane, proxy: ProxySettings) -> (String, CancellationToken) {
+pub async fn serve(
+    url: &str,
+    abilities: AbilitiesByLane,
+    providers: ProvidersByLane,
+    proxy: ProxySettings,
+) -> (String, CancellationToken) {
     let draining = CancellationToken::new();
     let settings = OfficeSettings {
         shipment_sources: Vec::new(),
         connect: ConnectSettings::new(url),
         abilities,
+        providers,
         rate_per_second: NonZeroU32::new(10_000).unwrap(),
         proxy,
+        networks: capture::webhook::Networks::default(),
         patience: std::time::Duration::from_secs(10),
     };
     let office = Arc::new(Office::open(&settings, draining.clone()).unwrap());
@@ -170,9 +184,10 @@ impl Person {
     }
 
     pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        let mut body = url::form_urlencoded::Serializer::new(String::new());
-        body.extend_pairs(fields);
-        self.ask(Method::POST, path, Some(body.finish())).await
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(fields)
+            .finish();
+        self.ask(Method::POST, path, Some(form)).await
     }
 
     /// The token that the forms of this session carry.
@@ -253,7 +268,13 @@ impl Answer {
 
     #[track_caller]
     pub fn token(&self) -> String {
-        let (_, rest) = self.body.split_once("name=\"form_token\" value=\"").expect("a form");
+        self.hidden("form_token")
+    }
+
+    /// What a form of this page sends along under that name.
+    #[track_caller]
+    pub fn hidden(&self, name: &str) -> String {
+        let (_, rest) = self.body.split_once(&format!("name=\"{name}\" value=\"")).expect(name);
         rest.split('"').next().unwrap().to_owned()
     }
 }

@@ -3,6 +3,7 @@
 use capture::outbox::AuditVerdict;
 
 use crate::database::Session;
+use crate::kind::Kind;
 use crate::operations::{abilities, letters, request, stamp};
 use crate::world::World;
 
@@ -175,4 +176,32 @@ async fn an_empty_chain_is_whole() {
     let world = World::new().await;
     let verdict = world.outbox.verify_audit(None).await.unwrap();
     assert_eq!((verdict.rows, verdict.head.as_str(), verdict.fault), (0, "", None));
+}
+
+/// Whoever waits for the head of the audit must hold no lane: a claim would wait behind them.
+#[tokio::test]
+async fn acts_on_a_lane_wait_for_the_audit_before_they_hold_the_lane() {
+    let mut world = World::new().await;
+    world.capture(Kind::Afterpay, 1, 1000).await;
+    for act in [
+        "set_lane_rate(1, 60, 'ada', 'x')",
+        "test_lane(1, 'ada', 'x')",
+        "set_lane_pause(1, true, 'ada', 'x')",
+    ] {
+        let mut holder = Session::open(&world.url).await;
+        holder.run("begin; select from capture.audit_head for update").await;
+        let mut waiting = Session::open(&world.url).await;
+        let pid: i32 = waiting.scalar("select pg_backend_pid()").await;
+        let acting = tokio::spawn(async move { waiting.run(&format!("select capture.{act}")).await });
+        let waits = format!("select exists (select from pg_locks where pid = {pid} and not granted)");
+        while !world.db.scalar::<bool>(&waits).await {
+            tokio::task::yield_now().await;
+        }
+        world
+            .db
+            .run("begin; select from capture.lanes where id = 1 for update nowait; rollback")
+            .await;
+        holder.run("rollback").await;
+        acting.await.unwrap();
+    }
 }

@@ -37,6 +37,19 @@ impl World {
         intents
     }
 
+    /// Two captures of 30.00 of a payment over 50.00, in transactions that do not see each other.
+    pub async fn ask_for_too_much(&mut self, kind: Kind, payment: &str) -> [Uuid; 2] {
+        let mut other = Session::open(&self.url).await;
+        self.db.run("begin").await;
+        other.run("begin").await;
+        let more = ", authorized_minor => 5000";
+        let first: Uuid = self.db.scalar(&enqueue(kind, payment, "a", 3000, more)).await;
+        let second: Uuid = other.scalar(&enqueue(kind, payment, "b", 3000, more)).await;
+        self.db.run("commit").await;
+        other.run("commit").await;
+        [first, second]
+    }
+
     pub async fn replay(&self, kind: Kind, intent: Uuid) -> Replayed {
         let letter = self.outbox.dead_letter(intent).await.unwrap().unwrap();
         let abilities = kind.adapter(&self.simulator).abilities();
@@ -163,14 +176,7 @@ async fn two_orders_that_ask_at_once_for_too_much_do_not_both_get_it() {
         let mut world = World::new().await;
         let payment = kind.payment(1);
         world.authorize(kind, &payment, 50_000);
-        let mut other = Session::open(&world.url).await;
-        world.db.run("begin").await;
-        other.run("begin").await;
-        let more = ", authorized_minor => 5000";
-        let first: Uuid = world.db.scalar(&enqueue(kind, &payment, "a", 3000, more)).await;
-        let second: Uuid = other.scalar(&enqueue(kind, &payment, "b", 3000, more)).await;
-        world.db.run("commit").await;
-        other.run("commit").await;
+        let [first, second] = world.ask_for_too_much(kind, &payment).await;
         let ends = world.until_all_ended(&[first, second], MINUTE).await;
         let mut ends: Vec<_> = ends.into_values().collect();
         ends.sort();
@@ -238,6 +244,27 @@ async fn beside_an_undecided_capture_of_a_charge_nobody_can_tell_what_another_wo
     world.insert(Kind::ResolveCharge, &payment, "a", 3000, "").await;
     let claim = world.claim_one(Kind::ResolveCharge).await;
     world.settle(claim, undecided()).await;
+    let second = world.insert(Kind::ResolveCharge, &payment, "b", 1000, "").await;
+    world.drain().await;
+    assert_eq!(world.end(second).await, "dead: undecided (sibling_unknown)");
+    assert_eq!(world.wire(&payment), [""; 0]);
+}
+
+/// Their evidence need not be the provider's id: the capture that they meant could be taken for ours.
+#[tokio::test]
+async fn beside_a_capture_by_a_persons_word_none_is_told_by_inference() {
+    let mut world = World::new().await;
+    let payment = Kind::ResolveCharge.payment(1);
+    world.authorize(Kind::ResolveCharge, &payment, 5000);
+    let first = world.insert(Kind::ResolveCharge, &payment, "a", 3000, "").await;
+    let claim = world.claim_one(Kind::ResolveCharge).await;
+    world.settle(claim, undecided()).await;
+    let said = world
+        .outbox
+        .resolve(first, true, "statement 7", &stamp())
+        .await
+        .unwrap();
+    assert_eq!(said, Resolved::Resolved);
     let second = world.insert(Kind::ResolveCharge, &payment, "b", 1000, "").await;
     world.drain().await;
     assert_eq!(world.end(second).await, "dead: undecided (sibling_unknown)");

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use capture::outbox::Settled;
-use capture::retry::{Disposition, Wait};
+use capture::outbox::{Replayed, Settled};
+use capture::outcome::Evidence;
+use capture::retry::{DeadReason, Disposition, Wait};
 use uuid::Uuid;
 
 use crate::by_hand::{Ask, captured, claim, settlement};
-use crate::database::Session;
 use crate::kind::Kind;
-use crate::world::{World, enqueue};
+use crate::world::World;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -310,20 +310,37 @@ async fn siblings_of_a_lost_history_do_not_together_get_more_than_was_authorised
         let mut world = World::new().await;
         let payment = kind.payment(1);
         world.authorize(kind, &payment, 50_000);
-        let mut other = Session::open(&world.url).await;
-        world.db.run("begin").await;
-        other.run("begin").await;
-        let more = ", authorized_minor => 5000";
-        let first: Uuid = world.db.scalar(&enqueue(kind, &payment, "a", 3000, more)).await;
-        let second: Uuid = other.scalar(&enqueue(kind, &payment, "b", 3000, more)).await;
-        world.db.run("commit").await;
-        other.run("commit").await;
+        let [first, second] = world.ask_for_too_much(kind, &payment).await;
         world.change_history().await;
         // Afterpay's key may act for 23 hours: so long no read proves that it will not.
         let ends = world.until_all_ended(&[first, second], 30 * MINUTE).await;
         let mut ends: Vec<_> = ends.into_values().collect();
         ends.sort();
         assert_eq!(ends, ["captured", "dead: rejected (over_authorized)"], "{kind:?}");
+        assert_eq!(world.sends(&payment), 1, "{kind:?}");
+        world.books_agree().await;
+    }
+}
+
+/// Our books forgot the capture of one; the provider, which would give more than the order says, did not.
+#[tokio::test]
+async fn a_capture_that_was_forgotten_leaves_no_room_for_its_sibling_as_soon_as_a_read_shows_it() {
+    for kind in [Kind::Afterpay, Kind::Optty, Kind::ResolveOrder] {
+        let mut world = World::new().await;
+        let payment = kind.payment(1);
+        world.authorize(kind, &payment, 50_000);
+        let [first, second] = world.ask_for_too_much(kind, &payment).await;
+        world.put_off(second).await;
+        world.capture_and_forget(kind).await;
+        world.change_history().await;
+        // The second is looked at before anybody looks at the first.
+        let at_once = format!("update capture.waiting set due_at = capture.clock_now() where intent = '{second}'");
+        world.db.run(&at_once).await;
+        world.drain().await;
+        assert_eq!(world.sends(&payment), 1, "{kind:?}");
+        let ends = world.until_all_ended(&[first, second], 30 * MINUTE).await;
+        assert_eq!(ends[&first], "captured", "{kind:?}");
+        assert_eq!(ends[&second], "dead: rejected (over_authorized)", "{kind:?}");
         assert_eq!(world.sends(&payment), 1, "{kind:?}");
         world.books_agree().await;
     }
@@ -355,4 +372,54 @@ async fn siblings_of_a_lost_history_never_share_one_capture_of_a_charge() {
         assert!(pair[1].starts_with(second), "{pair:?}");
     }
     world.books_agree().await;
+}
+
+/// The lost part of the history may hold a first replay, whose capture is still on its way.
+#[tokio::test]
+async fn a_letter_that_died_in_an_earlier_history_is_replayed_as_what_may_have_been_sent() {
+    for kind in Kind::ALL {
+        let mut world = World::new().await;
+        let intent = world.capture(kind, 1, 1000).await;
+        let claim = world.claim_one(kind).await;
+        let dead = Disposition::Dead(DeadReason::Rejected, Evidence::default());
+        assert_eq!(world.settle(claim, dead).await, Settled::Recorded);
+        // Refused for good, and never in doubt.
+        let sent = format!(
+            "update capture.progress set attempts = 1, first_sent_at = created_at from capture.intents i where i.id = intent and intent = '{intent}'"
+        );
+        world.db.run(&sent).await;
+        world.change_history().await;
+        world.pass(MINUTE).await;
+        // Somebody notices.
+        world.outbox.rescue(1).await.unwrap();
+        assert_eq!(world.replay(kind, intent).await, Replayed::Replayed);
+        world.drain().await;
+        let payment = kind.payment(1);
+        match kind {
+            // The next key answers for whoever raised the old one.
+            Kind::Afterpay | Kind::ResolveOrder => assert_eq!(world.sends(&payment), 1, "{kind:?}"),
+            Kind::Optty | Kind::ResolveCharge => {
+                assert_eq!(world.sends(&payment), 0, "{kind:?}");
+                let first: bool = world
+                    .db
+                    .scalar(&format!(
+                        "select tainted and quiet_after > capture.clock_now() + interval '30 seconds' from capture.progress where intent = '{intent}'"
+                    ))
+                    .await;
+                assert!(first, "{kind:?}: it waits as long as a lease of that history may last");
+            }
+        }
+        assert_eq!(world.until_ended(intent, MINUTE).await, "captured", "{kind:?}");
+        assert_eq!(world.sends(&payment), 1, "{kind:?}");
+        world.books_agree().await;
+
+        // What died in this history needs none of it.
+        let later = world.capture(kind, 2, 1000).await;
+        let claim = world.claim_one(kind).await;
+        let dead = Disposition::Dead(DeadReason::Exhausted, Evidence::default());
+        world.settle(claim, dead).await;
+        world.replay(kind, later).await;
+        world.drain().await;
+        assert_eq!(world.state(later).await, "captured", "{kind:?}");
+    }
 }

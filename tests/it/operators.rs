@@ -306,6 +306,15 @@ async fn a_late_receipt_after_a_replay_is_the_end_of_it() {
         world.story(intent).await.last().unwrap(),
         "late_result captured_after_dead"
     );
+    assert_eq!(
+        world
+            .outbox
+            .resolve(intent, false, "dashboard", &stamp("ada"))
+            .await
+            .unwrap(),
+        Resolved::ReceiptHeld,
+        "no word goes against the provider's"
+    );
     world.replay(Kind::Optty, intent).await;
     world.drain().await;
     assert_eq!(world.state(intent).await, "captured", "without a call");

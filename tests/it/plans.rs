@@ -237,10 +237,11 @@ impl Hot {
     }
 }
 
-const UPKEEP: [&str; 4] = [
+const UPKEEP: [&str; 5] = [
     "move_due(1000)",
     "rescue(200)",
     "watch_deadlines(900000, 200)",
+    "watch_dead_letters(200)",
     "match_releases(200)",
 ];
 

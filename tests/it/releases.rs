@@ -177,6 +177,18 @@ async fn a_bad_release_is_refused_by_name() {
             "provider => 'optty', payment_id => '1', company => 'UPS'",
             "releases_shipping_all_or_none",
         ),
+        (
+            "provider => 'optty', payment_id => '1', shipment_ref => repeat('é', 256)",
+            "releases_texts_short",
+        ),
+        (
+            "provider => 'optty', order_id => (select string_agg(md5(n::text), '') from generate_series(1, 1000) n)",
+            "releases_texts_short",
+        ),
+        (
+            "provider => 'optty', payment_id => '1', company => 'UPS', method => 'air', tracking_number => repeat('1', 300)",
+            "releases_texts_short",
+        ),
     ] {
         let told = world.db.try_run(&format!("select capture.release({arguments})")).await;
         let refused = told.unwrap_err();

@@ -85,6 +85,9 @@ async fn the_role_of_a_worker_is_enough_for_a_worker() {
     outbox.unmatched_shipments().await.unwrap();
     outbox.shipment_requests().await.unwrap();
     outbox.watch_deadlines(Duration::from_secs(60), 10).await.unwrap();
+    outbox.watch_dead_letters(10).await.unwrap();
+    outbox.watch_replayed().await.unwrap();
+    outbox.put_off_item(Uuid::new_v4(), 1, "why").await.unwrap();
     outbox.give_back(Uuid::new_v4()).await.unwrap();
     outbox.releases_are_open().await.unwrap();
     outbox.backlog().await.unwrap();
@@ -100,7 +103,11 @@ async fn the_role_of_metrics_is_enough_to_look_and_that_of_an_operator_to_act() 
     for role in ["capture_metrics", "capture_readonly", "capture_operator"] {
         let outbox = Outbox::connect(&as_role(&world.url, role).await).await.unwrap();
         outbox.backlog().await.unwrap();
-        outbox.checks().await.unwrap();
+        let checks = outbox.checks().await.unwrap();
+        let names: Vec<&str> = checks.iter().map(|check| check.name).collect();
+        // The operator, who comes last, has not cancelled it yet.
+        assert_eq!(names, ["lane_unserved"], "{role}");
+        outbox.at_risk().await.unwrap();
         outbox.counts().await.unwrap();
         outbox.lanes().await.unwrap();
         outbox.workers().await.unwrap();

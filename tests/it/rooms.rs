@@ -25,6 +25,7 @@ const RULES: [(&str, &[&str]); 6] = [
             "provider/transport",
             "provider/breakage",
             "provider/gate",
+            "webhook/sender",
             "cli/demo",
             "cli/health",
             "bin/capture-chaos/",
@@ -166,6 +167,7 @@ fn http_asks_the_outbox_and_operations_and_decides_nothing_about_money() {
                     "outbox",
                     "outcome",
                     "shipment",
+                    "webhook",
                 ];
                 assert!(known.contains(&room), "{path} knows {room}");
             }

@@ -244,9 +244,11 @@ async fn play(orders: u32, seed: u64) {
     let settings = OfficeSettings {
         connect: ConnectSettings::new(&world.url),
         abilities: Default::default(),
+        providers: Default::default(),
         rate_per_second: NonZeroU32::new(10_000).unwrap(),
         patience: Duration::from_secs(10),
         proxy: ProxySettings::default(),
+        networks: Default::default(),
         shipment_sources: sources(),
     };
     let draining = CancellationToken::new();

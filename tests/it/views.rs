@@ -97,6 +97,24 @@ async fn a_lane_that_captures_has_a_rate_and_its_queue_gets_its_turns() {
         [Some(4), Some(5)],
         "15 minutes each: these two come after 50 minutes"
     );
+
+    // A lane that stands still gives nobody a turn, however fast it was.
+    let id = lane.id;
+    let rates = async |world: &World| {
+        let forecast = world.outbox.forecast(10).await.unwrap();
+        let lane = forecast.lanes.iter().find(|lane| lane.id == id).unwrap();
+        let turns = forecast.rows.iter().filter(|row| row.turn_at.is_some()).count();
+        (lane.stands_still, lane.per_hour(), forecast.rows.len(), turns)
+    };
+    world.outbox.set_lane_pause(id, true, &stamp()).await.unwrap();
+    assert_eq!(rates(&world).await, (Some("paused"), 0, 6, 0));
+    world.outbox.set_lane_pause(id, false, &stamp()).await.unwrap();
+    assert_eq!(rates(&world).await, (None, 4, 2, 2));
+    world
+        .db
+        .run("update capture.lanes set open_until = now() + interval '5 seconds'")
+        .await;
+    assert_eq!(rates(&world).await, (Some("breaker_open"), 0, 6, 0));
 }
 
 #[tokio::test]
@@ -260,8 +278,10 @@ async fn a_prune_takes_what_ended_long_ago_and_nothing_else() {
         short.refusal().unwrap().constraint.as_deref(),
         Some("prune_keeps_a_week")
     );
-    assert!(
-        world.outbox.prune_some(1, None, 10).await.is_err(),
+    let unannounced = world.outbox.prune_some(1, None, 10).await.unwrap_err();
+    assert_eq!(
+        unannounced.refusal().unwrap().sqlstate,
+        "22023",
         "without an act there is no prune"
     );
     let preview = world.outbox.would_prune(10 * DAY).await.unwrap();

@@ -277,6 +277,7 @@ impl Bank {
         }
         Observation::NotCaptured {
             open_minor: Some(open),
+            others_minor: Some(moved),
             evidence,
         }
     }

@@ -1,12 +1,12 @@
 //! What became of each capture, on stdout.
 
-use std::io::{BufWriter, StdoutLock};
+use std::io::BufWriter;
 
 use uuid::Uuid;
 
 use crate::cli::capture_rows::amount;
 use crate::cli::context::Context;
-use crate::cli::output::{Cell, Column, Error, Format, Rows};
+use crate::cli::output::{Cell, Column, Error, Format, Rows, Stdout};
 use crate::cli::selection::Tally;
 use crate::filter::State;
 use crate::operations::{Act, Prospect, Safety};
@@ -90,7 +90,7 @@ const TOO_MANY_TO_READ: usize = 50;
 
 /// What became of each, on stdout, and counted.
 pub struct Verdicts {
-    rows: Rows<BufWriter<StdoutLock<'static>>>,
+    rows: Rows<BufWriter<Stdout>>,
     act: Act,
     dry_run: bool,
     people: bool,

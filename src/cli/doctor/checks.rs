@@ -5,9 +5,13 @@ use crate::cli::context::Context;
 use crate::cli::output::Error;
 use crate::cli::refusal::POOLED_BY_TRANSACTION;
 use crate::config::{Config, Need, Sources};
-use crate::outbox::{DoctorFacts, Outbox, OutboxError, Pooling, RoleFacts};
+use crate::outbox::{DoctorFacts, Outbox, OutboxError, Pooling, RoleFacts, WebhookTally};
 
 use super::{Finding, Level};
+
+/// What to do where a pooler passes on no options.
+const OPTIONS_DROPPED: &str = "a pooler that drops `options` stands between; set them for the role: ALTER ROLE … SET lock_timeout = '10s', and so \
+on with idle_in_transaction_session_timeout = '30s', jit = off and default_transaction_isolation = 'read committed'";
 
 /// The settings as a worker needs them, secrets included.
 pub fn settings(context: &Context) -> Finding {
@@ -71,6 +75,26 @@ pub async fn pooler(outbox: &Outbox) -> Finding {
     }
 }
 
+/// Has each connection what it asked for?
+pub async fn session(outbox: &Outbox) -> Finding {
+    match outbox.settings_not_granted().await {
+        Ok(missing) if missing.is_empty() => Finding::ok("session", "connections have the settings that they ask for"),
+        Ok(missing) => Finding::new(
+            "session",
+            Level::Warn,
+            format!("a connection is not set as it asked: {}", missing.join(", ")),
+            OPTIONS_DROPPED,
+        ),
+        // Why nothing can be asked is said where it is looked at.
+        Err(error) => Finding::new(
+            "session",
+            Level::Warn,
+            format!("cannot be looked at: {}", Error::from(error).message),
+            "look at the connection",
+        ),
+    }
+}
+
 /// Is the schema what this version brings?
 pub async fn schema(outbox: &Outbox) -> Finding {
     match outbox.verify_schema().await {
@@ -120,6 +144,48 @@ pub fn rights(role: &RoleFacts) -> Finding {
         ),
         false => Finding::ok("rights", says),
     }
+}
+
+/// Do webhooks arrive? Nothing is said where there are no endpoints.
+pub fn webhooks(tally: &WebhookTally) -> Option<Finding> {
+    let says = webhooks_in_words(tally)?;
+    Some(match tally.given_up > 0 || tally.behind > 0 {
+        true => Finding::new(
+            "webhooks",
+            Level::Warn,
+            says,
+            "capture webhook endpoint list shows which; capture dead explain webhooks_behind what to do",
+        ),
+        false => Finding::ok("webhooks", says),
+    })
+}
+
+/// `3 endpoints, 1 disabled (1 by the sender itself), 1 behind; 12 deliveries pending`. `None`: there are no endpoints.
+pub fn webhooks_in_words(tally: &WebhookTally) -> Option<String> {
+    let all = tally.enabled + tally.disabled;
+    let mut says = match all {
+        0 => return None,
+        1 => "1 endpoint".to_owned(),
+        several => format!("{several} endpoints"),
+    };
+    if tally.disabled > 0 {
+        says.push_str(&format!(", {} disabled", tally.disabled));
+    }
+    if tally.given_up > 0 {
+        says.push_str(&format!(" ({} by the sender itself)", tally.given_up));
+    }
+    if tally.failing > 0 {
+        says.push_str(&format!(", {} failing", tally.failing));
+    }
+    if tally.behind > 0 {
+        says.push_str(&format!(
+            ", {} behind for up to {} min",
+            tally.behind,
+            tally.oldest_s / 60
+        ));
+    }
+    says.push_str(&format!("; {} deliveries pending", tally.pending));
+    Some(says)
 }
 
 /// Is this server fit for money?

@@ -45,6 +45,7 @@ fn written(format: Format, rows: &[Vec<Cell>]) -> String {
         terminal: false,
         width: None,
         colour: false,
+        outlives_reader: false,
     };
     let mut bytes = Vec::new();
     let mut out = output.rows_to(&COLUMNS, &mut bytes).unwrap();
@@ -102,6 +103,7 @@ fn ids_stand_alone_and_rows_without_an_id_say_so() {
         terminal: false,
         width: None,
         colour: false,
+        outlives_reader: false,
     };
     let error = output.rows_to(&[Column::text("class")], Vec::new()).err().unwrap();
     assert_eq!(error.exit, Exit::Usage);
@@ -115,6 +117,7 @@ fn one_thing_is_a_field_a_line_or_an_object() {
             terminal: false,
             width: None,
             colour: false,
+            outlives_reader: false,
         };
         let mut bytes = Vec::new();
         output.record_to(&COLUMNS, &two_rows()[0], &mut bytes).unwrap();
@@ -143,6 +146,7 @@ fn a_reader_that_goes_away_is_no_failure_and_any_other_is() {
             terminal: false,
             width: None,
             colour: false,
+            outlives_reader: false,
         };
         let mut rows = output.rows_to(&[Column::id("id")], Gone(kind))?;
         rows.row(&["a".into()])?;
@@ -194,6 +198,7 @@ fn at_width(width: u16, columns: &[Column], rows: &[Vec<Cell>]) -> String {
         terminal: true,
         width: Some(width),
         colour: false,
+        outlives_reader: false,
     };
     let mut bytes = Vec::new();
     let mut out = output.rows_to(columns, &mut bytes).unwrap();

@@ -2,13 +2,16 @@
 
 use std::io::{IsTerminal, Read, Write};
 
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::output::{Error, Output};
 
 const ENTER: &[u8] = b"\x1b[?1049h\x1b[?25l";
 const LEAVE: &[u8] = b"\x1b[?25h\x1b[?1049l";
+
+/// No key (_POSIX_VDISABLE).
+const DISABLED: u8 = 0;
 
 /// The terminal.
 pub struct Screen {
@@ -29,6 +32,10 @@ impl Screen {
             let mut keys = before.clone();
             // Ctrl-C stays a signal.
             keys.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+            // Stopped (Ctrl-Z) or aborted (Ctrl-\) it could not give the terminal back.
+            for key in [SpecialCodeIndex::VSUSP, SpecialCodeIndex::VQUIT] {
+                keys.special_codes[key] = DISABLED;
+            }
             tcsetattr(&stdin, OptionalActions::Now, &keys).map_err(std::io::Error::from)?;
             screen.before = Some(before);
             let left = screen.left.clone();

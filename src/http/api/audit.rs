@@ -1,9 +1,11 @@
-//! `/v1/audit`: who did what, when and why.
+//! `/v1/audit`: who did what, when and why, and whether that was rewritten.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -12,7 +14,10 @@ use crate::http::caller::{Allowed, ToRead};
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::serve::Office;
-use crate::outbox::AuditRow;
+use crate::outbox::{AuditRow, AuditVerdict};
+
+/// How long a check of the chain may take.
+const LONGEST_CHECK: Duration = Duration::from_secs(60);
 
 /// Acts, the newest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -54,6 +59,36 @@ pub async fn list(
     acts.truncate(whole);
     let next = acts.last().filter(|_| more).map(|row| format!("a{}", row.id));
     Ok(Json(AuditPage { acts, next }))
+}
+
+/// Reckons the whole chain of hashes again. 200 tells of a broken chain too: look at `fault`.
+#[utoipa::path(get, path = "/v1/audit/verification", tag = "audit", operation_id = "verify_audit", security(("key" = ["read"])),
+    params(("expect" = Option<String>, Query, description = "A hash, such as a `head` that was kept elsewhere, that some row must have",
+        pattern = "^[0-9a-f]{64}$")),
+    responses((status = 200, body = AuditVerdict)))]
+pub async fn verify(
+    _: Allowed<ToRead>,
+    State(office): State<Arc<Office>>,
+    mut parameters: Parameters,
+) -> Result<Json<AuditVerdict>, Problem> {
+    let expect = parameters.take("expect")?;
+    parameters.none_left(&["expect"])?;
+    if let Some(hash) = &expect
+        && !(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    {
+        return Err(Problem::bad_request("query_not_understood", "expect is no hash")
+            .hint("write the 64 hexadecimal digits of a `head`")
+            .at("?expect"));
+    }
+    // Page by page, each a statement of its own: other requests get their connections between them.
+    let checking = office.outbox.verify_audit(expect.as_deref());
+    let verdict = tokio::time::timeout(LONGEST_CHECK, checking).await.map_err(|_| {
+        let detail = "the audit is too long to be reckoned again in one request";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "took_too_long", detail)
+            .hint("let the command line do it, which takes its time: capture audit verify")
+            .again_after(60)
+    })??;
+    Ok(Json(verdict))
 }
 
 fn before(text: &str) -> Result<i64, Problem> {

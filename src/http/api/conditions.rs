@@ -77,7 +77,7 @@ fn written_name() -> Schema {
     text(NAME, true)
 }
 
-fn instant() -> Schema {
+pub(super) fn instant() -> Schema {
     text(INSTANT, false)
 }
 

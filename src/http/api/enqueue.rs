@@ -117,7 +117,8 @@ pub async fn create(
     let key = idempotency_key(request.headers())?;
     let body = json_bytes(request, MOST_BYTES, office.patience).await?;
     let Fields(fields) = parse(&body)?;
-    let enqueued = office.acts.enqueue_json(&document(fields, key)?).await?;
+    let enqueued = office.acts.enqueue_json(&document(fields, key)?).await;
+    let enqueued = enqueued.map_err(|error| Problem::from(error).repeatable())?;
     Ok(match enqueued.created {
         true => {
             let location = format!("/v1/captures/{}", enqueued.id);
@@ -168,7 +169,7 @@ fn document(mut fields: Vec<(String, Box<RawValue>)>, key: Option<String>) -> Re
 }
 
 /// The header's text: bare, or a quoted string as RFC 8941 writes it.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut given = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(text) = given.next() else { return Ok(None) };
     let refused = |detail: &str| {

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::{Names, Why};
 use crate::http::body::Document;
 use crate::http::caller::{Allowed, Caller, ToRead, ToWorkLanes};
+use crate::http::pause::set_pause_of;
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::serve::Office;
@@ -26,8 +27,10 @@ pub struct LaneAnswer {
     account: String,
     /// Who paused it, when and why; null: it is not paused.
     paused: Option<Pause>,
-    /// Calls a minute; 0: no limit.
+    /// Calls a minute by the workers' settings; 0: no limit.
     rate_per_minute: i32,
+    /// Calls a minute as an operator set them, which go before the settings; null: nobody has.
+    rate_override: Option<i32>,
     /// The provider asked to wait until then.
     limited_until: Option<DateTime<Utc>>,
     /// Calls in a row without an answer.
@@ -62,6 +65,7 @@ impl From<LaneRow> for LaneAnswer {
             account: row.lane.account,
             paused: row.paused.map(|(at, by, reason)| Pause { at, by, reason }),
             rate_per_minute: row.rate_per_minute,
+            rate_override: row.rate_override,
             limited_until: row.limited_until,
             unanswered: row.unanswered,
             open_until: row.open_until,
@@ -98,13 +102,14 @@ pub async fn list(
 /// What became of it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LaneChanged {
-    /// False: it already was so.
+    /// False: it was not paused.
     changed: bool,
     /// Is it paused now?
     paused: bool,
 }
 
-/// Pauses a lane: what is in flight ends, nothing more is claimed.
+/// Pauses a lane: what is in flight ends, nothing more is claimed. One that is paused already is left as it is (409): the answer
+/// says by whom, since when and why.
 #[utoipa::path(post, path = "/v1/lanes/{provider}/{account}/pause", tag = "lanes", operation_id = "pause_lane",
     security(("key" = ["lanes"])), request_body = Why, responses((status = 200, body = LaneChanged)),
     params(("provider" = String, Path, pattern = "^[a-z]+$"), ("account" = String, Path, pattern = "^[a-z]+$")))]
@@ -147,6 +152,6 @@ async fn set_pause(
         .into_iter()
         .find(|row| row.lane.provider == *provider && row.lane.account == *account)
         .ok_or_else(|| Problem::not_found("there is no such lane").hint("/v1/lanes lists them"))?;
-    let changed = office.acts.set_lane_pause(lane.id, paused, &stamp).await?;
+    let changed = set_pause_of(office, &lane, paused, &stamp).await?;
     Ok(Json(LaneChanged { changed, paused }))
 }

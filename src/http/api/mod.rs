@@ -2,8 +2,10 @@
 
 mod audit;
 mod captures;
+mod codes;
 mod conditions;
 mod dead_letters;
+mod deliveries;
 mod enqueue;
 mod events;
 mod lanes;
@@ -12,6 +14,7 @@ mod orders;
 mod releases;
 mod shipments;
 mod status;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -53,11 +56,24 @@ pub fn routes() -> OpenApiRouter<Arc<Office>> {
         .routes(routes!(operations::cancel))
         .routes(routes!(orders::get))
         .routes(routes!(orders::risk))
+        .routes(routes!(orders::forecast))
+        .routes(routes!(codes::list))
         .routes(routes!(lanes::list))
         .routes(routes!(lanes::pause))
         .routes(routes!(lanes::resume))
         .routes(routes!(events::list))
         .routes(routes!(audit::list))
+        .routes(routes!(audit::verify))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::get))
+        .routes(routes!(webhooks::set))
+        .routes(routes!(webhooks::enable))
+        .routes(routes!(webhooks::disable))
+        .routes(routes!(webhooks::rotate))
+        .routes(routes!(webhooks::remove))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::get))
+        .routes(routes!(deliveries::redeliver))
         .routes(routes!(status::status))
         .routes(routes!(status::version))
 }

@@ -4,24 +4,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Request as HttpRequest, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::conditions::WrittenFilter;
+use super::enqueue::idempotency_key;
 use super::{Id, Why, hyphenated, rows};
 use crate::api_key::Scope;
-use crate::http::body::{Document, MOST_BYTES_WITH_IDS};
-use crate::http::caller::{Allowed, Caller, ToOperate, ToRead};
+use crate::http::body::{Document, MOST_BYTES_WITH_IDS, json_bytes, parse};
+use crate::http::caller::{Allowed, Caller, ToOperate, ToRead, may_resume};
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::serve::Office;
-use crate::operations::{self, Act, Choice, DEFAULT_RATE, DEFAULT_STOP_AT_PERCENT, Group, Line, Preview, Request, Sum};
+use crate::operations::{
+    self, Act, Choice, DEFAULT_RATE, DEFAULT_STOP_AT_PERCENT, Group, Line, ListDigest, Preview, Request, RequestKey,
+    Sum,
+};
 use crate::outbox::{Changed, OperationItem, OperationRow};
+
+/// The longest `Idempotency-Key`: it is kept with the operation.
+const LONGEST_KEY: usize = 255;
 
 /// How long a preview may go through captures.
 const LONGEST_PREVIEW: Duration = Duration::from_secs(60);
@@ -74,6 +82,9 @@ pub struct NewOperation {
     /// Change nothing, and tell what would be done.
     #[serde(default)]
     dry_run: bool,
+    /// `digest` of the preview that was looked at: if another list would be acted on by now, nothing is begun (409). A
+    /// resolve by a filter needs it.
+    digest: Option<ListDigest>,
     /// Of a replay by ids: also what a person has resolved as not captured.
     #[serde(default)]
     also_resolved: bool,
@@ -166,6 +177,8 @@ pub struct PreviewAnswer {
     seconds: u64,
     /// When this was looked at, by the database's clock.
     as_of: DateTime<Utc>,
+    /// Stands for the list that was looked at: pass it on to begin with this list and no other.
+    digest: ListDigest,
 }
 
 /// Captures whose last failure is of one class.
@@ -194,22 +207,49 @@ impl From<Preview> for PreviewAnswer {
             sample: preview.sample,
             seconds: preview.seconds,
             as_of: preview.as_of,
+            digest: preview.digest,
         }
     }
 }
 
+/// What has begun.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Begun {
+    /// How far it is.
+    Operation(Box<OperationRow>),
+    /// Which; it cannot be looked at just now.
+    Id {
+        /// The operation.
+        id: Uuid,
+    },
+}
+
 /// Begins an operation, or with `dry_run` tells what it would come to.
+///
+/// Under an `Idempotency-Key` the same body again begins no second one, and is answered with the first.
 #[utoipa::path(post, path = "/v1/operations", tag = "operations", operation_id = "begin_operation",
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!#-~]([ -~]*[!-~])?$",
+        description = "By which the same request is known again, bare or as a quoted string")),
     security(("key" = ["operate"])), request_body = NewOperation, responses(
         (status = 200, description = "What it would come to (dry_run)", body = PreviewAnswer),
-        (status = 202, description = "It has begun", body = OperationRow, headers(("Location" = String)))))]
+        (status = 202, description = "It has begun", body = Begun, headers(("Location" = String)))))]
 pub async fn create(
     Allowed(caller, ..): Allowed<ToOperate>,
     State(office): State<Arc<Office>>,
     parameters: Parameters,
-    Document(asked): Document<NewOperation, MOST_BYTES_WITH_IDS>,
+    request: HttpRequest,
 ) -> Result<Response, Problem> {
     parameters.none_left(&[])?;
+    let key = idempotency_key(request.headers())?;
+    if key.as_ref().is_some_and(|key| key.len() > LONGEST_KEY) {
+        let detail = format!("the header Idempotency-Key has more than {LONGEST_KEY} characters");
+        return Err(Problem::bad_request("idempotency_key_not_readable", detail)
+            .hint("write a shorter one, such as a uuid")
+            .at("Idempotency-Key:"));
+    }
+    let body = json_bytes(request, MOST_BYTES_WITH_IDS, office.patience).await?;
+    let asked: NewOperation = parse(&body)?;
     let act = asked.act()?;
     // Who may not cancel one capture may not cancel many.
     if act == Act::Cancel {
@@ -239,13 +279,31 @@ pub async fn create(
         act,
         choice,
         all: asked.all,
+        digest: asked.digest,
+        key: key.map(|key| RequestKey {
+            key,
+            hash: Sha256::digest(&body).to_vec(),
+        }),
         rate_per_second,
         stop_at_percent: asked.stop_at_percent.unwrap_or(DEFAULT_STOP_AT_PERCENT),
     };
-    let id = operations::begin(&office.acts, request).await?;
-    let row = found(&office, id).await?;
+    let has_key = request.key.is_some();
+    let id = office.begin(request).await;
+    let id = id.map_err(|error| match has_key {
+        true => Problem::from(error).repeatable(),
+        false => Problem::from(error),
+    })?;
+    // It has begun; that it cannot be looked at is no reason to say anything else.
+    let begun = match office.outbox.operation(id).await {
+        Ok(Some(row)) => Begun::Operation(Box::new(row)),
+        Ok(None) => Begun::Id { id },
+        Err(error) => {
+            tracing::warn!(error = %error, operation = %id, "an operation has begun and could not be read");
+            Begun::Id { id }
+        }
+    };
     let location = format!("/v1/operations/{id}");
-    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(row)).into_response())
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(begun)).into_response())
 }
 
 async fn found(office: &Office, id: Uuid) -> Result<OperationRow, Problem> {
@@ -375,7 +433,7 @@ pub async fn pause(
     change(&office, &caller, id, Change::Pause, &why.reason).await
 }
 
-/// Resumes an operation that is paused.
+/// Resumes an operation that is paused. One that cancels needs the scope `cancel` too.
 #[utoipa::path(post, path = "/v1/operations/{id}/resume", tag = "operations", operation_id = "resume_operation",
     security(("key" = ["operate"])), params(("id" = Uuid, Path, description = "The operation")), request_body = Why,
     responses((status = 200, body = OperationRow)))]
@@ -422,7 +480,10 @@ async fn change(
     let stamp = caller.stamp(reason)?;
     let changed = match change {
         Change::Pause => office.acts.pause_operation(id, &stamp).await?,
-        Change::Resume => office.acts.resume_operation(id, &stamp).await?,
+        Change::Resume => {
+            may_resume(caller, &found(office, id).await?)?;
+            office.acts.resume_operation(id, &stamp).await?
+        }
         Change::Cancel => office.acts.cancel_operation(id, &stamp).await?,
     };
     match changed {

@@ -1,4 +1,4 @@
-//! `/v1/orders` and `/v1/risk`: where the money is.
+//! `/v1/orders` and `/v1/risk`: where the money is, and what will not be captured in time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,13 +7,13 @@ use axum::Json;
 use axum::extract::State;
 use utoipa::IntoParams;
 
-use super::Names;
 use super::conditions::name;
+use super::{Names, rows};
 use crate::http::caller::{Allowed, ToRead};
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::serve::Office;
-use crate::outbox::{OrderLedger, Risk};
+use crate::outbox::{Forecast, OrderLedger, Risk};
 
 /// In the query of an order. For the document only.
 #[derive(Debug, IntoParams)]
@@ -65,6 +65,21 @@ pub async fn risk(
     };
     parameters.none_left(&["within"])?;
     Ok(Json(office.outbox.risk(within).await?))
+}
+
+/// Captures whose authorisation ends before their turn comes, if each lane goes on at the rate of its last hour. An
+/// estimate: a lane that captured nothing for an hour gives nobody a turn.
+#[utoipa::path(get, path = "/v1/risk/forecast", tag = "money", operation_id = "get_risk_forecast", security(("key" = ["read"])),
+    params(("limit" = Option<u32>, Query, description = "Captures at most, the nearest end first; 50 unless given", minimum = 1, maximum = 200)),
+    responses((status = 200, body = Forecast)))]
+pub async fn forecast(
+    _: Allowed<ToRead>,
+    State(office): State<Arc<Office>>,
+    mut parameters: Parameters,
+) -> Result<Json<Forecast>, Problem> {
+    let limit = rows(&mut parameters)?;
+    parameters.none_left(&["limit"])?;
+    Ok(Json(office.outbox.forecast(limit).await?))
 }
 
 fn span(text: &str) -> Result<Duration, Problem> {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::enqueue::idempotency_key;
 use crate::http::body::Document;
 use crate::http::caller::{Allowed, ToRelease};
 use crate::http::problem::Problem;
@@ -31,7 +32,8 @@ pub struct NewRelease {
     order_id: Option<String>,
     /// Just this capture; else the oldest held one of the payment.
     capture_ref: Option<String>,
-    /// The shipment: the same one again changes nothing.
+    /// The shipment: the same one again changes nothing. It, the header Idempotency-Key, which stands for it, or
+    /// `capture_ref` is needed: else a request that is repeated would free another capture.
     shipment_ref: Option<String>,
     /// The carrier; with its method and the parcel, all or none.
     company: Option<String>,
@@ -52,12 +54,15 @@ pub struct Released {
 
 /// Lets a held capture go, before or after it is enqueued: workers match releases with what is held.
 #[utoipa::path(post, path = "/v1/releases", tag = "captures", operation_id = "create_release", security(("key" = ["release"])),
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!#-~]([ -~]*[!-~])?$",
+        description = "The shipment_ref, bare or as a quoted string; if the document has one too, they must be equal")),
     request_body = NewRelease, responses(
         (status = 201, description = "Written", body = Released), (status = 200, description = "It was there", body = Released)))]
 pub async fn create(
-    _: Allowed<ToRelease>,
+    Allowed(caller, ..): Allowed<ToRelease>,
     State(office): State<Arc<Office>>,
     parameters: Parameters,
+    headers: HeaderMap,
     Document(asked): Document<NewRelease>,
 ) -> Result<Response, Problem> {
     parameters.none_left(&[])?;
@@ -74,16 +79,43 @@ pub async fn create(
             .hint("give all three or none"));
         }
     };
+    let key = idempotency_key(&headers)?;
+    let shipment_ref = shipment(asked.shipment_ref, key, asked.capture_ref.as_deref())?;
+    let stamp = caller.note(format!("shipment {shipment_ref}"));
     let release = HeldRelease {
         provider: asked.provider,
         account: asked.account,
         payment_id: asked.payment_id,
         order_id: asked.order_id,
         capture_ref: asked.capture_ref,
-        shipment_ref: asked.shipment_ref,
+        shipment_ref: Some(shipment_ref),
         shipping,
     };
-    let (release_id, created) = office.acts.release(&release).await?;
+    let released = office.acts.release_by(&release, &stamp).await;
+    let (release_id, created) = released.map_err(|error| Problem::from(error).repeatable())?;
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Released { release_id, created })).into_response())
+}
+
+/// By what a repeat is known. A capture is released once, so its own reference will do.
+fn shipment(given: Option<String>, key: Option<String>, capture_ref: Option<&str>) -> Result<String, Problem> {
+    let given = given.filter(|text| !text.trim().is_empty());
+    match (given, key) {
+        (Some(given), Some(key)) if given != key => {
+            let detail = "the header Idempotency-Key and shipment_ref differ";
+            Err(Problem::unfit("idempotency_key_differs", detail)
+                .hint("they are one thing: send one of them, or both alike")
+                .at("/shipment_ref"))
+        }
+        (Some(one), _) | (None, Some(one)) => Ok(one),
+        (None, None) => match capture_ref.filter(|text| !text.trim().is_empty()) {
+            Some(one) => Ok(one.to_owned()),
+            None => {
+                let detail = "nothing tells this release from another one of the payment";
+                Err(Problem::unfit("releases_name_a_shipment_or_a_capture", detail)
+                    .hint("pass shipment_ref, or the header Idempotency-Key, the same for every repeat; or capture_ref")
+                    .at("/shipment_ref"))
+            }
+        },
+    }
 }

@@ -58,8 +58,8 @@ pub async fn create(
     parameters: Parameters,
     request: Request,
 ) -> Result<Response, Problem> {
-    let headers = request.headers().clone();
-    if headers.contains_key("webhook-signature") {
+    if request.headers().contains_key("webhook-signature") {
+        let headers = request.headers().clone();
         parameters.none_left(&[])?;
         let body = body(&office, UNNAMED, request).await?;
         let asked = Asked { headers, body };
@@ -81,10 +81,11 @@ pub async fn create(
             None => Err(refused(&office, UNNAMED, told)),
         };
     }
-    let caller = office.caller(&headers).await?;
+    let (parts, body) = request.into_parts();
+    let caller = office.caller(&parts).await?;
     caller.must(Scope::Ship)?;
     parameters.none_left(&[])?;
-    let body = json_bytes(request, MOST_BYTES, office.patience).await?;
+    let body = json_bytes(Request::from_parts(parts, body), MOST_BYTES, office.patience).await?;
     let document: ShipmentDocument = parse(&body)?;
     let shipment = document.shipment().map_err(unfit)?;
     let Some(event_id) = document.event_id.as_deref().map(str::trim).filter(|id| !id.is_empty()) else {

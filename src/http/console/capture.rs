@@ -10,12 +10,13 @@ use uuid::Uuid;
 
 use super::fault::Fault;
 use super::frame::{Frame, Look, Panel, written};
-use super::order::Ledger;
-use super::rows::{Row, is_closed};
+use super::order::{Asking, Ledger};
+use super::rows::{Row, Said, is_closed};
 use super::shown::{Time, money, span};
 use super::visitor::{Sent, Visitor};
 use crate::api_key::Scope;
 use crate::filter::State as Stage;
+use crate::http::inquiry::Answers;
 use crate::http::problem::Problem;
 use crate::http::serve::Office;
 use crate::operations::{self, Safety};
@@ -55,6 +56,7 @@ struct CapturePage {
     may_operate: bool,
     may_cancel: bool,
     may_release: bool,
+    asking: Asking,
 }
 
 /// The id of a path.
@@ -72,12 +74,37 @@ pub async fn page(
     visitor: Visitor,
     Path(text): Path<String>,
 ) -> Result<Response, Fault> {
+    show(&office, &visitor, id(&text)?, None).await
+}
+
+/// Asks its provider, and shows it with what that says.
+pub async fn ask(State(office): State<Arc<Office>>, Path(text): Path<String>, sent: Sent) -> Result<Response, Fault> {
+    sent.visitor.caller.must(Scope::Operate)?;
     let id = id(&text)?;
+    let capture = found(&office, id).await?;
+    let answers = office.inquiry.about(&office.outbox, &[&capture]).await?;
+    tracing::info!(name = sent.visitor.caller.name, intent = %id, "a provider was asked about a capture in the console");
+    show(&office, &sent.visitor, id, Some(answers)).await
+}
+
+/// Who opens the address of the question alone sees the capture.
+pub async fn back(Path(text): Path<String>) -> Result<Redirect, Fault> {
+    Ok(Redirect::to(&format!("/captures/{}", id(&text)?)))
+}
+
+async fn found(office: &Office, id: Uuid) -> Result<CaptureRow, Fault> {
+    let capture = office.outbox.capture(id).await?;
+    capture.ok_or_else(|| {
+        Problem::not_found(format!("there is no capture {id}"))
+            .hint("look for it by its order or payment")
+            .into()
+    })
+}
+
+async fn show(office: &Office, visitor: &Visitor, id: Uuid, answers: Option<Answers>) -> Result<Response, Fault> {
     let outbox = &office.outbox;
     let look = Look::begin(outbox).await?;
-    let capture = outbox.capture(id).await?.ok_or_else(|| {
-        Problem::not_found(format!("there is no capture {id}")).hint("look for it by its order or payment")
-    })?;
+    let capture = found(office, id).await?;
     let story = async {
         let attempts = outbox.attempts(id).await?;
         let entries = outbox.timeline(id).await?;
@@ -110,15 +137,21 @@ pub async fn page(
         (look.panel(ledgers).await, look.panel(safety).await)
     });
     let (ledgers, safety) = rest;
-    let row = Row::of(&capture, look.now);
+    let mut row = Row::of(&capture, look.now);
+    let path = format!("/captures/{id}/ask");
+    let can = office.inquiry.knows(&capture.provider, &capture.account);
+    let mut asking = Asking::offered(visitor, path, can);
+    // An answer stands until somebody asks again: a page that updates itself would wipe it away.
+    let live = if answers.is_some() { 0 } else { 5 };
+    if let Some(answers) = answers {
+        row.said = answers.told.get(&id).map(Said::from);
+        asking.banner = answers.banner;
+        asking.asked = true;
+    }
+    let title = format!("{} · {}", row.amount, row.order);
     let page = CapturePage {
-        frame: Frame::new(
-            &visitor,
-            format!("{} · {}", row.amount, row.order),
-            "/captures",
-            5,
-            look.now,
-        ),
+        frame: Frame::new(visitor, title, "/captures", live, look.now),
+        asking,
         facts: facts(&capture),
         deadline: capture.authorization_expires_at.map(Time::full),
         story,
@@ -129,7 +162,8 @@ pub async fn page(
         is_held: capture.state == Stage::Held.name(),
         is_open: Stage::from_name(&capture.state).is_some_and(|state| !state.is_end()),
         may_operate: visitor.may(Scope::Operate),
-        may_cancel: visitor.may(Scope::Cancel),
+        // It begins an operation.
+        may_cancel: visitor.may(Scope::Operate) && visitor.may(Scope::Cancel),
         may_release: visitor.may(Scope::Release),
         row,
     };
@@ -248,16 +282,19 @@ pub async fn release(
     let capture = office.outbox.capture(id).await?;
     let capture = capture.ok_or_else(|| Problem::not_found(format!("there is no capture {id}")))?;
     let shipment = sent.fields.take("shipment")?.filter(|text| !text.trim().is_empty());
+    // Sent twice it is one release: the capture's own reference will do where no shipment is named.
+    let shipment = shipment.unwrap_or_else(|| capture.capture_ref.clone());
+    let stamp = sent.visitor.caller.note(format!("shipment {shipment}"));
     let release = HeldRelease {
         provider: capture.provider,
         account: Some(capture.account),
         payment_id: Some(capture.payment_id),
         order_id: None,
         capture_ref: Some(capture.capture_ref),
-        shipment_ref: shipment,
+        shipment_ref: Some(shipment),
         shipping: None,
     };
-    office.acts.release(&release).await?;
+    office.acts.release_by(&release, &stamp).await?;
     tracing::info!(name = sent.visitor.caller.name, intent = %id, "a held capture was released in the console");
     Ok(Redirect::to(&format!("/captures/{id}")).into_response())
 }

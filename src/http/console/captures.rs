@@ -159,7 +159,7 @@ async fn show(office: &Office, visitor: &Visitor, mut parameters: Parameters, de
         groups,
         list,
         may_operate: visitor.may(Scope::Operate),
-        may_cancel: visitor.may(Scope::Cancel),
+        may_cancel: visitor.may(Scope::Operate) && visitor.may(Scope::Cancel),
     };
     let mut response = written(&page, &page.frame)?;
     if wrong {

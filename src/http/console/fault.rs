@@ -1,7 +1,7 @@
 //! A page that cannot be shown, and why.
 
 use askama::Template;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::assets;
@@ -54,9 +54,8 @@ impl IntoResponse for Fault {
         };
         let text = page.render().unwrap_or_else(|_| problem.detail().to_owned());
         let mut response = (status, axum::response::Html(text)).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            let soon = HeaderValue::from_static("2");
-            response.headers_mut().insert(header::RETRY_AFTER, soon);
+        if let Some(seconds) = problem.retry_after() {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use super::fault::Fault;
 use super::visitor::Sent;
 use crate::api_key::Scope;
+use crate::http::pause::set_pause_of;
 use crate::http::problem::Problem;
 use crate::http::serve::Office;
 use crate::outbox::LaneId;
@@ -28,9 +29,8 @@ pub async fn change(
     let lane = lane.parse().map(LaneId).map_err(|_| nothing())?;
     let reason = sent.fields.take("reason")?.unwrap_or_default();
     let stamp = sent.visitor.caller.stamp(&reason)?;
-    if !office.outbox.lanes().await?.iter().any(|other| other.id == lane) {
-        return Err(nothing().into());
-    }
-    office.acts.set_lane_pause(lane, paused, &stamp).await?;
+    let lanes = office.outbox.lanes().await?;
+    let lane = lanes.iter().find(|other| other.id == lane).ok_or_else(nothing)?;
+    set_pause_of(&office, lane, paused, &stamp).await?;
     Ok(Redirect::to("/").into_response())
 }

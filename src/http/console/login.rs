@@ -11,8 +11,8 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use super::assets;
 use super::fault::Fault;
 use super::visitor::{
-    FORM, LIFETIME, SESSION, Sent, Visitor, check_token, cookie, fields, form_token, fresh_secret, refuse_foreign,
-    set_cookie,
+    FORM, LIFETIME, SESSION, Sent, Visitor, check_token, cookie, fields, form_token, fresh_secret, peer,
+    refuse_foreign, set_cookie,
 };
 use crate::api_key::{KeyDigest, ShownKey};
 use crate::http::problem::Problem;
@@ -111,7 +111,7 @@ pub async fn enter(State(office): State<Arc<Office>>, request: Request) -> Resul
         .unwrap_or_else(|| "/".to_owned());
     let key = fields.take("key")?.unwrap_or_default();
     let key = key.trim();
-    let caller = match office.caller_of_key(key).await {
+    let caller = match office.caller_of_key(key, peer(&head, &office)).await {
         Ok(caller) => caller,
         Err(problem) if problem.status() == 401 => {
             let wrong = "This key opens nothing: it is unknown, over or revoked.".to_owned();

@@ -33,7 +33,7 @@ use axum::routing::{get, post};
 
 use super::problem::Problem;
 use super::serve::Office;
-pub use visitor::{Peer, ProxySettings};
+pub use visitor::{Peer, ProxySettings, peer};
 
 /// What a page may load and do.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -49,7 +49,9 @@ pub fn routes() -> Router<Arc<Office>> {
         .route("/captures/{id}", get(capture::page))
         .route("/captures/{id}/release", post(capture::release))
         .route("/dead", get(captures::dead))
+        .route("/captures/{id}/ask", get(capture::back).post(capture::ask))
         .route("/orders/{id}", get(order::page))
+        .route("/orders/{id}/ask", get(order::back).post(order::ask))
         .route("/risk", get(risk::page))
         .route("/operations", get(operations::list).post(preview::begin))
         // A preview is asked for with a list; who opens its address alone chooses first.

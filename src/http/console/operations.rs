@@ -14,6 +14,7 @@ use super::frame::{Frame, Look, Panel, written};
 use super::shown::{Time, captures, count, span, tone_of_state};
 use super::visitor::{Sent, Visitor};
 use crate::api_key::Scope;
+use crate::http::caller::may_resume;
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::serve::Office;
@@ -175,6 +176,7 @@ struct OperationPage {
     is_running: bool,
     is_paused: bool,
     may_operate: bool,
+    may_resume: bool,
     items: Panel<Vec<Item>>,
     open_only: bool,
     all_path: String,
@@ -230,6 +232,7 @@ pub async fn page(
         is_running: row.state == "running",
         is_paused: row.state == "paused",
         may_operate: visitor.may(Scope::Operate),
+        may_resume: may_resume(&visitor.caller, &row).is_ok(),
         items,
         open_only,
         open_path: format!("{base}?open=1"),
@@ -297,7 +300,12 @@ pub async fn change(
     let stamp = sent.visitor.caller.stamp(&reason)?;
     let changed = match change.as_str() {
         "pause" => office.acts.pause_operation(id, &stamp).await?,
-        "resume" => office.acts.resume_operation(id, &stamp).await?,
+        "resume" => {
+            if let Some(row) = office.outbox.operation(id).await? {
+                may_resume(&sent.visitor.caller, &row)?;
+            }
+            office.acts.resume_operation(id, &stamp).await?
+        }
         "cancel" => office.acts.cancel_operation(id, &stamp).await?,
         _ => return Err(Problem::not_found("an operation is paused, resumed or cancelled").into()),
     };

@@ -180,18 +180,21 @@ fn ending(risk: &Panel<Risk>) -> Figure {
         .filter(|row| row.hours == Hours::To6)
         .map(|row| row.captures)
         .sum();
+    if over > 0 {
+        // The worst of it: what was authorised can be lost for good. No list has a filter for it; this page tells them apart.
+        let all = risk.rows.iter().filter(|row| row.hours == Hours::Over).chain(soon());
+        return Figure {
+            label: "Authorisations over, or ending within 24 h",
+            value: sums(all.map(|row| (row.currency.as_str(), row.amount_minor))),
+            more: format!("{} over, {} within 24 h", captures_in_words(over), count(captures)),
+            tone: "bad",
+            path: "/risk",
+        };
+    }
     Figure {
         label,
         value: sums(soon().map(|row| (row.currency.as_str(), row.amount_minor))),
-        more: match over {
-            0 => format!("{}, {} within 6 h", captures_in_words(captures), count(first)),
-            _ => format!(
-                "{}, {} within 6 h; {} over",
-                captures_in_words(captures),
-                count(first),
-                count(over)
-            ),
-        },
+        more: format!("{}, {} within 6 h", captures_in_words(captures), count(first)),
         tone: match (first, captures) {
             (0, 0) => "good",
             (0, _) => "warn",
@@ -339,9 +342,10 @@ fn lane_lines(lanes: Vec<LaneRow>, backlog: &Backlog, now: DateTime<Utc>) -> Vec
             held: number(|lane| lane.held),
             unknown: number(|lane| lane.unknown),
             dead: number(|lane| lane.dead),
-            budget: match lane.rate_per_minute {
-                0 => "no limit".to_owned(),
-                rate => format!("{} a minute", count(rate)),
+            budget: match (lane.rate_in_force(), lane.rate_override) {
+                (None, _) => "no limit".to_owned(),
+                (Some(rate), None) => format!("{} a minute", count(rate)),
+                (Some(rate), Some(_)) => format!("{} a minute (operator)", count(rate)),
             },
             workers: lane.workers,
         }

@@ -15,18 +15,20 @@ use super::rows::Row;
 use super::shown::{Time, count, span, sums};
 use super::visitor::{Sent, Visitor};
 use crate::api_key::Scope;
+use crate::http::caller::Caller;
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::serve::Office;
 use crate::operations::{
-    self, Act, Choice, DEFAULT_RATE, DEFAULT_STOP_AT_PERCENT, Group, HIGHEST_RATE, OperationError, Preview, Request,
-    Sum,
+    self, Act, Choice, DEFAULT_RATE, DEFAULT_STOP_AT_PERCENT, Group, HIGHEST_RATE, ListDigest, OperationError, Preview,
+    Request, Sum,
 };
 
 /// What a form asks for.
 struct Wanted {
     act: &'static str,
-    captured: bool,
+    /// Of a resolve: what the person has seen; `None`: they have not said.
+    captured: Option<bool>,
     evidence: String,
     also_resolved: bool,
     ids: Vec<Uuid>,
@@ -34,6 +36,8 @@ struct Wanted {
     conditions: Option<String>,
     choice: Choice,
     all: bool,
+    /// The list that the person has before them.
+    digest: String,
     reason: String,
     rate: u32,
     stop_at: u8,
@@ -52,10 +56,16 @@ impl Wanted {
             }
         };
         let mut text = |name: &str| fields.take(name).map(Option::unwrap_or_default);
-        let (captured, evidence, reason) = (text("as")? == "captured", text("evidence")?, text("reason")?);
+        let captured = match text("as")?.as_str() {
+            "captured" => Some(true),
+            "not-captured" => Some(false),
+            "" => None,
+            _ => return Err(Problem::unfit("operations_resolve_as", "they were captured, or not-captured").into()),
+        };
+        let (evidence, reason) = (text("evidence")?, text("reason")?);
         // The second is of who has no script.
         let everything = !text("everything")?.is_empty() | !text("everything_plainly")?.is_empty();
-        let conditions = text("filter")?;
+        let (conditions, digest) = (text("filter")?, text("digest")?);
         let also_resolved = !text("also_resolved")?.is_empty();
         let all = !text("mean_all")?.is_empty();
         let rate = fields.number("rate", 1, HIGHEST_RATE)?.unwrap_or(DEFAULT_RATE);
@@ -84,6 +94,7 @@ impl Wanted {
             conditions,
             choice,
             all,
+            digest,
             reason,
             rate,
             stop_at,
@@ -93,8 +104,9 @@ impl Wanted {
     fn act(&self) -> Act {
         match self.act {
             "cancel" => Act::Cancel,
+            // A preview counts the same either way; nothing begins before it is said.
             "resolve" => Act::Resolve {
-                captured: self.captured,
+                captured: self.captured.unwrap_or(false),
                 evidence: self.evidence.clone(),
             },
             _ => Act::Replay {
@@ -103,11 +115,17 @@ impl Wanted {
         }
     }
 
-    fn scope(&self) -> Scope {
+    /// As in the API: an operation needs `operate`, and one that cancels `cancel` as well.
+    fn allow(&self, caller: &Caller) -> Result<(), Problem> {
+        caller.must(Scope::Operate)?;
         match self.act {
-            "cancel" => Scope::Cancel,
-            _ => Scope::Operate,
+            "cancel" => caller.must(Scope::Cancel),
+            _ => Ok(()),
         }
+    }
+
+    fn lacks_its_answer(&self) -> bool {
+        self.act == "resolve" && self.captured.is_none()
     }
 
     /// Does the filter choose by nothing but the state? Then a person says that they mean all of them.
@@ -151,6 +169,7 @@ struct Shown {
     by_class: Vec<(String, String, String)>,
     sample: Vec<SampleLine>,
     as_of: Time,
+    digest: String,
 }
 
 #[derive(Template)]
@@ -165,7 +184,8 @@ struct PreviewPage {
     conditions: Option<String>,
     ask_all: bool,
     all: bool,
-    captured: bool,
+    was_captured: bool,
+    was_not_captured: bool,
     evidence: String,
     also_resolved: bool,
     reason: String,
@@ -178,7 +198,7 @@ struct PreviewPage {
 pub async fn preview(State(office): State<Arc<Office>>, sent: Sent) -> Result<Response, Fault> {
     let look = Look::begin(&office.outbox).await?;
     let wanted = Wanted::read(sent.fields, look.now)?;
-    sent.visitor.caller.must(wanted.scope())?;
+    wanted.allow(&sent.visitor.caller)?;
     show(&office, &look, &sent.visitor, wanted, None).await
 }
 
@@ -186,7 +206,7 @@ pub async fn preview(State(office): State<Arc<Office>>, sent: Sent) -> Result<Re
 pub async fn begin(State(office): State<Arc<Office>>, sent: Sent) -> Result<Response, Fault> {
     let look = Look::begin(&office.outbox).await?;
     let wanted = Wanted::read(sent.fields, look.now)?;
-    sent.visitor.caller.must(wanted.scope())?;
+    wanted.allow(&sent.visitor.caller)?;
     if wanted.means_all() && !wanted.all {
         let says = format!(
             "this means every capture that {} does something to; say below that all are meant",
@@ -194,10 +214,20 @@ pub async fn begin(State(office): State<Arc<Office>>, sent: Sent) -> Result<Resp
         );
         return show(&office, &look, &sent.visitor, wanted, Some(says)).await;
     }
+    if wanted.lacks_its_answer() {
+        let says = "nothing says what was seen: were they captured, or not?".to_owned();
+        return show(&office, &look, &sent.visitor, wanted, Some(says)).await;
+    }
     let request = Request {
         act: wanted.act(),
         choice: wanted.choice.clone(),
         all: wanted.all,
+        // Ids are what the person chose. A filter means whatever matches: only what this person saw of it.
+        digest: match wanted.choice {
+            Choice::Ids(_) => None,
+            Choice::Filter(_) => Some(ListDigest::given(wanted.digest.as_str())),
+        },
+        key: None,
         stamp: crate::outbox::AuditStamp {
             actor: sent.visitor.caller.name.clone(),
             reason: wanted.reason.trim().to_owned(),
@@ -205,7 +235,7 @@ pub async fn begin(State(office): State<Arc<Office>>, sent: Sent) -> Result<Resp
         rate_per_second: wanted.rate,
         stop_at_percent: wanted.stop_at,
     };
-    match operations::begin(&office.acts, request).await {
+    match office.begin(request).await {
         Ok(id) => Ok(Redirect::to(&format!("/operations/{id}")).into_response()),
         Err(OperationError::Outbox(error)) => Err(error.into()),
         Err(refused) => {
@@ -234,7 +264,12 @@ async fn show(
     let (act, all) = (wanted.act(), wanted.all || ask_all);
     let looked = operations::preview(&office.acts, &office.abilities, &act, &wanted.choice, all, wanted.rate).await;
     let (shown, wrong) = match looked {
-        Ok(preview) => (Some(Shown::of(&preview)), wrong),
+        Ok(mut preview) => {
+            if wanted.lacks_its_answer() {
+                leave_open(&mut preview);
+            }
+            (Some(Shown::of(&preview)), wrong)
+        }
         Err(OperationError::Outbox(error)) => return Err(error.into()),
         Err(refused) => (None, Some(wrong.unwrap_or_else(|| told(&refused)))),
     };
@@ -254,7 +289,8 @@ async fn show(
         conditions: wanted.conditions,
         ask_all,
         all: wanted.all,
-        captured: wanted.captured,
+        was_captured: wanted.captured == Some(true),
+        was_not_captured: wanted.captured == Some(false),
         evidence: wanted.evidence,
         also_resolved: wanted.also_resolved,
         reason: wanted.reason,
@@ -270,6 +306,17 @@ async fn show(
         *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
     }
     Ok(response)
+}
+
+/// Until the person has said what they saw, the preview does not say it for them.
+fn leave_open(preview: &mut Preview) {
+    const SAYS: &str = "is settled by your word: captured, or not captured";
+    for group in &mut preview.will {
+        SAYS.clone_into(&mut group.says);
+    }
+    for line in preview.sample.iter_mut().filter(|line| line.acts) {
+        SAYS.clone_into(&mut line.says);
+    }
 }
 
 fn amount(of: &[Sum]) -> String {
@@ -318,6 +365,7 @@ impl Shown {
                 })
                 .collect(),
             as_of: Time::clock(preview.as_of),
+            digest: preview.digest.text().to_owned(),
         }
     }
 }

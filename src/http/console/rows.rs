@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::shown::{Ends, Time, exponent, money, part, tone_of_state};
 use crate::filter::State;
+use crate::operations::Told;
 use crate::outbox::{CaptureRow, RESOLVED_NOT_CAPTURED};
 
 /// A row.
@@ -40,6 +41,8 @@ pub struct Row {
     pub ends: Option<Ends>,
     /// When it was asked.
     pub created: Time,
+    /// What its provider says, if it was asked.
+    pub said: Option<Said>,
 }
 
 impl Row {
@@ -77,6 +80,32 @@ impl Row {
                 .filter(|_| matters)
                 .map(|at| Ends::of(at, now)),
             created: Time::day(row.created_at),
+            said: None,
+        }
+    }
+}
+
+/// A provider's word beside ours.
+pub struct Said {
+    /// In words.
+    pub says: String,
+    /// Whether the two agree.
+    pub verdict: &'static str,
+    /// How bad that is.
+    pub tone: &'static str,
+}
+
+impl From<&Told> for Said {
+    fn from(told: &Told) -> Said {
+        let (verdict, tone) = match told.differs {
+            Some(true) => ("differs from ours", "bad"),
+            Some(false) => ("agrees with ours", "good"),
+            None => ("says nothing about it", "warn"),
+        };
+        Said {
+            says: told.says.clone(),
+            verdict,
+            tone,
         }
     }
 }

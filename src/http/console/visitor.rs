@@ -130,12 +130,25 @@ fn is_proxy(parts: &Parts, office: &Office) -> bool {
     peer.is_some_and(|Peer(address)| office.proxy.addresses.contains(&address.ip().to_canonical()))
 }
 
+/// Which address a request came from: of what a configured proxy passes on, the one that the proxy saw itself.
+pub fn peer(parts: &Parts, office: &Office) -> Option<IpAddr> {
+    let Peer(address) = parts.extensions.get::<Peer>()?;
+    let forwarded = parts.headers.get_all("x-forwarded-for").iter().next_back();
+    let seen = forwarded
+        .filter(|_| is_proxy(parts, office))
+        .and_then(|value| value.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+    Some(seen.unwrap_or_else(|| address.ip()))
+}
+
 fn is_behind_tls(parts: &Parts, office: &Office) -> bool {
     let said = parts
         .headers
         .get("x-forwarded-proto")
         .and_then(|value| value.to_str().ok());
-    is_proxy(parts, office) && said.is_some_and(|said| said.eq_ignore_ascii_case("https"))
+    // The browser itself says it of a form that it sends. Nobody else can: of another origin, the form is refused.
+    let origin = parts.headers.get("origin").and_then(|value| value.to_str().ok());
+    let sent_by_tls = origin.is_some_and(|origin| origin.to_ascii_lowercase().starts_with("https://"));
+    sent_by_tls || (is_proxy(parts, office) && said.is_some_and(|said| said.eq_ignore_ascii_case("https")))
 }
 
 impl FromRequestParts<Arc<Office>> for Visitor {

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::super::{Claim, ClaimRequest, Claimed, LaneId, LaneRequest, Purpose, Ticket};
 use super::{Cause, End, Lease, Ready, ReadyKey, SlotRow, Tables, Waiting};
 use crate::intent::{KeyGeneration, Money};
-use crate::outcome::{Evidence, Receipt};
+use crate::outcome::{Evidence, Proof, Receipt};
 use crate::provider::Siblings;
 use crate::retry::DeadReason;
 
@@ -42,7 +42,7 @@ struct Seen {
 impl Tables {
     /// Takes ready rows, and opens their attempts.
     pub fn claim(&mut self, now: DateTime<Utc>, request: &ClaimRequest<'_>) -> Claimed {
-        let epoch = self.begin_epoch();
+        let epoch = self.begin_epoch(now);
         let asked: Vec<Asked<'_>> = request
             .lanes
             .iter()
@@ -279,7 +279,7 @@ impl Tables {
                 End::Dead(_) | End::Cancelled => None,
             });
         let mut siblings = Siblings::default();
-        let mut committed_minor = 0;
+        let (mut committed_minor, mut open_minor) = (0, 0);
         let mut authorized = None;
         for sibling in self.siblings(row) {
             let newest = (sibling.capture.created_at, sibling.capture.id);
@@ -289,15 +289,17 @@ impl Tables {
                 authorized = Some((newest, minor));
             }
             match self.outcomes.get(&sibling.capture.id).map(|outcome| &outcome.end) {
-                Some(End::Captured { minor, id, .. }) => {
+                Some(End::Captured { minor, id, proof, .. }) => {
                     committed_minor += minor;
+                    siblings.undecided |= *proof == Proof::Person;
                     siblings.capture_ids.push(id.to_string());
                 }
                 Some(End::Dead(DeadReason::Undecided)) => {
                     committed_minor += sibling.capture.amount.minor;
                     siblings.undecided = true;
                 }
-                Some(End::Dead(_) | End::Cancelled) | None => {}
+                None => open_minor += sibling.capture.amount.minor,
+                Some(End::Dead(_) | End::Cancelled) => {}
             }
         }
         Some(Claim {
@@ -318,6 +320,7 @@ impl Tables {
             late_receipt,
             authorized_minor: intent.authorized_minor.or(authorized.map(|(_, minor)| minor)),
             committed_minor,
+            open_minor,
             siblings,
             unreleased: row.hold && release.is_none(),
             intent,

@@ -96,11 +96,12 @@ impl Tables {
     }
 
     /// Looks at the server's history, and begins a new epoch if it is another one: the first thing in claim and rescue.
-    pub fn begin_epoch(&mut self) -> i32 {
+    pub fn begin_epoch(&mut self, now: DateTime<Utc>) -> i32 {
         if self.epoch.unnoticed {
             self.epoch = Epoch {
                 number: self.epoch.number + 1,
                 unnoticed: false,
+                began_at: now,
             };
         }
         self.epoch.number

@@ -24,6 +24,8 @@ impl Tables {
             .outcomes
             .get(&intent)
             .filter(|row| matches!(row.end, End::Dead(_)) && row.ended_at == ended_at);
+        // What died in an earlier history may have been replayed in the part of it that is lost.
+        let of_this_history = ended_at >= self.epoch.began_at;
         let (Some((lane, fence)), Some(row)) = (
             dead.map(|row| (row.lane, row.fence)),
             self.intents.get(&intent).cloned(),
@@ -36,7 +38,7 @@ impl Tables {
             purpose: Purpose::Verify,
             urgency: self.urgency(&row, now),
             fence,
-            epoch: self.epoch.number,
+            epoch: self.epoch.number - i32::from(!of_this_history),
             cause: Cause::Verify,
             due_at: Some(now),
             since: now,
@@ -77,11 +79,15 @@ impl Tables {
             return Resolved::NotFound;
         };
         let minor = asked.capture.amount.minor;
+        let receipt_held = !captured && self.late_receipt(intent).is_some();
         let Some(row) = self.outcomes.get_mut(&intent) else {
             return Resolved::NotDead("in_flight".to_owned());
         };
         if !matches!(row.end, End::Dead(_)) {
             return Resolved::NotDead(row.end.state().to_owned());
+        }
+        if receipt_held {
+            return Resolved::ReceiptHeld;
         }
         let row = Arc::make_mut(row);
         row.ended_at = now;

@@ -350,6 +350,8 @@ pub struct Epoch {
     pub number: i32,
     /// The server's history is another one, and no worker has looked yet.
     pub unnoticed: bool,
+    /// When it was first noticed.
+    pub began_at: DateTime<Utc>,
 }
 
 impl Default for Epoch {
@@ -357,6 +359,7 @@ impl Default for Epoch {
         Epoch {
             number: 1,
             unnoticed: false,
+            began_at: DateTime::<Utc>::MIN_UTC,
         }
     }
 }

@@ -48,7 +48,7 @@ impl Tables {
     /// Leases that lapsed, or were given in another history: their unsettled attempts become verifications, never runs.
     /// Returns how many.
     pub fn rescue(&mut self, now: DateTime<Utc>, limit: usize) -> i32 {
-        let epoch = self.begin_epoch();
+        let epoch = self.begin_epoch(now);
         let mut lapsed: Vec<(DateTime<Utc>, Uuid)> = Vec::new();
         let mut void: Vec<(DateTime<Utc>, Uuid)> = Vec::new();
         for (id, lease) in &self.leases {

@@ -152,6 +152,7 @@ pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, answer: &Ans
     let Some(open) = &payment.open_to_capture_amount else {
         return Observation::NotCaptured {
             open_minor: None,
+            others_minor: payment.others_minor(call),
             evidence,
         };
     };
@@ -159,6 +160,7 @@ pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, answer: &Ans
         None => contradicts("wrong_currency", evidence),
         Some(open) if open.minor >= call.intent.amount.minor => Observation::NotCaptured {
             open_minor: Some(open.minor),
+            others_minor: payment.others_minor(call),
             evidence,
         },
         Some(_) if payment.events().any(|event| event.is("CAPTURED")) => Observation::Foreign { evidence },
@@ -180,6 +182,16 @@ impl Payment {
         let reference = call.intent.id.reference();
         self.events()
             .filter(move |event| event.is(kind) && event.carries(&reference))
+    }
+
+    /// What captures come to, all of them together. Asked only where none is ours.
+    fn others_minor(&self, call: &Call<'_>) -> Option<i64> {
+        self.events.as_ref()?;
+        self.events()
+            .filter(|event| event.is("CAPTURED"))
+            .try_fold(0i64, |sum, event| {
+                sum.checked_add(event.amount.as_ref()?.money(call)?.minor)
+            })
     }
 
     fn ours(&self, call: &Call<'_>) -> Ours<'_> {

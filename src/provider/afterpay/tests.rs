@@ -7,7 +7,7 @@ use crate::intent::{CaptureIntent, Currency, KeyGeneration, Money};
 use crate::outcome::{Class, Observation, Outcome, Proof};
 use crate::provider::answer::Answer;
 use crate::provider::samples::{
-    KEYED, Row, account, ago, answer, any_json, call, dollars, front_rows, hold, intent, name, spoil,
+    KEYED, Row, account, ago, answer, any_json, call, dollars, front_rows, hold, intent, name, others, spoil,
 };
 use crate::provider::{Model, build};
 
@@ -346,4 +346,18 @@ fn an_intent_that_afterpay_cannot_take_is_refused_before_it_is_sent() {
     for code in ["AUD", "NZD", "USD", "CAD", "GBP", "EUR"] {
         assert!(provider.check(&amount(100, code)).is_ok(), "{code}");
     }
+}
+
+#[test]
+fn a_read_tells_what_others_captured() {
+    let foreign = event("CAPTURED", "3.00", "other");
+    let declined = event("CAPTURE_DECLINED", "10.00", "other");
+    let both = [foreign.clone(), foreign.clone(), declined];
+    let of = |events: &[String]| {
+        let body = payment("APPROVED", "PARTIALLY_CAPTURED", "10.00", events);
+        others(&observe(&call(&intent(ID)), KEYED, &answer(200, &body)))
+    };
+    assert_eq!(of(&[]), Some(0));
+    assert_eq!(of(&both), Some(600));
+    assert_eq!(of(&[foreign.replace("USD", "AUD")]), None, "unreadable is not nothing");
 }

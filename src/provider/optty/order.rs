@@ -189,7 +189,7 @@ pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, details: &De
         [] if call.refused && order.captures().any(|capture| capture.explains_a_refusal(call)) => {
             Observation::Foreign { evidence }
         }
-        [] => order.without_ours(evidence),
+        [] => order.without_ours(call, evidence),
         // One capture of our amount, from after our first send, that is no sibling's: nobody else captures a payment
         // while we hold it, unless by hand, and then of just our amount and just now.
         [capture] if capture.created().is_some() && (!call.siblings.undecided || order.has_room_for_one(call)) => {
@@ -254,7 +254,18 @@ impl Order {
                 .is_some_and(|authorised| twice > authorised)
     }
 
-    fn without_ours(&self, evidence: Evidence) -> Observation {
+    /// What captures come to that have succeeded or still may. Asked only where none is ours.
+    fn others_minor(&self, call: &Call<'_>) -> Option<i64> {
+        self.order_captures.as_ref()?;
+        self.captures()
+            .filter(|capture| capture.succeeded() || capture.is_pending())
+            .try_fold(0i64, |sum, capture| {
+                let amount = capture.amount.as_ref()?.money(call.intent.amount.currency)?;
+                sum.checked_add(amount.minor)
+            })
+    }
+
+    fn without_ours(&self, call: &Call<'_>, evidence: Evidence) -> Observation {
         match self.status.as_deref() {
             Some(ended @ ("DECLINED" | "FAILED" | "CANCELED" | "CANCELLED" | "EXPIRED" | "VOIDED")) => {
                 Observation::Closed {
@@ -265,6 +276,7 @@ impl Order {
             // How much is open is not told: a surcharge counts too and is not shown.
             Some(_) | None => Observation::NotCaptured {
                 open_minor: None,
+                others_minor: self.others_minor(call),
                 evidence,
             },
         }

@@ -5,7 +5,7 @@ use crate::intent::{CaptureIntent, Currency, Money, Shipping};
 use crate::outcome::{Class, Evidence, Outcome, Proof};
 use crate::provider::answer::Answer;
 use crate::provider::samples::{
-    BEARER, Row, account, ago, answer, any_json, call, dollars, front_rows, hold, intent, name, spoil,
+    BEARER, Row, account, ago, answer, any_json, call, dollars, front_rows, hold, intent, name, others, spoil,
 };
 use crate::provider::{Call, Model, Siblings, build};
 
@@ -404,4 +404,35 @@ fn an_intent_that_optty_cannot_take_is_refused_before_it_is_sent() {
         "shipping_missing"
     );
     assert!(with_shipping.check(&shipped("DHL", "Express", "1")).is_ok());
+}
+
+#[test]
+fn a_read_tells_what_others_captured() {
+    let of = |captures: &[String]| {
+        let intent = intent(ID);
+        let call = Call {
+            first_sent_at: None,
+            ..call(&intent)
+        };
+        others(&observe(
+            &call,
+            BEARER,
+            &Details::of(&call, answer(200, &order("100", captures))),
+        ))
+    };
+    let taken = capture("c-8", "10", "SUCCESSFUL", 50);
+    assert_eq!(of(&[]), Some(0));
+    assert_eq!(
+        of(&[
+            taken.clone(),
+            capture("c-9", "5", "PENDING", 40),
+            capture("c-7", "7", "FAILED", 60)
+        ]),
+        Some(1500)
+    );
+    assert_eq!(
+        of(&[taken.replace(r#""amount":"10""#, r#""amount":"1e400000""#)]),
+        None,
+        "unreadable is not nothing"
+    );
 }

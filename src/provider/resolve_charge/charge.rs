@@ -116,6 +116,7 @@ pub(in crate::provider) fn judge(
             Some(authorised) if authorised.minor < call.intent.amount.minor => closed("too_little_left", evidence),
             Some(_) | None => Observation::NotCaptured {
                 open_minor: authorised.map(|authorised| authorised.minor),
+                others_minor: Some(0),
                 evidence,
             },
         };

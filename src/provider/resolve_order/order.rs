@@ -92,7 +92,8 @@ pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, answer: &Ans
     let money = |digits: &Option<Digits>| digits.as_ref().and_then(|d| d.money(call.intent.amount.currency));
     let remaining = money(&order.amount_remaining);
     let enough = remaining.is_none_or(|left| left.minor >= call.intent.amount.minor);
-    let somebody_captured = money(&order.amount_captured).is_some_and(|captured| captured.minor > 0);
+    let captured = money(&order.amount_captured).map(|captured| captured.minor);
+    let somebody_captured = captured.is_some_and(|minor| minor > 0);
     let expires = order.authorization_expires_at.as_deref().and_then(time);
     match order.status.as_deref() {
         _ if !enough && somebody_captured => Observation::Foreign { evidence },
@@ -101,6 +102,7 @@ pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, answer: &Ans
         _ if expires.is_some_and(|end| end <= answer.given_at()) => closed("expired", evidence),
         Some(_) | None => Observation::NotCaptured {
             open_minor: remaining.map(|left| left.minor),
+            others_minor: captured,
             evidence,
         },
     }

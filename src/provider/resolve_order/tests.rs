@@ -5,7 +5,7 @@ use crate::intent::{CaptureIntent, Currency, KeyGeneration, Money};
 use crate::outcome::{Class, Outcome, Proof};
 use crate::provider::answer::Answer;
 use crate::provider::samples::{
-    KEYED, Row, account, ago, answer, any_json, call, dollars, front_rows, hold, intent, name, spoil,
+    KEYED, Row, account, ago, answer, any_json, call, dollars, front_rows, hold, intent, name, others, spoil,
 };
 use crate::provider::{Model, build};
 
@@ -228,4 +228,14 @@ fn an_intent_that_resolve_cannot_take_is_refused_before_it_is_sent() {
             );
         }
     }
+}
+
+#[test]
+fn a_read_tells_what_others_captured() {
+    let of = |captured: &str| {
+        let body = order("partially_captured", captured, "10.00", &[event(captured, "other")]);
+        others(&observe(&call(&intent(ID)), KEYED, &answer(200, &body)))
+    };
+    assert_eq!(of("3.00"), Some(300));
+    assert_eq!(of("1e400000"), None, "unreadable is not nothing");
 }

@@ -88,6 +88,7 @@ impl Hash for Errand {
         (
             &claim.late_receipt,
             claim.committed_minor,
+            claim.open_minor,
             &claim.siblings,
             claim.unreleased,
         )

@@ -26,6 +26,8 @@ pub struct Wanted {
     pub hold: bool,
     pub not_before_ms: Option<u64>,
     pub deadline_ms: Option<u64>,
+    /// Its transaction crosses those of its siblings: neither sees the other, so it may ask for too much.
+    pub crosses: bool,
 }
 
 /// Something that somebody does, or that happens.
@@ -130,9 +132,12 @@ impl World {
             let whole = self.counter(place).bank.kind == Kind::Nothing;
             let room = if whole { 1 } else { captures };
             let authorised = i64::try_from(room * 100).unwrap() - if self.chance(15) { 50 } else { 0 };
-            self.counter(place).bank.authorise(&payment, authorised);
+            // What the order system believes may be less than what the provider would give.
+            let more = if whole || self.chance(50) { 0 } else { 150 };
+            self.counter(place).bank.authorise(&payment, authorised + more);
+            let together = self.chance(25).then(|| self.between(0, ASKING_MS));
             for capture in 0..captures {
-                let at = self.between(0, ASKING_MS);
+                let at = together.unwrap_or_else(|| self.between(0, ASKING_MS));
                 let wanted = self.wanted(place, &payment, capture, authorised, at);
                 let lane = wanted.capture.lane.clone();
                 if self.storm > 0 && self.dice.random_range(0..300) == 0 {
@@ -186,6 +191,7 @@ impl World {
             hold: self.chance(25),
             not_before_ms: self.chance(15).then(|| at + self.between(500, 10_000)),
             deadline_ms: self.chance(30).then(|| at + self.between(5_000, 60_000)),
+            crosses: self.chance(50),
         }
     }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use capture::intent::IntentId;
+use capture::intent::{CaptureIntent, IntentId};
 use capture::outbox::memory::{Cancelled, Cause, End, Enqueued, Tables};
 use capture::outbox::{AuditStamp, HeldRelease, RESOLVED_NOT_CAPTURED, Replayed};
 use capture::retry::{DeadReason, Policy};
 use capture::verify::plan_replay;
 use capture::worker::{ServedLane, Settings, Worker};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::life::{Life, pause};
@@ -156,7 +156,26 @@ impl Stage<'_> {
                         capture.authorization_expires_at
                     )
                 });
-                match world.tables.enqueue(now, capture, terms) {
+                let (asked, payment) = (capture.clone(), capture.payment_id.clone());
+                let mut enqueued = world.tables.enqueue(now, capture, terms);
+                let just_now = world.tables.intents.values().all(|row| {
+                    row.capture.lane != asked.lane
+                        || row.capture.payment_id != payment
+                        || now - row.capture.created_at < TimeDelta::seconds(1)
+                });
+                if wanted.crosses && just_now && enqueued == Enqueued::Refused("intents_within_authorized") {
+                    // As if alone, and then beside those it did not see.
+                    let alone = CaptureIntent {
+                        payment_id: format!("{payment} alone"),
+                        ..asked
+                    };
+                    enqueued = world.tables.enqueue(now, alone, terms);
+                    if let Some(row) = world.tables.intents.get_mut(&id) {
+                        Arc::make_mut(row).capture.payment_id = payment;
+                        world.path(Path::CrossedAtInsert);
+                    }
+                }
+                match enqueued {
                     Enqueued::Created => {
                         world.tally.intents += 1;
                         if !world.sleepers.is_empty() {

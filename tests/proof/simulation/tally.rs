@@ -123,6 +123,7 @@ pub enum Path {
     Resolved,
     AuthorisationExpiring,
     RefusedAtInsert,
+    CrossedAtInsert,
     UndecidedThoughReadable,
     UndecidedRightly,
     LookAlikeByHand,
@@ -131,7 +132,7 @@ pub enum Path {
 }
 
 impl Path {
-    pub const ALL: [Path; 35] = [
+    pub const ALL: [Path; 36] = [
         Path::StatementRepeated,
         Path::StatementGivenUp,
         Path::GivenBack,
@@ -162,6 +163,7 @@ impl Path {
         Path::Resolved,
         Path::AuthorisationExpiring,
         Path::RefusedAtInsert,
+        Path::CrossedAtInsert,
         Path::UndecidedThoughReadable,
         Path::UndecidedRightly,
         Path::LookAlikeByHand,

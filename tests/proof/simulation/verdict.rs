@@ -158,22 +158,21 @@ impl World {
         let counter = &self.counters[place];
         let mut over = Vec::new();
         for (name, payment) in &counter.bank.payments {
-            let known = self.tables.intents.values().any(|row| {
-                row.capture.lane == counter.lane
-                    && row.capture.payment_id == *name
-                    && row.capture.authorized_minor.is_some()
-            });
             let ours = payment.captures.iter().filter(|moved| !moved.by_hand);
             // An intent that a fail-over lost counts nowhere any more.
             let all_known = ours
                 .clone()
                 .all(|moved| self.tables.intents.contains_key(&moved.intent));
+            // What only one that was not captured knows, perhaps later, bound nobody.
+            let intents = ours.clone().filter_map(|moved| self.tables.intents.get(&moved.intent));
+            let said = intents.filter_map(|row| row.capture.authorized_minor).max();
             let sum: i64 = ours.map(|moved| moved.minor).sum();
-            if known && all_known && sum > payment.authorised_minor && !counter.by_hand.contains(name) {
-                over.push(format!(
-                    "OVER: {sum} was captured on {name}, of {}",
-                    payment.authorised_minor
-                ));
+            if let Some(said) = said
+                && all_known
+                && sum > said
+                && !counter.by_hand.contains(name)
+            {
+                over.push(format!("OVER: {sum} was captured on {name}, of {said}"));
             }
         }
         for what in over {
