@@ -41,6 +41,7 @@ mod running;
 mod schema;
 mod shipment_rules;
 mod shipment_story;
+mod shipment_sums;
 mod shipments;
 mod views;
 mod webhook_guards;

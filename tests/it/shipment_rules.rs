@@ -13,10 +13,10 @@ use crate::world::World;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
-const PAYMENT: &str = "10010001";
+pub const PAYMENT: &str = "10010001";
 
 impl World {
-    async fn rule(&self, release_on: ReleaseOn, amount: ShipmentAmount) {
+    pub async fn rule(&self, release_on: ReleaseOn, amount: ShipmentAmount) {
         let fulfilment = Fulfilment { release_on, amount };
         self.outbox
             .set_fulfilment(&Kind::Afterpay.lane(), fulfilment)
@@ -25,7 +25,7 @@ impl World {
     }
 
     /// An event of the payment's parcel; `more`: columns and values as SQL.
-    async fn parcel(&mut self, event: &str, number: &str, kind: &str, more: (&str, &str)) {
+    pub async fn parcel(&mut self, event: &str, number: &str, kind: &str, more: (&str, &str)) {
         let (columns, values) = more;
         self.db
             .run(&format!(
@@ -36,14 +36,14 @@ impl World {
     }
 
     /// What is held of 50.00 that are authorised.
-    async fn held_of(&mut self, reference: &str, minor: i64) -> Uuid {
+    pub async fn held_of(&mut self, reference: &str, minor: i64) -> Uuid {
         self.authorize(Kind::Afterpay, PAYMENT, 5000);
         let more = format!("{HELD}, authorized_minor => 5000");
         self.insert(Kind::Afterpay, PAYMENT, reference, minor, &more).await
     }
 
     /// Reference, amount and state of every intent, in the order in which they came.
-    async fn intents(&mut self) -> Vec<String> {
+    pub async fn intents(&mut self) -> Vec<String> {
         let sql =
             "select capture_ref || ' ' || amount_minor || ' ' || state from capture.status order by created_at, id";
         self.db.column(sql).await
