@@ -54,7 +54,7 @@ select c.id, l.provider, l.account, (c.n / 2)::text, (400000000 + c.n / 2)::text
 from crowd c join crowd_lanes l on l.place = c.lane_place;
 
 insert into outcomes (intent, lane, state, fence, attempts, ended_at, captured_minor, provider_capture_id, captured_at, proof,
-                      expires_at, warned, dead_reason, last_class, last_code)
+                      expires_at, warned, dead_reason, last_class, last_code, created_at, amount_minor, currency)
 select c.id, l.lane, c.place, 1, case when c.place = 'cancelled' then 0 else 1 end, c.created_at + interval '15 seconds',
        case when c.place = 'captured' then c.amount end, case when c.place = 'captured' then 'p-' || c.n end,
        case when c.place = 'captured' then c.created_at + interval '15 seconds' end, case when c.place = 'captured' then 'answer' end,
@@ -64,8 +64,10 @@ select c.id, l.lane, c.place, 1, case when c.place = 'cancelled' then 0 else 1 e
        case when c.place = 'dead' then (array['rejected', 'rejected', 'rejected', 'transient', 'transient', 'ambiguous', 'maybe_done'])[1 + (c.n / 3000 % 7)::integer]
             when c.place = 'captured' and c.n % 40 = 0 then 'transient' end,
        case when c.place = 'dead' then (array['declined', 'payment_voided', 'unclassified', 'http_503', 'connect', 'timeout', 'fully_captured'])[1 + (c.n / 3000 % 7)::integer]
-            when c.place = 'captured' and c.n % 40 = 0 then 'http_503' end
-from crowd c join crowd_lanes l on l.place = c.lane_place
+            when c.place = 'captured' and c.n % 40 = 0 then 'http_503' end,
+       case when c.place = 'dead' then i.created_at end, case when c.place = 'dead' then i.amount_minor::bigint end,
+       case when c.place = 'dead' then i.currency end
+from crowd c join intents i on i.id = c.id join crowd_lanes l on l.place = c.lane_place
 where c.place in ('captured', 'dead', 'cancelled');
 
 insert into ready (lane, purpose, urgency, intent, fence, epoch, since)

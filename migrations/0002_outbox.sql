@@ -237,12 +237,20 @@ create table outcomes (
     -- those stand that have not ended).
     expires_at timestamptz,
     warned smallint,
+    -- Of what died, and copies of its intent's, which never change: lists and sums over dead letters read this table alone.
+    created_at timestamptz,
+    amount_minor bigint,
+    currency text,
+    constraint outcomes_dead_know_their_intent
+        check (state <> 'dead' or (created_at is not null and amount_minor is not null and currency is not null)),
     constraint outcomes_warned_iff_it_expires check ((warned is null) = (expires_at is null)),
     constraint outcomes_captured_iff_receipt
         check ((state = 'captured') = (captured_minor is not null and provider_capture_id is not null and proof is not null)),
     constraint outcomes_dead_iff_reason check ((state = 'dead') = (dead_reason is not null))
 );
-create index outcomes_dead on outcomes (lane, ended_at) where state = 'dead';
+-- Lists of dead letters in their order, and every sum over them, out of this index alone. Whoever ends otherwise pays nothing.
+create index outcomes_dead on outcomes (created_at, intent)
+    include (lane, ended_at, dead_reason, last_class, last_code, amount_minor, currency, expires_at) where state = 'dead';
 
 -- Results that came after their lease was lost. Never dropped: a late "captured" is real money. A receipt among them ends
 -- its intent as captured if it is the answer to our own POST (proof answer) or a read showed our reference (reference).

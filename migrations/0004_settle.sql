@@ -37,7 +37,7 @@ begin
     return query
     with input as materialized (
         select r.*, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
-               i.priority, i.authorization_expires_at,
+               i.priority, i.authorization_expires_at, i.created_at,
                case when l.id is not null and l.fences[r.slot + 1] = r.fence and l.intents[r.slot + 1] = r.intent
                          and get_bit(l.settled, r.slot) = 0 then 'recorded'
                     when exists (select from attempts a where a.intent = r.intent and a.fence = r.fence
@@ -67,7 +67,7 @@ begin
                ) || jsonb_build_object('type', 'capture.captured', 'data', late.receipt || jsonb_build_object('attempts', i.progress -> 'attempts'))
                end as events,
                i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency, i.priority,
-               i.authorization_expires_at, i.lane, i.generation, i.claimed_as, i.request_format, i.worker, i.lease_size, i.bits
+               i.authorization_expires_at, i.created_at, i.lane, i.generation, i.claimed_as, i.request_format, i.worker, i.lease_size, i.bits
         from input i
         left join lateral (
             select t.evidence, t.receipt
@@ -107,7 +107,7 @@ begin
     marked as (update leases l set settled = m.bits from marks m where l.id = m.lease and position('0' in m.bits::text) > 0),
     ended as (
         insert into outcomes (intent, lane, state, fence, attempts, ended_at, captured_minor, provider_capture_id, captured_at, proof,
-                              dead_reason, last_class, last_code, evidence, expires_at, warned)
+                              dead_reason, last_class, last_code, evidence, expires_at, warned, created_at, amount_minor, currency)
         select h.intent, h.lane, h."to", h.fence, (h.progress ->> 'attempts')::smallint, v_now,
                (h.receipt ->> 'captured_minor')::bigint, h.receipt ->> 'provider_capture_id',
                (h.receipt ->> 'captured_at')::timestamptz, h.receipt ->> 'proof', h.dead_reason,
@@ -117,7 +117,9 @@ begin
                case when h."to" <> 'dead' or h.authorization_expires_at is null then null
                     when h.dead_reason = 'expired' or h.authorization_expires_at <= v_now then 3
                     when h.authorization_expires_at <= v_now + interval '24 hours' then 2
-                    when h.authorization_expires_at <= v_now + interval '48 hours' then 1 else 0 end::smallint
+                    when h.authorization_expires_at <= v_now + interval '48 hours' then 1 else 0 end::smallint,
+               case when h."to" = 'dead' then h.created_at end, case when h."to" = 'dead' then h.amount_minor::bigint end,
+               case when h."to" = 'dead' then h.currency end
         from held h
         where h."to" in ('captured', 'dead', 'cancelled')
     ),

@@ -10,8 +10,10 @@ create index intents_newest on intents (created_at, id);
 -- --order, and the ledger of an order. (A payment is found in intents_capture_ref_unique, lane by lane.)
 create index intents_order on intents (order_id);
 
--- --class and --code over what has ended. A capture that passed at the first try is not in it.
-create index outcomes_failed on outcomes (last_class, last_code) where last_class is not null or last_code is not null;
+-- --class and --code over what has ended otherwise than dead (outcomes_dead has those). A capture that passed at the first
+-- try is not in it.
+create index outcomes_failed on outcomes (last_class, last_code)
+    where state <> 'dead' and (last_class is not null or last_code is not null);
 
 -- --state cancelled.
 create index outcomes_cancelled on outcomes (ended_at) where state = 'cancelled';

@@ -4,7 +4,7 @@ use chrono::Utc;
 use clap::{Subcommand, ValueEnum};
 
 use crate::filter::State;
-use crate::outbox::{CaptureRow, DeadGroup, GroupBy, Outbox, RESOLVED_NOT_CAPTURED};
+use crate::outbox::{DeadGroup, GroupBy, Outbox, RESOLVED_NOT_CAPTURED};
 
 use super::capture_rows::{self, amount};
 use super::context::Context;
@@ -16,11 +16,11 @@ use super::watch::WatchArgs;
 /// So many rows without --limit.
 const USUAL: u32 = 200;
 
+/// So many are read at once.
+const PAGE: u32 = 2000;
+
 /// No line of an explanation is longer, however wide the terminal: longer ones are hard to read.
 const WIDEST: usize = 100;
-
-/// So many resolved ones may stand before those that are shown.
-const RESOLVED_MOST: u32 = 10_000;
 
 /// Dead letters: captures that a person decides about.
 ///
@@ -120,11 +120,25 @@ async fn draw(args: &ListArgs, outbox: &Outbox, context: &Context, page: &mut Ve
     }
     let wanted = filter.limit.take();
     let shown = wanted.unwrap_or(USUAL);
-    let mut found = outbox.list(&filter, shown.saturating_add(RESOLVED_MOST)).await?;
-    let is_resolved = |row: &CaptureRow| row.last_code.as_deref() == Some(RESOLVED_NOT_CAPTURED);
-    let resolved = found.iter().filter(|row| is_resolved(row)).count();
-    if !args.resolved {
-        found.retain(|row| !is_resolved(row));
+    let (mut found, mut resolved, mut after) = (Vec::new(), 0, None);
+    // One more than is shown tells whether there are more.
+    while found.len() <= shown as usize {
+        let page = outbox
+            .page(&filter, after.as_ref(), shown.saturating_add(1).min(PAGE))
+            .await?;
+        for row in page.rows {
+            let closed = row.last_code.as_deref() == Some(RESOLVED_NOT_CAPTURED);
+            if found.len() < shown as usize {
+                resolved += usize::from(closed);
+            }
+            if args.resolved || !closed {
+                found.push(row);
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
     }
     let more = wanted.is_none() && found.len() > shown as usize;
     found.truncate(shown as usize);

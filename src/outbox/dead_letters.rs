@@ -188,25 +188,25 @@ impl Outbox {
             r#"select g.provider, g.account, g.dead_reason, g.last_class, g.last_code, g.currency as "currency!",
                       count(*) as "captures!", sum(g.amount_minor)::bigint as "amount_minor!", min(g.ended_at) as "oldest!"
                from (
-                   select case when $13 then i.provider end as provider, case when $14 then i.account end as account,
+                   select case when $13 then l.provider end as provider, case when $14 then l.account end as account,
                           case when $15 then o.dead_reason end as dead_reason, case when $16 then o.last_class end as last_class,
-                          case when $17 then o.last_code end as last_code, i.currency, i.amount_minor, o.ended_at
-                   from outcomes o cross join lateral (select i.* from intents i where i.id = o.intent limit 1) i
+                          case when $17 then o.last_code end as last_code, o.currency, o.amount_minor, o.ended_at
+                   from outcomes o join lanes l on l.id = o.lane
                    where o.state = 'dead' and o.last_code is distinct from 'resolved_not_captured'
-                     and ($1::text is null or i.provider = $1)
-                     and ($2::text is null or i.account = $2)
+                     and ($1::text is null or l.provider = $1)
+                     and ($2::text is null or l.account = $2)
                      and ($3::text is null or o.last_class = $3)
                      and ($4::text is null or o.last_code = $4)
-                     and ($5::text is null or i.order_id = $5)
-                     and ($6::text is null or i.payment_id = $6)
-                     and ($7::timestamptz is null or i.created_at >= $7)
-                     and ($8::timestamptz is null or i.created_at < $8)
-                     and ($9::text is null or (i.currency = $11 and case $9
-                            when '<' then i.amount_minor < $10::bigint when '<=' then i.amount_minor <= $10::bigint
-                            when '=' then i.amount_minor = $10::bigint when '>=' then i.amount_minor >= $10::bigint
-                            when '>' then i.amount_minor > $10::bigint end))
-                     and ($12::interval is null or (i.authorization_expires_at > (select clock_now())
-                            and i.authorization_expires_at <= (select clock_now()) + $12))
+                     and ($5::text is null and $6::text is null or exists (
+                            select from intents i where i.id = o.intent and ($5 is null or i.order_id = $5) and ($6 is null or i.payment_id = $6)))
+                     and ($7::timestamptz is null or o.created_at >= $7)
+                     and ($8::timestamptz is null or o.created_at < $8)
+                     and ($9::text is null or (o.currency = $11 and case $9
+                            when '<' then o.amount_minor < $10::bigint when '<=' then o.amount_minor <= $10::bigint
+                            when '=' then o.amount_minor = $10::bigint when '>=' then o.amount_minor >= $10::bigint
+                            when '>' then o.amount_minor > $10::bigint end))
+                     and ($12::interval is null or (o.expires_at > (select clock_now())
+                            and o.expires_at <= (select clock_now()) + $12))
                ) g
                group by g.provider, g.account, g.dead_reason, g.last_class, g.last_code, g.currency
                order by sum(g.amount_minor) desc, g.provider, g.account, g.dead_reason, g.last_class, g.last_code"#,

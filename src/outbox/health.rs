@@ -181,7 +181,7 @@ impl Outbox {
                       r.ready as "ready!", r.unknown + w.unknown as "unknown!", w.waiting as "waiting!", w.held as "held!",
                       (select count(*) from leases x, unnest(x.lanes) with ordinality as s(lane, place)
                        where s.lane = l.id and get_bit(x.settled, s.place::integer - 1) = 0) as "leased!",
-                      (select count(*) from outcomes o where o.lane = l.id and o.state = 'dead' and o.last_code is distinct from 'resolved_not_captured') as "dead!",
+                      coalesce(d.n, 0) as "dead!",
                       coalesce(extract(epoch from clock_now() - r.oldest), 0)::bigint as "oldest_ready_s!"
                from lanes l
                cross join lateral (select count(*) filter (where purpose < 2) as ready, count(*) filter (where purpose = 2) as unknown, min(since) as oldest
@@ -189,6 +189,8 @@ impl Outbox {
                cross join lateral (select count(*) filter (where purpose < 2 and cause <> 'held') as waiting, count(*) filter (where cause = 'held') as held,
                                           count(*) filter (where purpose = 2) as unknown
                                    from waiting where waiting.lane = l.id) w
+               left join (select o.lane, count(*) as n from outcomes o
+                          where o.state = 'dead' and o.last_code is distinct from 'resolved_not_captured' group by o.lane) d on d.lane = l.id
                order by l.provider, l.account"#
         )
         .fetch_all(&self.pool)

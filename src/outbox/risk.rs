@@ -89,25 +89,27 @@ impl Outbox {
     pub async fn risk(&self, within: Option<Duration>) -> Result<Risk, OutboxError> {
         let as_of = self.now().await?;
         let rows = sqlx::query!(
-            r#"select case when i.expires_at is null then 6 when i.expires_at <= $1 then 0
+            r#"with open as (
+                   select p.reason, i.currency, i.amount_minor::bigint as amount_minor, i.authorization_expires_at as expires_at
+                   from (
+                       select r.intent, case when r.purpose = 2 then 'verifying' else 'ready' end as reason from ready r
+                       union all
+                       select w.intent, case when w.purpose = 2 then 'verifying' when w.cause = 'held' then 'held' else 'scheduled' end from waiting w
+                       union all
+                       select s.intent, 'leased' from leases x, unnest(x.intents) with ordinality as s(intent, place)
+                       where get_bit(x.settled, s.place::integer - 1) = 0
+                   ) p
+                   cross join lateral (select i.* from intents i where i.id = p.intent limit 1) i
+               ), dead as (
+                   select 'dead:' || o.dead_reason, o.currency, o.amount_minor, o.expires_at from outcomes o
+                   where o.state = 'dead' and o.last_code is distinct from 'resolved_not_captured'
+               )
+               select case when i.expires_at is null then 6 when i.expires_at <= $1 then 0
                            when i.expires_at <= $1 + interval '6 hours' then 1 when i.expires_at <= $1 + interval '24 hours' then 2
                            when i.expires_at <= $1 + interval '48 hours' then 3 when i.expires_at <= $1 + interval '168 hours' then 4
                            else 5 end as "hours!",
-                      p.reason as "reason!", i.currency as "currency!", count(*) as "captures!", sum(i.amount_minor)::bigint as "amount_minor!"
-               from (
-                   select r.intent, case when r.purpose = 2 then 'verifying' else 'ready' end as reason from ready r
-                   union all
-                   select w.intent, case when w.purpose = 2 then 'verifying' when w.cause = 'held' then 'held' else 'scheduled' end from waiting w
-                   union all
-                   select s.intent, 'leased' from leases x, unnest(x.intents) with ordinality as s(intent, place)
-                   where get_bit(x.settled, s.place::integer - 1) = 0
-                   union all
-                   select o.intent, 'dead:' || o.dead_reason from outcomes o
-                   where o.state = 'dead' and o.last_code is distinct from 'resolved_not_captured'
-               ) p
-               cross join lateral (
-                   select i.amount_minor, i.currency, i.authorization_expires_at as expires_at from intents i where i.id = p.intent limit 1
-               ) i
+                      i.reason as "reason!", i.currency as "currency!", count(*) as "captures!", sum(i.amount_minor)::bigint as "amount_minor!"
+               from (select * from open union all select * from dead) i
                where $2::interval is null or i.expires_at <= $1 + $2
                group by 1, 2, 3
                order by 1, 2, 3"#,

@@ -21,8 +21,9 @@ async fn with_letters(count: u32) -> (Place, PgConnection) {
             "insert into capture.intents (provider, order_id, payment_id, capture_ref, amount_minor, currency)
              select 'afterpay', 'o-' || n, (20010000 + n)::text, 'c1', 1000, 'USD' from generate_series(1, {count}) n;
              with gone as (delete from capture.ready returning *)
-             insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, dead_reason, last_class, last_code)
-             select intent, lane, 'dead', fence, 0, capture.clock_now(), 'exhausted', 'transient', 'http_500' from gone"
+             insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, dead_reason, last_class, last_code, created_at, amount_minor, currency)
+             select intent, gone.lane, 'dead', fence, 0, capture.clock_now(), 'exhausted', 'transient', 'http_500', i.created_at, i.amount_minor, i.currency
+             from gone join capture.intents i on i.id = intent"
         ),
     )
     .await;
@@ -388,8 +389,9 @@ async fn what_came_to_match_after_the_look_is_told_and_not_acted_on() {
         "insert into capture.intents (provider, order_id, payment_id, capture_ref, amount_minor, currency)
          values ('afterpay', 'o-late', '777', 'c1', 500, 'USD');
          with gone as (delete from capture.ready returning *)
-         insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, dead_reason, last_class, last_code)
-         select intent, lane, 'dead', fence, 0, capture.clock_now(), 'exhausted', 'transient', 'http_500' from gone",
+         insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, dead_reason, last_class, last_code, created_at, amount_minor, currency)
+         select intent, gone.lane, 'dead', fence, 0, capture.clock_now(), 'exhausted', 'transient', 'http_500', i.created_at, i.amount_minor, i.currency
+             from gone join capture.intents i on i.id = intent",
     )
     .await;
     run(&mut holder, "rollback").await;

@@ -62,7 +62,9 @@ async fn a_provider_is_asked_about_a_capture_and_what_it_says_stands_beside_ours
         .world
         .db
         .run(&format!(
-            "update capture.outcomes set state = 'dead', dead_reason = 'rejected', captured_minor = null where intent = '{captured}'"
+            "update capture.outcomes o set state = 'dead', dead_reason = 'rejected', captured_minor = null, created_at = i.created_at,
+                    amount_minor = i.amount_minor, currency = i.currency
+             from capture.intents i where i.id = o.intent and o.intent = '{captured}'"
         ))
         .await;
     let order: String = stand

@@ -215,8 +215,9 @@ async fn what_came_to_match_after_the_preview_is_shown_and_not_acted_on() {
         .run(
             "insert into capture.intents (provider, order_id, payment_id, capture_ref, amount_minor, currency) values ('afterpay', 'o-late', '777', 'c1', 900, 'USD');
              with gone as (delete from capture.ready returning *)
-             insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, dead_reason, last_class, last_code)
-             select intent, lane, 'dead', fence, 0, capture.clock_now(), 'exhausted', 'transient', 'http_500' from gone",
+             insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, dead_reason, last_class, last_code, created_at, amount_minor, currency)
+             select intent, gone.lane, 'dead', fence, 0, capture.clock_now(), 'exhausted', 'transient', 'http_500', i.created_at, i.amount_minor, i.currency
+             from gone join capture.intents i on i.id = intent",
         )
         .await;
     let with = |digest: &str| {

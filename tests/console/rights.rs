@@ -122,8 +122,9 @@ async fn resting_operation(stand: &mut Stand, operator: &mut Person) -> String {
         .db
         .run(&format!(
             "with gone as (delete from capture.ready where intent = '{letter}' returning *)
-             insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, dead_reason, last_class, last_code)
-             select intent, lane, 'dead', fence, 0, capture.clock_now(), 'exhausted', 'transient', 'http_500' from gone"
+             insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, dead_reason, last_class, last_code, created_at, amount_minor, currency)
+             select intent, gone.lane, 'dead', fence, 0, capture.clock_now(), 'exhausted', 'transient', 'http_500', i.created_at, i.amount_minor, i.currency
+             from gone join capture.intents i on i.id = intent"
         ))
         .await;
     let token = operator.token().await;

@@ -69,8 +69,9 @@ pub async fn letters(db: &mut Session, from: u32, to: u32) -> Vec<Uuid> {
 async fn bury(db: &mut Session, place: &str, which: &str) {
     db.run(&format!(
         "with gone as (delete from capture.{place} where {which} returning *)
-         insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, dead_reason, last_class, last_code)
-         select intent, lane, 'dead', fence, 0, capture.clock_now(), 'exhausted', 'transient', 'http_500' from gone"
+         insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, dead_reason, last_class, last_code, created_at, amount_minor, currency)
+         select intent, gone.lane, 'dead', fence, 0, capture.clock_now(), 'exhausted', 'transient', 'http_500', i.created_at, i.amount_minor, i.currency
+             from gone join capture.intents i on i.id = intent"
     ))
     .await;
 }

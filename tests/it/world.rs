@@ -285,6 +285,15 @@ impl World {
             ours, theirs,
             "what is recorded (left) is not what the providers' ledger holds"
         );
+        let strangers: i64 = self
+            .db
+            .scalar(
+                "select count(*) from capture.outcomes o join capture.intents i on i.id = o.intent
+                 where o.state = 'dead' and (o.created_at, o.amount_minor, o.currency, o.expires_at)
+                       is distinct from (i.created_at, i.amount_minor, i.currency, i.authorization_expires_at)",
+            )
+            .await;
+        assert_eq!(strangers, 0, "a dead letter says of its intent what is not so");
         let facts = self.outbox.doctor_facts().await.unwrap();
         assert_eq!(facts.misplaced, 0, "an intent is in no place, or in two");
         assert_eq!(

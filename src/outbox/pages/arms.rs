@@ -69,7 +69,7 @@ pub fn push_arms(sql: &mut Sql, way: &Way, filter: &Filter, span: &Span, limit: 
             });
             if filter.states.is_empty() || filter.states.contains(&State::Dead) {
                 sql.push(" union ");
-                push_ended_arm(sql, State::Dead, filter, span, limit);
+                push_dead_arm(sql, filter, span, limit);
             }
         }
         Way::Sets { open, ended, .. } => {
@@ -80,7 +80,16 @@ pub fn push_arms(sql: &mut Sql, way: &Way, filter: &Filter, span: &Span, limit: 
             }
             for state in ended {
                 sql.push(between);
-                push_ended_arm(sql, *state, filter, span, limit);
+                match state {
+                    State::Dead => push_dead_arm(sql, filter, span, limit),
+                    State::Captured
+                    | State::Cancelled
+                    | State::Held
+                    | State::Scheduled
+                    | State::Ready
+                    | State::Leased
+                    | State::Verifying => push_ended_arm(sql, *state, filter, span, limit),
+                }
                 between = " union ";
             }
         }
@@ -134,6 +143,21 @@ fn push_ended_arm(sql: &mut Sql, state: State, filter: &Filter, span: &Span, lim
     push_failure(sql, filter, "o");
     sql.push(") n cross join lateral (select i.* from intents i where i.id = n.intent limit 1) i where true");
     push_asked(sql, filter);
+    push_end(sql, filter, span, limit);
+}
+
+/// What is dead, in its own order and out of its own index: no other row is read. Orders and payments are found by their keys.
+fn push_dead_arm(sql: &mut Sql, filter: &Filter, span: &Span, limit: u32) {
+    sql.push(
+        "(select i.id, i.created_at from (
+             select o.intent as id, o.created_at, o.lane, o.last_class, o.last_code, o.amount_minor, o.currency,
+                    o.expires_at as authorization_expires_at
+             from outcomes o where o.state = 'dead'
+         ) i where true",
+    );
+    push_lane_number(sql, filter, "i");
+    push_failure(sql, filter, "i");
+    push_money(sql, filter);
     push_end(sql, filter, span, limit);
 }
 
@@ -192,6 +216,11 @@ fn push_asked(sql: &mut Sql, filter: &Filter) {
     if let Some(order) = &filter.order_id {
         sql.push(" and i.order_id = ").push_bind(order.clone());
     }
+    push_money(sql, filter);
+}
+
+/// Amount and deadline, on `i`.
+fn push_money(sql: &mut Sql, filter: &Filter) {
     if let Some((comparison, money)) = filter.amount {
         sql.push(" and i.currency = ").push_bind(money.currency.code());
         sql.push(format!(" and i.amount_minor {} ", comparison.sign()))

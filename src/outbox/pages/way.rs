@@ -51,16 +51,18 @@ impl Way {
             let wanted = |state: &State| filter.states.is_empty() || filter.states.contains(state);
             let (ended, open): (Vec<State>, Vec<State>) =
                 State::ALL.into_iter().filter(wanted).partition(|s| s.is_end());
+            // The dead are found in their order, however many: they count for nothing.
+            let counted: Vec<State> = ended.iter().copied().filter(|state| *state != State::Dead).collect();
             let mut sql = QueryBuilder::new("select 0::bigint");
-            if failed {
+            if failed && !counted.is_empty() {
                 // Of whatever state: the index alone tells.
                 sql.push(" + ");
                 push_count(&mut sql, |sql| {
-                    sql.push("from outcomes o where true");
+                    sql.push("from outcomes o where o.state <> 'dead'");
                     push_failure(sql, filter, "o");
                 });
             } else {
-                for state in &ended {
+                for state in &counted {
                     sql.push(" + ");
                     push_count(&mut sql, |sql| push_ended(sql, *state));
                 }
