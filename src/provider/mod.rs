@@ -13,6 +13,8 @@ mod answer;
 pub mod bare;
 mod breakage;
 mod channel;
+#[cfg(feature = "contract")]
+pub mod contract;
 mod gate;
 mod json;
 mod optty;
