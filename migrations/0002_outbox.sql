@@ -69,6 +69,11 @@ create table lanes (
     rate_per_minute integer not null default 0 constraint lanes_rate_not_negative check (rate_per_minute >= 0),
     -- Until when the budget is spent (the theoretical arrival time of a leaky bucket).
     budget_spent_until timestamptz not null default '-infinity',
+    -- What a shipment does to the held captures of this account: written by the workers from their configuration. Null:
+    -- none has said it yet, and until then nothing is released, for nobody knows by which rule.
+    release_on text constraint lanes_release_on_known check (release_on in ('shipped', 'first_scan')),
+    shipment_amount text constraint lanes_shipment_amount_known
+        check (shipment_amount in ('explicit', 'line_items', 'remaining_on_final', 'full_on_first')),
     -- The provider asked us to wait until then.
     limited_until timestamptz,
     -- Breaker: calls in a row without an answer of the provider; open until; for how long it was opened last.
@@ -302,14 +307,45 @@ create table releases (
     next_try_at timestamptz not null,
     intent uuid constraint releases_free_an_intent_once unique,
     matched_at timestamptz,
+
+    -- What a shipment brings along; a release by a call has none of it, and frees what it names, whole.
+    -- Which row of shipment_events made it.
+    shipment bigint,
+    -- The number that the carrier gave the parcel, and what its source calls the shipment: by either its later events are
+    -- known.
+    parcel text,
+    told_as text,
+    -- Has a carrier seen it?
+    scanned boolean not null default true,
+    amount_minor numeric constraint releases_amount_whole_and_positive check (amount_minor = trunc(amount_minor) and amount_minor > 0),
+    currency text,
+    -- The last of its payment: takes what is left.
+    is_final boolean not null default false,
+    -- A person said: what is held, whole, whatever the rule of the account.
+    whole boolean not null default false,
+    -- Why it has freed nothing though something is held, in words and as what it waits for.
+    says text,
+    waits_for text constraint releases_waits_for_known check (waits_for in ('scan', 'final', 'person')),
+    -- The shipment was cancelled, or a person has said that it belongs to no payment.
+    withdrawn_at timestamptz,
+    -- When it was told that nothing is there for it to free; covered: nothing need be, the payment is captured without it.
+    told_at timestamptz,
+    covered boolean not null default false,
+
     constraint releases_name_a_payment_or_an_order check (payment_id is not null or order_id is not null),
-    constraint releases_matched_iff_intent check ((intent is null) = (matched_at is null))
+    constraint releases_matched_iff_intent check ((intent is null) = (matched_at is null)),
+    constraint releases_withdrawn_free_nothing check (withdrawn_at is null or intent is null)
 );
 create unique index releases_shipment_once on releases
     (provider, account, coalesce(payment_id, ''), coalesce(order_id, ''), coalesce(capture_ref, ''), shipment_ref) where shipment_ref is not null;
-create index releases_unmatched on releases (next_try_at) where intent is null;
+create index releases_unmatched on releases (next_try_at) where intent is null and withdrawn_at is null;
+create index releases_untold on releases (created_at) where intent is null and withdrawn_at is null and told_at is null;
+create index releases_told on releases (created_at) where intent is null and withdrawn_at is null and told_at is not null and not covered;
+create index releases_parcel on releases (parcel) where parcel is not null;
+create index releases_of_shipment on releases (shipment) where shipment is not null;
 
--- Inbox for a warehouse trigger. Text only and no checks, so that a warehouse's write never fails because of us.
+-- Inbox for a warehouse trigger, and for what comes over HTTP. Text only and no checks, so that a warehouse's write never
+-- fails because of us.
 create table shipment_events (
     source text, event_id text, provider text, account text, order_id text, payment_id text, capture_ref text,
     kind text, company text, method text, tracking_number text, occurred_at text, body text,
@@ -317,9 +353,21 @@ create table shipment_events (
     handled_at timestamptz,
     handling text,
     seq bigint generated always as identity,
+    -- What the source calls the shipment, where the parcel has no number yet; what it is worth in minor units, and whether
+    -- it is the last one (true), where the account's rule asks for it.
+    shipment_ref text, amount_minor text, currency text, is_final text,
+    -- The release that it made or changed.
+    release bigint,
+    -- Goods left, and nobody can tell for which payment: a person must. Told at that time.
+    unmatched boolean not null default false,
+    told_at timestamptz,
     constraint shipment_events_once unique (source, event_id)
 );
+create unique index shipment_events_seq on shipment_events (seq);
 create index shipment_events_open on shipment_events (seq) where handled_at is null;
+create index shipment_events_unmatched on shipment_events (seq) where unmatched;
+create index shipment_events_of_parcel on shipment_events (tracking_number, seq) where tracking_number is not null and octet_length(tracking_number) <= 255;
+create index shipment_events_final on shipment_events (source, shipment_ref) where is_final is not null and octet_length(shipment_ref) <= 255;
 comment on table shipment_events is 'Insert a row for each shipment event; a row of kind shipped, in_transit or delivered releases held captures of its payment or order.';
 
 create table events (

@@ -1,131 +1,4 @@
--- What moves intents besides claim and settle: shipments, releases, deadlines, cancellation, operators.
-
--- Shipment events become releases: goods that left, never a label. Returns how many events were handled.
-create function take_shipments(p_limit integer) returns integer
-    language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off as $$
-declare
-    v_now timestamptz := clock_now();
-    v_handled integer;
-begin
-    with taken as materialized (
-        select e.seq, e.source, e.event_id,
-               -- An empty text is none. All three together or nothing: half of it a provider would refuse.
-               nullif(btrim(e.company), '') as company, nullif(btrim(e.method), '') as method, nullif(btrim(e.tracking_number), '') as tracking_number,
-               nullif(btrim(e.provider), '') as provider, coalesce(nullif(btrim(e.account), ''), 'default') as account,
-               nullif(btrim(e.order_id), '') as order_id, nullif(btrim(e.payment_id), '') as payment_id,
-               nullif(btrim(e.capture_ref), '') as capture_ref,
-               case when lower(btrim(coalesce(e.kind, 'shipped'))) not in ('shipped', 'in_transit', 'delivered') then 'ignored: goods have not left'
-                    when nullif(btrim(e.provider), '') is null then 'ignored: provider is missing'
-                    when nullif(btrim(e.order_id), '') is null and nullif(btrim(e.payment_id), '') is null then 'ignored: neither order_id nor payment_id'
-                    -- No index takes names so long: one such row must not keep all others from being read.
-                    when octet_length(concat(e.provider, e.account, e.order_id, e.payment_id, e.capture_ref)) > 2000
-                    then 'ignored: its names are longer than 2000 bytes'
-                    else 'released' end as handling
-        from shipment_events e
-        where e.handled_at is null
-        order by e.seq limit p_limit
-        for update skip locked
-    ), released as (
-        insert into releases (provider, account, payment_id, order_id, capture_ref, shipment_ref, company, method, tracking_number, released_by, created_at, next_try_at)
-        select t.provider, t.account, t.payment_id, t.order_id, t.capture_ref,
-               -- The parcel is the shipment: its later events free nothing more. Without a parcel number each event counts.
-               case when octet_length(parcel.name) > 255 then 'sha256:' || encode(sha256(convert_to(parcel.name, 'UTF8')), 'hex') else parcel.name end,
-               case when parcel.whole then t.company end, case when parcel.whole then t.method end,
-               case when parcel.whole then t.tracking_number end, 'shipment_events', v_now, v_now
-        from taken t
-        cross join lateral (
-            select coalesce(t.tracking_number, t.source || ':' || t.event_id, 'event:' || t.seq) as name,
-                   t.company is not null and t.method is not null and t.tracking_number is not null
-                   and greatest(char_length(t.company), char_length(t.method), char_length(t.tracking_number)) <= 255 as whole
-        ) parcel
-        where t.handling = 'released'
-        on conflict do nothing
-    ), noted as (
-        update shipment_events e set handled_at = v_now, handling = t.handling from taken t where e.seq = t.seq returning 1
-    )
-    select count(*) into v_handled from noted;
-    return v_handled;
-end $$;
-
--- By which a release finds the held intents of an order; those of a payment are found by the unique key.
-create index intents_held_of_order on intents (provider, account, order_id) where hold is not null;
-
--- Matches releases with held intents, again and again: neither the release nor the intent needs to be first. A release
--- frees the intent it names, else the oldest held one of the payment. Returns how many were freed.
-create function match_releases(p_limit integer) returns integer
-    language plpgsql volatile security definer set search_path from current
-    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
-as $$
-declare
-    v_now timestamptz := clock_now();
-    v_epoch integer;
-    rel releases;
-    v_intent uuid;
-    v_freed integer := 0;
-begin
-    select number into strict v_epoch from epoch;
-    -- Half of them the latest due, so that a new release is looked at in this very round however many wait that match
-    -- nothing (parcels of payments that were never held come in for ever); half of them the longest due, so that those
-    -- get their turn as well.
-    for rel in
-        select distinct on (x.id) x.* from (
-            select * from (
-                select * from releases r where r.intent is null and r.next_try_at <= v_now
-                order by r.next_try_at desc limit (p_limit + 1) / 2 for update skip locked
-            ) latest
-            union all
-            select * from (
-                select * from releases r where r.intent is null and r.next_try_at <= v_now
-                order by r.next_try_at limit p_limit / 2 for update skip locked
-            ) longest
-        ) x
-        order by x.id
-    loop
-        select w.intent into v_intent
-        from (
-            select * from (
-                select i.id, i.created_at from intents i
-                where rel.payment_id is not null and i.provider = rel.provider and i.account = rel.account
-                  and i.payment_id = rel.payment_id and (rel.order_id is null or i.order_id = rel.order_id)
-                  and (rel.capture_ref is null or i.capture_ref = rel.capture_ref)
-                union all
-                select i.id, i.created_at from intents i
-                where rel.payment_id is null and i.provider = rel.provider and i.account = rel.account
-                  and i.order_id = rel.order_id and i.hold is not null
-                  and (rel.capture_ref is null or i.capture_ref = rel.capture_ref)
-            ) named
-            order by created_at, id
-            offset 0
-        ) i
-        cross join lateral (
-            select w.intent from waiting w where w.intent = i.id and w.cause = 'held' limit 1 for update skip locked
-        ) w
-        limit 1;
-        if v_intent is null then
-            -- Looks again after a tenth of its age: soon while it is fresh, every ten minutes when old.
-            update releases r set next_try_at = v_now + greatest(interval '1 second', least(interval '10 minutes', (v_now - r.created_at) / 10))
-                where r.id = rel.id;
-            continue;
-        end if;
-        update releases r set intent = v_intent, matched_at = v_now where r.id = rel.id;
-        with gone as (
-            delete from waiting w where w.intent = v_intent returning w.*
-        ), put as (
-            insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
-            select g.intent, g.lane, g.purpose, g.urgency, g.fence, g.epoch, 'scheduled', greatest(v_now, i.not_before), v_now
-            from gone g cross join lateral (select i.not_before from intents i where i.id = g.intent limit 1) i
-        )
-        insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
-        select 'capture.released', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
-               jsonb_strip_nulls(jsonb_build_object('released_by', rel.released_by, 'shipment_ref', rel.shipment_ref)), v_now
-        from intents i where i.id = v_intent;
-        v_freed := v_freed + 1;
-    end loop;
-    if v_freed > 0 then
-        perform wake_sleepers();
-    end if;
-    return v_freed;
-end $$;
+-- What moves intents besides claim and settle: releases, deadlines, cancellation, operators. (Shipments: 0011_shipments.sql.)
 
 -- Tells of authorisations that end within 48 h and 24 h, held captures included, and makes what is over due at once, so
 -- that the worker gives it up aloud. Returns how many it told of.
@@ -253,7 +126,7 @@ end $$;
 comment on function release is 'Frees a held capture, in your transaction: release(provider => ..., payment_id | order_id => ...). May come before the intent; the same shipment_ref again changes nothing, but without shipment_ref or capture_ref each call frees another one.';
 
 -- Ends an intent that nobody works on as cancelled. For the functions below, which know why it may.
-create function end_cancelled(p_intent uuid, p_lane integer, p_fence integer, p_by text, p_reason text) returns void
+create function end_cancelled(p_intent uuid, p_lane integer, p_fence integer, p_by text, p_reason text, p_more jsonb default '{}') returns void
     language plpgsql volatile set search_path from current set enable_seqscan = off set jit = off as $$
 declare
     v_now timestamptz := clock_now();
@@ -266,7 +139,7 @@ begin
     delete from cancel_requests c where c.intent = p_intent;
     insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
         select 'capture.cancelled', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
-               jsonb_build_object('by', p_by, 'reason', p_reason), v_now
+               jsonb_build_object('by', p_by, 'reason', p_reason) || p_more, v_now
         from intents i where i.id = p_intent;
 end $$;
 

@@ -4,7 +4,7 @@ create table api_keys (
     name text not null constraint api_keys_name_form check (name ~ '^[A-Za-z0-9][A-Za-z0-9._@-]{0,59}$'),
     digest bytea not null constraint api_keys_digest_is_sha256 check (octet_length(digest) = 32),
     scopes text[] not null constraint api_keys_scopes_known check (
-        scopes <> '{}' and scopes <@ array['read', 'enqueue', 'release', 'cancel', 'operate', 'lanes', 'webhooks']),
+        scopes <> '{}' and scopes <@ array['read', 'enqueue', 'release', 'cancel', 'operate', 'lanes', 'ship', 'webhooks']),
     created_by text not null,
     created_at timestamptz not null,
     expires_at timestamptz,

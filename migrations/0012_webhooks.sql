@@ -465,32 +465,3 @@ select e.id, e.url, e.types, e.description, e.created_by, e.created_at, e.disabl
        (select d.begun_at from webhook_deliveries d where d.endpoint = e.id and d.due_at is not null order by d.begun_at limit 1) as oldest_at
 from webhook_endpoints e
 where e.removed_at is null;
-
-
--- Rights --------------------------------------------------------------------------------------------------------------
-
--- The rights of before, and those on what is above. Nobody reads a secret: what hands them out runs with its owner's rights.
-alter function grant_roles() rename to grant_roles_on_captures;
-create function grant_roles() returns void
-    language plpgsql set search_path from current as $$
-declare
-    g record;
-begin
-    perform grant_roles_on_captures();
-    for g in
-        select r.rolname, f.name from (values
-            ('capture_worker', array['fan_out_webhooks', 'claim_webhook_deliveries', 'settle_webhook_deliveries', 'prune_webhook_deliveries']),
-            ('capture_operator', array['create_webhook_endpoint', 'change_webhook_endpoint', 'set_webhook_endpoint_state', 'remove_webhook_endpoint',
-                'rotate_webhook_secret', 'redeliver_webhooks', 'begin_webhook_redelivery', 'redeliver_webhooks_step'])
-        ) as t(role, names) join pg_roles r on r.rolname = t.role, unnest(t.names) as f(name)
-    loop
-        execute format('grant execute on function %I to %I', g.name, g.rolname);
-    end loop;
-    for g in
-        select r.rolname from pg_roles r
-        where r.rolname in ('capture_producer', 'capture_fulfilment', 'capture_worker', 'capture_readonly', 'capture_operator', 'capture_metrics')
-    loop
-        execute format('revoke all on webhook_secrets from %I', g.rolname);
-    end loop;
-end $$;
-select grant_roles();

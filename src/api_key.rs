@@ -26,19 +26,22 @@ pub enum Scope {
     Operate,
     /// Pause and resume lanes.
     Lanes,
+    /// Tell of shipments, which may let held captures go.
+    Ship,
     /// Make, change and remove endpoints of webhooks; have events told once more.
     Webhooks,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Scope; 7] = [
+    pub const ALL: [Scope; 8] = [
         Scope::Read,
         Scope::Enqueue,
         Scope::Release,
         Scope::Cancel,
         Scope::Operate,
         Scope::Lanes,
+        Scope::Ship,
         Scope::Webhooks,
     ];
 
@@ -51,6 +54,7 @@ impl Scope {
             Scope::Cancel => "cancel",
             Scope::Operate => "operate",
             Scope::Lanes => "lanes",
+            Scope::Ship => "ship",
             Scope::Webhooks => "webhooks",
         }
     }

@@ -80,7 +80,7 @@ impl fmt::Display for State {
 }
 
 /// The types of events that this version writes, without their prefix `capture.`.
-pub const EVENT_TYPES: [&str; 13] = [
+pub const EVENT_TYPES: [&str; 14] = [
     "enqueued",
     "held",
     "released",
@@ -94,6 +94,7 @@ pub const EVENT_TYPES: [&str; 13] = [
     "resolved",
     "late_result",
     "auth_expiring",
+    "shipment_unmatched",
 ];
 
 /// An event's type as the feed writes it, from its name with or without the prefix; else what is wrong and what would be

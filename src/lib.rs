@@ -27,6 +27,7 @@ pub mod outcome;
 pub mod progress;
 pub mod provider;
 pub mod retry;
+pub mod shipment;
 #[cfg(feature = "proof")]
 pub mod simulated;
 pub mod simulator;

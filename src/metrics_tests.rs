@@ -66,6 +66,9 @@ fn everything_once() -> String {
     let backlog = BacklogGauges {
         lanes: BTreeMap::from([(lane("a\"b"), of_lane)]),
         workers: 2,
+        unmatched_shipments: 4,
+        oldest_unmatched: std::time::Duration::from_secs(7200),
+        shipment_requests: vec![("shopify".to_owned(), "accepted".to_owned(), 9)],
         webhook_endpoints: BTreeMap::from([("enabled", 3), ("behind", 1)]),
         webhook_pending: 7,
         webhook_oldest: Some(Duration::from_secs(60)),

@@ -32,6 +32,8 @@ mod process;
 mod refusals;
 #[path = "api/server.rs"]
 mod server;
+#[path = "api/shipments.rs"]
+mod shipments;
 #[path = "api/views.rs"]
 mod views;
 #[path = "api/webhooks.rs"]

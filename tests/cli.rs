@@ -31,6 +31,8 @@ mod resolved;
 mod schema;
 #[path = "cli/settings.rs"]
 mod settings;
+#[path = "cli/shipments.rs"]
+mod shipments;
 #[path = "cli/top.rs"]
 mod top;
 #[path = "cli/views.rs"]

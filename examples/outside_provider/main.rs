@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use capture::intent::Lane;
 use capture::outbox::{ConnectSettings, Outbox};
+use capture::shipment::Fulfilment;
 use capture::worker::{ServedLane, Settings, Worker};
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +51,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         provider: Arc::new(acme::Acme { http, base, token }),
         concurrency: 32,
         rate_per_minute: 0,
+        fulfilment: Fulfilment::default(),
     };
     let worker = Worker::new(outbox, vec![acme], Settings::default()).await?;
     let shutdown = CancellationToken::new();

@@ -39,7 +39,7 @@ pub struct Explanation {
 }
 
 /// All of them: classes first, then dead reasons, each in the order of the contract; then alerts, the most urgent first.
-pub const EXPLANATIONS: [Explanation; 26] = [
+pub const EXPLANATIONS: [Explanation; 27] = [
     Explanation {
         of: Of::Class,
         name: "transient",
@@ -199,6 +199,18 @@ in time: ask the customer for a new payment, then capture resolve ID --as not-ca
 a person however much time it has. Rule: capture_dead_letters with reason undecided is above 0.",
         look: "capture dead list; of each capture timeline ID --evidence, and the provider's dashboard.",
         act: "See the dead reason undecided.",
+    },
+    Explanation {
+        of: Of::Alert,
+        name: "shipment_unmatched",
+        means: "Goods left, and for an hour no capture of theirs was held: money that nobody asks for. The shipment names no \
+order that is known, the order system never asked, the capture was cancelled or is dead, or the rule of the account needs \
+an amount that was not told. Rule: capture_shipments_unmatched is above 0.",
+        look: "capture shipment list --unmatched: what it says of each; capture order ID of the orders that it names. Many at \
+once from one source: its settings, or the order system's, changed.",
+        act: "A wrong name: capture shipment match SHIPMENT --order ID --reason '…'. Never asked for: let the order system ask \
+(hold or not), then the shipment releases it by itself. Not sold here, a gift, a sample: capture shipment match SHIPMENT \
+--none --reason '…'.",
     },
     Explanation {
         of: Of::Alert,

@@ -14,7 +14,15 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ),
     (
         "Act",
-        &["enqueue", "release", "cancel", "replay", "resolve", "operations"],
+        &[
+            "enqueue",
+            "release",
+            "shipment",
+            "cancel",
+            "replay",
+            "resolve",
+            "operations",
+        ],
     ),
     ("Lanes", &["lane"]),
     ("Hooks", &["webhook"]),

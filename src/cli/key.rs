@@ -31,7 +31,7 @@ pub struct CreateArgs {
     /// Whose it is; acts are told by this name
     #[arg(value_name = "NAME")]
     name: String,
-    /// What it allows: read, enqueue, release, cancel, operate, lanes, webhooks; several times, or with commas
+    /// What it allows: read, enqueue, release, cancel, operate, lanes, ship, webhooks; several times, or with commas
     #[arg(long = "scope", value_name = "SCOPE", required = true, value_delimiter = ',', value_parser = scope)]
     scopes: Vec<Scope>,
     /// How long it lives, such as 90d; or never

@@ -48,6 +48,7 @@ mod resolve;
 mod risk;
 mod selection;
 mod serve;
+mod shipment;
 mod signals;
 mod simulate;
 mod status;
@@ -68,6 +69,7 @@ use key::KeyVerb;
 use lane::LaneVerb;
 use operations::OperationsVerb;
 use output::Exit;
+use shipment::ShipmentVerb;
 
 pub use output::Error;
 
@@ -126,6 +128,9 @@ enum Verb {
     Enqueue(Box<enqueue::Args>),
     #[command(about = "Let a held capture go")]
     Release(release::Args),
+    /// Shipments: what was told, what came of it, and whose it is
+    #[command(subcommand)]
+    Shipment(ShipmentVerb),
     #[command(about = "Take back what was not sent")]
     Cancel(Box<cancel::Args>),
     #[command(about = "Send dead letters back to work, reads first")]
@@ -207,6 +212,7 @@ impl Verb {
             | Verb::Completion(_)
             | Verb::Man(_)
             | Verb::Release(_)
+            | Verb::Shipment(_)
             | Verb::Audit(_)
             | Verb::Lane(_)
             | Verb::Key(_)
@@ -236,10 +242,12 @@ impl Verb {
                 | OperationsVerb::Cancel(_),
             )
             | Verb::Lane(LaneVerb::Pause(_) | LaneVerb::Resume(_) | LaneVerb::Limit(_) | LaneVerb::Probe(_))
+            | Verb::Shipment(ShipmentVerb::Match(_))
             | Verb::Key(KeyVerb::Create(_) | KeyVerb::Rotate(_) | KeyVerb::Revoke(_)) => true,
             Verb::Webhook(verb) => verb.acts(),
             Verb::Operations(OperationsVerb::List(_) | OperationsVerb::Get(_))
             | Verb::Lane(LaneVerb::List(_))
+            | Verb::Shipment(ShipmentVerb::List(_))
             | Verb::Key(KeyVerb::List(_))
             | Verb::Demo(_)
             | Verb::Dev(_)
@@ -299,6 +307,7 @@ async fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Error> {
         Verb::Dead(args) => dead::run(*args, context).await,
         Verb::Events(verb) => events::run(verb, context).await,
         Verb::Release(args) => release::run(args, context).await,
+        Verb::Shipment(verb) => shipment::run(verb, context).await,
         Verb::Cancel(args) => cancel::run(*args, context).await,
         Verb::Replay(args) => replay::run(*args, context).await,
         Verb::Resolve(args) => resolve::run(*args, context).await,

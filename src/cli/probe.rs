@@ -44,6 +44,11 @@ impl WorkerProbe {
             lane.at_risk(currency, Within::Day, risk.day_minor);
             lane.at_risk(currency, Within::TwoDays, risk.two_days_minor);
         }
+        let unmatched = self.outbox.unmatched_shipments().await?;
+        gauges.unmatched_shipments = count(unmatched.shipments);
+        gauges.oldest_unmatched = Duration::from_secs(count(unmatched.oldest_s));
+        let requests = self.outbox.shipment_requests().await?.into_iter();
+        gauges.shipment_requests = requests.map(|(source, result, n)| (source, result, count(n))).collect();
         let workers = self.outbox.workers().await?;
         let fresh = workers
             .iter()

@@ -74,6 +74,9 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
 }
 
 async fn start(config: &Config, shutdown: &CancellationToken) -> Result<(ApiServer, Arc<Office>), Error> {
+    if let Some(fault) = config.missing_source_secrets.first() {
+        return Err(fault.clone().into());
+    }
     // Alone, and closed again: a start that cannot work says so at once. What comes later is waited out.
     let outbox = connect(config, 1).await?;
     outbox.check_schema().await?;
@@ -108,6 +111,7 @@ async fn start(config: &Config, shutdown: &CancellationToken) -> Result<(ApiServ
         networks: super::webhooks::networks(config),
         rate_per_second: NonZeroU32::new(config.http.rate_per_second).unwrap_or(NonZeroU32::MIN),
         patience: PATIENCE,
+        shipment_sources: config.shipment_sources.clone(),
     };
     let office = Arc::new(Office::open(&settings, shutdown.clone())?);
     let listen = config.http.listen;

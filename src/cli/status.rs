@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::filter::State;
-use crate::outbox::{Check, LaneBacklog, LaneRow, Outbox, StateCount, WebhookTally, WorkerRow};
+use crate::outbox::{Check, LaneBacklog, LaneRow, Outbox, StateCount, Unmatched, WebhookTally, WorkerRow};
 
 use super::context::Context;
 use super::doctor::webhooks_in_words;
@@ -17,7 +17,8 @@ use super::watch::WatchArgs;
 ///
 /// Dead letters that a person resolved as not captured are closed: they are counted as resolved, not as dead. Of more than
 /// 100,000 captured or cancelled ones the number is an estimate, and says so. In JSON one object with lanes, workers, states,
-/// which of those are estimated, and webhooks; in the other forms for programs the lanes alone.
+/// which of those are estimated, the number of shipments that released nothing, and webhooks; in the other forms for programs the
+/// lanes alone.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Show only what somebody should look at, and end with 7 if there is anything
@@ -74,6 +75,7 @@ struct Overview {
     lanes: Vec<(LaneBacklog, Option<LaneRow>)>,
     workers: Vec<WorkerRow>,
     counts: Vec<StateCount>,
+    unmatched: Unmatched,
     webhooks: WebhookTally,
 }
 
@@ -89,6 +91,7 @@ impl Overview {
             lanes: lanes.collect(),
             workers: outbox.workers().await?,
             counts: outbox.tally().await?.states,
+            unmatched: outbox.unmatched_shipments().await?,
             webhooks: outbox.webhook_tally().await?,
         })
     }
@@ -114,7 +117,8 @@ impl Overview {
                     to,
                     "{}",
                     json!({
-                        "lanes": lanes, "workers": workers, "states": states, "estimated": estimated, "webhooks": self.webhooks
+                        "lanes": lanes, "workers": workers, "states": states, "estimated": estimated,
+                        "unmatched_shipments": self.unmatched.shipments, "webhooks": self.webhooks
                     })
                 )?;
                 to.flush()?;
@@ -163,6 +167,13 @@ impl Overview {
             states.push(format!("resolved as not captured {}", self.resolved()));
         }
         writeln!(to, "\n{}", joined(&states, output.width))?;
+        if self.unmatched.shipments > 0 {
+            let found = self.unmatched.shipments;
+            writeln!(
+                to,
+                "goods left uncaptured: {found}, see capture shipment list --unmatched"
+            )?;
+        }
         if let Some(webhooks) = webhooks_in_words(&self.webhooks) {
             writeln!(to, "webhooks: {webhooks}")?;
         }

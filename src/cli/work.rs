@@ -160,6 +160,7 @@ pub fn served_lanes(config: &Config, adapters: Vec<Adapter>) -> Vec<ServedLane> 
             provider,
             concurrency: account.concurrency,
             rate_per_minute: account.rate_per_minute.unwrap_or(0),
+            fulfilment: account.fulfilment,
         })
         .collect()
 }

@@ -6,10 +6,11 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::intent::Lane;
+use crate::shipment::{Fulfilment, ReleaseOn, ShipmentAmount};
 
 use super::faults::{Fault, Place};
 use super::file::Raw;
-use super::reader::{self, AccountScope, Reader};
+use super::reader::{self, Reader, TableScope};
 use super::values::{self, Refusal};
 
 /// One merchant account at one provider: where it is called, with what credentials, and how hard.
@@ -28,6 +29,9 @@ pub struct AccountConfig {
     /// Calls a minute of all workers together; `None`: no limit. In the file 0 means no limit, and absent what the
     /// provider documents (Resolve 100, the others none).
     pub rate_per_minute: Option<u32>,
+    /// What a shipment does to its held captures: when (`release_on`, default `shipped`) and how much of them
+    /// (`shipment_amount`, default `explicit`: as the order system asked).
+    pub fulfilment: Fulfilment,
     /// What only this provider has.
     pub provider: ProviderConfig,
     secret: Result<SecretString, Fault>,
@@ -87,13 +91,13 @@ pub struct ResolveAccess {
 
 /// A provider that accounts may name.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Known {
+pub(super) enum Known {
     Afterpay,
     Optty,
     Resolve,
 }
 
-const PROVIDERS: [(&str, Known); 3] = [
+pub(super) const PROVIDERS: [(&str, Known); 3] = [
     ("afterpay", Known::Afterpay),
     ("optty", Known::Optty),
     ("resolve", Known::Resolve),
@@ -137,7 +141,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> (Vec<AccountConfig>, Vec<Fault>) 
     let mut accounts = Vec::new();
     let mut without_secret = Vec::new();
     for (index, line) in file.accounts.iter().copied().enumerate() {
-        let mut scope = AccountScope {
+        let mut scope = TableScope {
+            table: "account",
             index,
             label: format!("#{}", index + 1),
             variables: None,
@@ -168,7 +173,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> (Vec<AccountConfig>, Vec<Fault>) 
     (accounts, without_secret)
 }
 
-fn read_lane(reader: &mut Reader<'_>, scope: &AccountScope, line: usize) -> Option<(Known, Lane)> {
+fn read_lane(reader: &mut Reader<'_>, scope: &TableScope, line: usize) -> Option<(Known, Lane)> {
     let (provider_key, name_key) = (scope.key("provider"), scope.key("name"));
     let provider = reader.find(&provider_key);
     let name = reader.find(&name_key);
@@ -210,7 +215,7 @@ fn read_lane(reader: &mut Reader<'_>, scope: &AccountScope, line: usize) -> Opti
     }
 }
 
-fn name_of(provider: Known) -> &'static str {
+pub(super) fn name_of(provider: Known) -> &'static str {
     match provider {
         Known::Afterpay => "afterpay",
         Known::Optty => "optty",
@@ -218,7 +223,7 @@ fn name_of(provider: Known) -> &'static str {
     }
 }
 
-fn check_name(name: &str) -> Result<(), Refusal> {
+pub(super) fn check_name(name: &str) -> Result<(), Refusal> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if name.len() <= 64 && name.bytes().all(plain) {
         return Ok(());
@@ -230,7 +235,7 @@ fn check_name(name: &str) -> Result<(), Refusal> {
 }
 
 /// So that the other keys of an account that cannot be told are not called unknown as well.
-fn ask_everything(reader: &mut Reader<'_>, scope: &AccountScope) {
+fn ask_everything(reader: &mut Reader<'_>, scope: &TableScope) {
     let common = [
         "provider",
         "name",
@@ -240,6 +245,8 @@ fn ask_everything(reader: &mut Reader<'_>, scope: &AccountScope) {
         "secret_file",
         "concurrency",
         "rate_per_minute",
+        "release_on",
+        "shipment_amount",
     ];
     for name in common.into_iter().chain(ONLY_FOR.map(|(name, _)| name)) {
         let _ = reader.find(&scope.key(name));
@@ -248,7 +255,7 @@ fn ask_everything(reader: &mut Reader<'_>, scope: &AccountScope) {
 
 fn read_account(
     reader: &mut Reader<'_>,
-    scope: &AccountScope,
+    scope: &TableScope,
     known: Known,
     lane: Lane,
     line: usize,
@@ -287,6 +294,18 @@ fn read_account(
     }
     let concurrency = reader.integer(&scope.key("concurrency"), 32, 1..=1024);
     let rate_per_minute = read_rate(reader, scope, known);
+    let fulfilment = Fulfilment {
+        release_on: reader.choice(
+            &scope.key("release_on"),
+            ReleaseOn::default(),
+            &ReleaseOn::ALL.map(|on| (on.name(), on)),
+        ),
+        amount: reader.choice(
+            &scope.key("shipment_amount"),
+            ShipmentAmount::default(),
+            &ShipmentAmount::ALL.map(|amount| (amount.name(), amount)),
+        ),
+    };
     let provider = match known {
         Known::Afterpay => {
             refuse_what_others_have(reader, scope, "afterpay");
@@ -310,12 +329,13 @@ fn read_account(
         merchant_id: merchant_id?,
         concurrency,
         rate_per_minute,
+        fulfilment,
         provider: provider?,
         secret,
     })
 }
 
-fn read_resolve(reader: &mut Reader<'_>, scope: &AccountScope, line: usize) -> Option<ProviderConfig> {
+fn read_resolve(reader: &mut Reader<'_>, scope: &TableScope, line: usize) -> Option<ProviderConfig> {
     let key = scope.key("model");
     let before = reader.faults.len();
     let written = |model: &Model| match model {
@@ -377,7 +397,7 @@ fn merchant_id(raw: &Raw) -> Result<String, Refusal> {
     Ok(word)
 }
 
-fn read_secret(reader: &mut Reader<'_>, scope: &AccountScope, line: usize) -> Result<SecretString, Fault> {
+fn read_secret(reader: &mut Reader<'_>, scope: &TableScope, line: usize) -> Result<SecretString, Fault> {
     let key = scope.key("secret");
     let secret = reader.secret(&key, Some(&scope.key("secret_env").in_the_file_only()))?;
     secret.ok_or_else(|| {
@@ -394,13 +414,13 @@ fn read_secret(reader: &mut Reader<'_>, scope: &AccountScope, line: usize) -> Re
     })
 }
 
-fn read_rate(reader: &mut Reader<'_>, scope: &AccountScope, known: Known) -> Option<u32> {
+fn read_rate(reader: &mut Reader<'_>, scope: &TableScope, known: Known) -> Option<u32> {
     let documented = documented_rate(known).unwrap_or(0);
     let rate = reader.integer(&scope.key("rate_per_minute"), documented, 0..=1_000_000);
     (rate > 0).then_some(rate)
 }
 
-fn refuse_what_others_have(reader: &mut Reader<'_>, scope: &AccountScope, who: &str) {
+fn refuse_what_others_have(reader: &mut Reader<'_>, scope: &TableScope, who: &str) {
     let foreign = ONLY_FOR.into_iter().filter(|(_, having)| !having.contains(&who));
     for (name, _) in foreign {
         let key = scope.key(name);

@@ -62,6 +62,8 @@ pub(super) struct File {
     pub(super) entries: BTreeMap<String, Entry>,
     /// The line of each `[[account]]`.
     pub(super) accounts: Vec<usize>,
+    /// The line of each `[[shipment_source]]`.
+    pub(super) shipment_sources: Vec<usize>,
     /// What the parser could not read.
     pub(super) syntax: Vec<Fault>,
 }
@@ -106,7 +108,12 @@ impl File {
             let line = lines.at(key.span().start);
             match value.get_ref() {
                 DeValue::Table(inner) if !inner.is_empty() => self.walk(&path, inner, lines),
-                DeValue::Array(elements) if path == "account" => self.walk_accounts(elements.iter(), lines),
+                DeValue::Array(elements) if path == "account" => {
+                    self.accounts = self.walk_tables(&path, elements.iter(), lines);
+                }
+                DeValue::Array(elements) if path == "shipment_source" => {
+                    self.shipment_sources = self.walk_tables(&path, elements.iter(), lines);
+                }
                 _ => {
                     let value = raw(value);
                     self.entries.insert(path, Entry { value, line });
@@ -115,18 +122,26 @@ impl File {
         }
     }
 
-    fn walk_accounts<'v>(&mut self, elements: impl Iterator<Item = &'v Spanned<DeValue<'v>>>, lines: &Lines) {
+    /// Walks an array of tables; returns their lines.
+    fn walk_tables<'v>(
+        &mut self,
+        name: &str,
+        elements: impl Iterator<Item = &'v Spanned<DeValue<'v>>>,
+        lines: &Lines,
+    ) -> Vec<usize> {
+        let mut starts = Vec::new();
         for (index, element) in elements.enumerate() {
             let line = lines.at(element.span().start);
-            self.accounts.push(line);
+            starts.push(line);
             match element.get_ref() {
-                DeValue::Table(inner) => self.walk(&format!("account.{index}"), inner, lines),
+                DeValue::Table(inner) => self.walk(&format!("{name}.{index}"), inner, lines),
                 _ => {
                     let value = raw(element);
-                    self.entries.insert(format!("account.{index}"), Entry { value, line });
+                    self.entries.insert(format!("{name}.{index}"), Entry { value, line });
                 }
             }
         }
+        starts
     }
 }
 

@@ -20,6 +20,7 @@ mod relations;
 mod retry;
 mod schema_name;
 mod secrets;
+mod shipment_source;
 mod sources;
 mod telemetry;
 mod values;
@@ -38,6 +39,8 @@ pub use sources::{ConfigFile, Flag, Need, Sources};
 pub use telemetry::TelemetryConfig;
 pub use webhooks::WebhooksConfig;
 pub use worker::WorkerConfig;
+
+use crate::shipment::Source;
 
 use reader::{Key, Reader};
 use values::Refusal;
@@ -62,6 +65,10 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// The merchant accounts, in the order of the file.
     pub accounts: Vec<AccountConfig>,
+    /// Who tells of shipments over HTTP, in the order of the file.
+    pub shipment_sources: Vec<Source>,
+    /// The secrets of sources that are not there: only `serve` needs them.
+    pub missing_source_secrets: Vec<Fault>,
     database_url: Option<SecretString>,
     settings: Vec<Setting>,
 }
@@ -91,6 +98,7 @@ impl Config {
         let webhooks = webhooks::read(&mut reader, &schema);
         let telemetry = telemetry::read(&mut reader);
         let (accounts, without_secret) = account::read(&mut reader);
+        let (shipment_sources, missing_source_secrets) = shipment_source::read(&mut reader);
         let config = Config {
             schema,
             worker,
@@ -100,6 +108,8 @@ impl Config {
             webhooks,
             telemetry,
             accounts,
+            shipment_sources,
+            missing_source_secrets,
             database_url,
             settings: Vec::new(),
         };

@@ -84,10 +84,15 @@ pub(super) fn variable_name(path: &str) -> String {
     "CAPTURE_".chars().chain(capitals).collect()
 }
 
-/// One account of the file: what its keys are found and shown by.
+/// The arrays of tables that a file may have.
+const TABLES: [&str; 2] = ["account", "shipment_source"];
+
+/// One table of such an array: what its keys are found and shown by.
 #[derive(Debug, Clone)]
-pub(super) struct AccountScope {
-    /// Which `[[account]]`, from 0.
+pub(super) struct TableScope {
+    /// The array's name.
+    pub(super) table: &'static str,
+    /// Which of its tables, from 0.
     pub(super) index: usize,
     /// `afterpay/default`, or `#2` while the name is not known.
     pub(super) label: String,
@@ -95,11 +100,11 @@ pub(super) struct AccountScope {
     pub(super) variables: Option<String>,
 }
 
-impl AccountScope {
+impl TableScope {
     pub(super) fn key(&self, name: &str) -> Key {
         Key {
-            path: Some(format!("account.{}.{name}", self.index)),
-            shown: format!("account[{}].{name}", self.label),
+            path: Some(format!("{}.{}.{name}", self.table, self.index)),
+            shown: format!("{}[{}].{name}", self.table, self.label),
             variables: self
                 .variables
                 .iter()
@@ -351,14 +356,13 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let place = self.line(entry.line);
-            if path == "account" || sections.contains(path) {
+            if TABLES.contains(&path.as_str()) || sections.contains(path) {
                 if entry.value == Raw::Other("table") {
                     continue;
                 }
-                let header = if path == "account" {
-                    "[[account]]"
-                } else {
-                    &format!("[{path}]")
+                let header = match TABLES.contains(&path.as_str()) {
+                    true => format!("[[{path}]]"),
+                    false => format!("[{path}]"),
                 };
                 faults.push(Fault {
                     place,
@@ -375,28 +379,32 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown_key(&self, path: &str, place: Place) -> Fault {
-        let (scope, name) = match path.strip_prefix("account.").and_then(|rest| rest.split_once('.')) {
-            Some((index, name)) => (format!("account.{index}."), name),
-            None => (String::new(), path),
+        let of_table = |path: &str| TABLES.into_iter().find(|table| path.starts_with(&format!("{table}.")));
+        let table = of_table(path);
+        let in_table = table.and_then(|table| path.strip_prefix(table)?.strip_prefix('.')?.split_once('.'));
+        let (scope, name) = match (table, in_table) {
+            (Some(table), Some((index, name))) => (format!("{table}.{index}."), name),
+            (_, _) => (String::new(), path),
         };
         let in_scope = self
             .asked_paths
             .iter()
-            .filter(|known| scope.is_empty() != known.starts_with("account."))
+            .filter(|known| scope.is_empty() != of_table(known).is_some())
             .filter_map(|known| known.strip_prefix(scope.as_str()));
         let known: Vec<&str> = in_scope.collect();
         let fix = if !scope.is_empty() && matches!(name, "secret" | "password" | "secret_key" | "key") {
             "a secret never stands in this file: name its variable in secret_env or its file in secret_file".to_owned()
         } else if let Some(meant) = meant(name, known.iter().copied()) {
             format!("did you mean {meant}?")
-        } else if !scope.is_empty() {
-            format!("an account has {}", known.join(", "))
+        } else if let Some(table) = table.filter(|_| !scope.is_empty()) {
+            let article = if table == "account" { "an" } else { "a" };
+            format!("{article} {table} has {}", known.join(", "))
         } else {
             "remove it; `capture config show` lists every setting".to_owned()
         };
-        let shown = match scope.is_empty() {
-            true => name.to_owned(),
-            false => format!("account.{name}"),
+        let shown = match table.filter(|_| !scope.is_empty()) {
+            None => name.to_owned(),
+            Some(table) => format!("{table}.{name}"),
         };
         Fault {
             place,

@@ -66,7 +66,8 @@ pub async fn form_bytes(request: Request, most: usize, patience: Duration) -> Re
     bytes(request, most, patience).await
 }
 
-async fn bytes(request: Request, most: usize, patience: Duration) -> Result<Bytes, Problem> {
+/// The bytes of any body.
+pub async fn bytes(request: Request, most: usize, patience: Duration) -> Result<Bytes, Problem> {
     match tokio::time::timeout(patience, collected(request.into_body(), most)).await {
         Ok(read) => read,
         Err(_) => {

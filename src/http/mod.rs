@@ -17,6 +17,7 @@ mod openapi;
 mod pause;
 mod problem;
 mod query;
+mod request_counts;
 mod serve;
 mod telemetry;
 

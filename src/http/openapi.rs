@@ -11,7 +11,9 @@ use axum::{Json, Router};
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{SchemaType, Type};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{Content, ObjectBuilder, Ref, RefOr, Required, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
@@ -56,31 +58,59 @@ fn described() -> (Router<Arc<Office>>, utoipa::openapi::OpenApi) {
                 .build(),
         ),
     );
+    components.add_security_scheme(
+        "signature",
+        SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+            "webhook-signature",
+            "An HMAC-SHA256 of the bytes as they are sent. Standard Webhooks, or as the settings of a source say.",
+        ))),
+    );
     let (router, mut document) = OpenApiRouter::with_openapi(described)
         .merge(api::routes())
         .split_for_parts();
     for item in document.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.post];
         for operation in operations.into_iter().flatten() {
-            tell_refusals(operation);
-            tell_actor(operation);
+            let signed = is_signed(operation);
+            tell_refusals(operation, signed);
+            if !signed {
+                tell_actor(operation);
+            }
         }
     }
     (router, document)
 }
 
-/// What any route may be refused with, in one form.
-fn tell_refusals(operation: &mut Operation) {
-    for (status, says) in [
-        ("401", "There is no key, or it opens nothing"),
-        ("403", "The key lacks a scope, which `scope` names"),
-        ("429", "The key has made more requests than it may; see Retry-After"),
-        (
-            "503",
-            "The database cannot be reached, or took too long; see Retry-After",
-        ),
-        ("default", "Refused; `code` is the name that SQL gives the same mistake"),
-    ] {
+/// Is its caller known by a signature alone, and looked at by no key?
+fn is_signed(operation: &Operation) -> bool {
+    let signature = SecurityRequirement::new("signature", [""; 0]);
+    operation.security.as_deref() == Some(&[signature])
+}
+
+/// What a request with a key may be refused with.
+const OF_KEYS: [(&str, &str); 3] = [
+    ("401", "There is no key, or it opens nothing"),
+    ("403", "The key lacks a scope, which `scope` names"),
+    ("429", "The key has made more requests than it may; see Retry-After"),
+];
+/// And one that is signed.
+const OF_SIGNATURES: [(&str, &str); 1] = [(
+    "401",
+    "There is no signature, it does not fit, or its time is too far from now",
+)];
+/// And any.
+const OF_ALL: [(&str, &str); 2] = [
+    (
+        "503",
+        "The database cannot be reached, or took too long; see Retry-After",
+    ),
+    ("default", "Refused; `code` is the name that SQL gives the same mistake"),
+];
+
+/// What a route may be refused with, in one form.
+fn tell_refusals(operation: &mut Operation, signed: bool) {
+    let own: &[(&str, &str)] = if signed { &OF_SIGNATURES } else { &OF_KEYS };
+    for (status, says) in own.iter().copied().chain(OF_ALL) {
         let body = Content::new(Some(Ref::from_schema_name("Problem")));
         let response = ResponseBuilder::new()
             .description(says)
@@ -93,7 +123,7 @@ fn tell_refusals(operation: &mut Operation) {
     }
 }
 
-/// Every request may say for whom its key acts; one that cannot be read is refused everywhere.
+/// Every request with a key may say for whom it acts; one that cannot be read is refused everywhere.
 fn tell_actor(operation: &mut Operation) {
     let schema = ObjectBuilder::new()
         .schema_type(SchemaType::Type(Type::String))

@@ -171,6 +171,11 @@ impl Problem {
         &self.detail
     }
 
+    /// Where it is wrong.
+    pub fn place(&self) -> Option<&str> {
+        self.pointer.as_deref()
+    }
+
     /// What to do about it.
     pub fn advice(&self) -> Option<&str> {
         self.hint.as_deref()

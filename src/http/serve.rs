@@ -22,8 +22,10 @@ use super::failures::Failures;
 use super::inquiry::Inquiry;
 use super::news::News;
 use super::openapi;
+use super::request_counts::RequestCounts;
 use crate::operations::{self, AbilitiesByLane, OperationError, ProvidersByLane};
 use crate::outbox::{ConnectSettings, Outbox, OutboxError};
+use crate::shipment::Source;
 use crate::webhook::Networks;
 
 /// Connections for looking, and how long one look may take.
@@ -36,6 +38,9 @@ const LONGEST_ACT: Duration = Duration::from_secs(30);
 
 /// How soon it is looked whether an operation has begun: 1 s.
 const NEXT_ROUND: Duration = Duration::from_secs(1);
+
+/// How often it is written how many requests there were: 2 s.
+const COUNTING: Duration = Duration::from_secs(2);
 
 /// How long a request waits for a free connection before it is answered with 503.
 const CONNECTION_WAIT: Duration = Duration::from_secs(2);
@@ -71,6 +76,8 @@ pub struct OfficeSettings {
     pub networks: Networks,
     /// How long the head of a request may take to arrive, and then its body.
     pub patience: Duration,
+    /// Who may tell of shipments without a key.
+    pub shipment_sources: Vec<Source>,
 }
 
 /// What requests are answered from.
@@ -95,6 +102,8 @@ pub struct Office {
     pub(super) failures: Failures,
     pub(super) proxy: ProxySettings,
     pub(super) patience: Duration,
+    pub(super) shipment_sources: Vec<Source>,
+    pub(super) shipment_requests: RequestCounts,
 }
 
 impl Office {
@@ -121,6 +130,8 @@ impl Office {
             failures: Failures::new(),
             proxy: settings.proxy.clone(),
             patience: settings.patience,
+            shipment_sources: settings.shipment_sources.clone(),
+            shipment_requests: RequestCounts::default(),
         })
     }
 
@@ -136,7 +147,16 @@ impl Office {
         tokio::select! {
             () = news => {}
             () = self.run_operations() => {}
+            () = self.count_requests() => {}
             () = self.draining.cancelled() => {}
+        }
+    }
+
+    /// Writes what was counted, every few seconds.
+    async fn count_requests(&self) {
+        loop {
+            tokio::time::sleep(COUNTING).await;
+            self.shipment_requests.write(&self.acts).await;
         }
     }
 
@@ -162,8 +182,9 @@ impl Office {
         }
     }
 
-    /// Closes the connections to the database.
+    /// Writes what was counted last, and closes the connections to the database.
     pub async fn close(&self) {
+        self.shipment_requests.write(&self.acts).await;
         self.outbox.close().await;
         self.acts.close().await;
     }

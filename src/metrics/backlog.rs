@@ -101,6 +101,12 @@ pub struct BacklogGauges {
     pub lanes: BTreeMap<Lane, LaneGauges>,
     /// Workers with a fresh heartbeat.
     pub workers: u64,
+    /// Shipments that released nothing, and were told.
+    pub unmatched_shipments: u64,
+    /// Age of the oldest of them.
+    pub oldest_unmatched: Duration,
+    /// Requests that told of shipments, by source and result.
+    pub shipment_requests: Vec<(String, String, u64)>,
     /// Endpoints of webhooks by state; one may count in several.
     pub webhook_endpoints: BTreeMap<&'static str, u64>,
     /// Deliveries that are pending at enabled endpoints.
@@ -186,6 +192,19 @@ impl Page<'_> {
             lanes().map(|(labels, lane)| (labels, u64::from(lane.paused).to_string())),
         );
         self.family("capture_workers", [(vec![], backlog.workers.to_string())]);
+        self.family(
+            "capture_shipments_unmatched",
+            [(vec![], backlog.unmatched_shipments.to_string())],
+        );
+        self.family(
+            "capture_oldest_unmatched_shipment_age_seconds",
+            [(vec![], backlog.oldest_unmatched.as_secs().to_string())],
+        );
+        let requests = backlog.shipment_requests.iter().map(|(source, result, count)| {
+            let labels: Labels<'_> = vec![("source", source), ("result", result)];
+            (labels, count.to_string())
+        });
+        self.family("capture_shipment_requests", requests);
         self.family(
             "capture_webhook_endpoints",
             backlog

@@ -46,9 +46,11 @@ const fn metric(
 ///
 /// Labels: `provider`, `account` from the settings; `outcome` captured, accepted, failed, not_sent; `class` the seven
 /// classes or `none`; `call` capture, read, mark; `currency` ISO 4217; `state` as in [`super::BacklogState`]; `reason` as in
-/// `dead_reason`; `within` 24h, 48h; `purpose` send, retry, verify; `result` recorded, already_recorded, lease_lost. Of webhooks `outcome` is the
-/// code of an attempt, one of those in `webhook/attempt.rs`, and `state` enabled, disabled, given_up, failing, behind.
-pub const METRICS: [Metric; 30] = [
+/// `dead_reason`; `within` 24h, 48h; `purpose` send, retry, verify; `result` recorded, already_recorded, lease_lost. Of shipments
+/// `source` is one of the settings, or api (with a key), and `result` accepted, known, not_understood, body_refused,
+/// signature_missing, signature_wrong, signature_stale. Of webhooks `outcome` is the code of an attempt, one of those in
+/// `webhook/attempt.rs`, and `state` enabled, disabled, given_up, failing, behind.
+pub const METRICS: [Metric; 33] = [
     metric(
         "capture_attempts_total",
         Kind::Counter,
@@ -216,6 +218,27 @@ pub const METRICS: [Metric; 30] = [
         "processes",
         &[],
         "Worker processes with a fresh heartbeat",
+    ),
+    metric(
+        "capture_shipments_unmatched",
+        Kind::Gauge,
+        "shipments",
+        &[],
+        "Goods that left while no capture of theirs was held: money that nobody asks for",
+    ),
+    metric(
+        "capture_oldest_unmatched_shipment_age_seconds",
+        Kind::Gauge,
+        "seconds",
+        &[],
+        "Age of the oldest of them",
+    ),
+    metric(
+        "capture_shipment_requests",
+        Kind::Gauge,
+        "requests",
+        &["source", "result"],
+        "Requests that told of shipments so far, at all servers, by what became of them",
     ),
     metric(
         "capture_webhook_attempts_total",

@@ -15,13 +15,13 @@ pub struct Check {
     pub name: &'static str,
     /// In words.
     pub says: String,
-    /// How many intents.
+    /// How many intents; of `shipment_unmatched` how many shipments, which have none.
     pub intents: i64,
 }
 
 impl Check {
     /// Every name; each is explained by `capture dead explain NAME`.
-    pub const NAMES: [&'static str; 8] = [
+    pub const NAMES: [&'static str; 9] = [
         "lane_unserved",
         "lane_paused",
         "breaker_open",
@@ -30,6 +30,7 @@ impl Check {
         "dead_letters",
         "undecided",
         "late_receipt",
+        "shipment_unmatched",
     ];
 }
 
@@ -80,7 +81,7 @@ impl Outbox {
     }
 
     /// What `status --check` trips over: lanes that stand still with rows in them, outcomes unknown for over an hour,
-    /// authorisations that end within a day, and dead letters that cannot wait.
+    /// authorisations that end within a day, dead letters that cannot wait, and goods that left uncaptured.
     pub async fn checks(&self) -> Result<Vec<Check>, OutboxError> {
         let mut checks = self.lane_checks().await?;
         let unknown = sqlx::query_scalar!(
@@ -106,6 +107,7 @@ impl Outbox {
         )
         .fetch_one(&self.pool)
         .await?;
+        let unmatched = self.unmatched_shipments().await?;
         let near = letters.open_near + letters.dead_near;
         let of_them = match letters.dead_near {
             0 => String::new(),
@@ -139,6 +141,11 @@ impl Outbox {
                 "late_receipt",
                 letters.late,
                 "receipts that came after their capture had been ended without one: real money; `capture doctor`".to_owned(),
+            ),
+            (
+                "shipment_unmatched",
+                unmatched.shipments,
+                "goods left, and no capture of theirs is held; `capture shipment list --unmatched` shows them".to_owned(),
             ),
         ];
         checks.extend(

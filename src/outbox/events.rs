@@ -20,9 +20,9 @@ pub struct Event {
     /// `capture.` and what happened.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The intent.
+    /// The intent; the nil uuid in `capture.shipment_unmatched`, which has none.
     pub intent_id: Uuid,
-    /// Of the intent.
+    /// Of the intent; without one, what was told of the shipment, else empty, as in the next four.
     pub provider: String,
     /// Of the intent.
     pub account: String,
@@ -32,9 +32,9 @@ pub struct Event {
     pub payment_id: String,
     /// Of the intent.
     pub capture_ref: String,
-    /// What was asked, in minor units.
+    /// What was asked, in minor units; 0 without an intent.
     pub amount_minor: i64,
-    /// ISO 4217.
+    /// ISO 4217; `XXX` (no currency) without an intent.
     pub currency: String,
     /// By type.
     pub data: Value,

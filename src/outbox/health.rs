@@ -153,10 +153,11 @@ impl Outbox {
                       coalesce(has_table_privilege(to_regclass('intents'), 'insert'), false) as "may_insert!",
                       coalesce((select bool_and(has_table_privilege(c.oid, 'select')) from pg_class c
                                 where c.relnamespace = to_regnamespace(quote_ident($1)) and c.relkind in ('r', 'v', 'p')
-                                  -- Which nobody may.
-                                  and c.relname <> 'webhook_secrets'), false) as "may_look!",
+                                  -- Webhooks' secrets nobody may, the bytes of shipments only operators.
+                                   and c.relname not in ('shipment_bodies', 'webhook_secrets')), false) as "may_look!",
                       coalesce((select bool_and(may) from mine where proname in
-                          ('claim', 'give_back', 'settle', 'rescue', 'move_due', 'take_shipments', 'match_releases', 'watch_deadlines', 'watch_dead_letters')), false) as "may_work!",
+                          ('claim', 'give_back', 'settle', 'rescue', 'move_due', 'take_shipments', 'match_releases', 'watch_deadlines', 'watch_dead_letters',
+                            'watch_shipments')), false) as "may_work!",
                       coalesce((select bool_and(may) from mine where proname in ('replay', 'resolve', 'cancel', 'set_lane_pause')), false) as "may_operate!""#,
             self.schema
         )

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AuditStamp, Outbox, OutboxError};
 use crate::intent::Lane;
+use crate::shipment::Fulfilment;
 
 /// The number of a lane in this outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, sqlx::Type)]
@@ -87,7 +88,8 @@ impl LaneRow {
 }
 
 impl Outbox {
-    /// Makes sure that a lane exists, and writes its rate limit. Returns its number.
+    /// Makes sure that a lane exists, and writes its rate limit; shipments have the usual rules there unless
+    /// [`Outbox::set_fulfilment`] has said others. Returns its number.
     pub async fn register_lane(&self, lane: &Lane, rate_per_minute: u32) -> Result<LaneId, OutboxError> {
         let rate = i32::try_from(rate_per_minute).unwrap_or(i32::MAX);
         // The second branch sees the row that was there before; an unchanged limit writes nothing. A row that another
@@ -95,9 +97,11 @@ impl Outbox {
         loop {
             let id = sqlx::query_scalar!(
                 r#"with new as (
-                   insert into lanes (provider, account, rate_per_minute) values ($1, $2, $3)
-                   on conflict (provider, account) do update set rate_per_minute = excluded.rate_per_minute
-                       where lanes.rate_per_minute <> excluded.rate_per_minute
+                   insert into lanes (provider, account, rate_per_minute, release_on, shipment_amount) values ($1, $2, $3, 'shipped', 'explicit')
+                   on conflict (provider, account) do update set rate_per_minute = excluded.rate_per_minute,
+                           release_on = coalesce(lanes.release_on, excluded.release_on),
+                           shipment_amount = coalesce(lanes.shipment_amount, excluded.shipment_amount)
+                       where lanes.rate_per_minute <> excluded.rate_per_minute or lanes.release_on is null
                    returning id)
                select id as "id!: LaneId" from new
                union all select id from lanes where provider = $1 and account = $2
@@ -112,6 +116,23 @@ impl Outbox {
                 return Ok(id);
             }
         }
+    }
+
+    /// Writes what a shipment does to the held captures of an account. Before the lane is registered: what it was told until
+    /// then is released by no rule at all.
+    pub async fn set_fulfilment(&self, lane: &Lane, fulfilment: Fulfilment) -> Result<(), OutboxError> {
+        sqlx::query!(
+            "insert into lanes (provider, account, release_on, shipment_amount) values ($1, $2, $3, $4)
+             on conflict (provider, account) do update set release_on = excluded.release_on, shipment_amount = excluded.shipment_amount
+                 where (lanes.release_on, lanes.shipment_amount) is distinct from (excluded.release_on, excluded.shipment_amount)",
+            lane.provider,
+            lane.account,
+            fulfilment.release_on.name(),
+            fulfilment.amount.name()
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
     }
 
     /// All lanes, by name.

@@ -13,6 +13,7 @@ use super::{
     PlannedItem, Settled, Settlement, Sleep, Stepped,
 };
 use crate::intent::Lane;
+use crate::shipment::Fulfilment;
 
 /// An outbox, as a worker sees it. Each method is one statement, and may fail with its effect unknown
 /// ([`OutboxError::is_connection_lost`]).
@@ -23,6 +24,11 @@ pub trait Store: Send + Sync {
 
     /// See [`Outbox::register_lane`].
     async fn register_lane(&self, lane: &Lane, rate_per_minute: u32) -> Result<LaneId, OutboxError>;
+
+    /// See [`Outbox::set_fulfilment`]. An outbox that is simulated has no shipments.
+    async fn set_fulfilment(&self, _lane: &Lane, _fulfilment: Fulfilment) -> Result<(), OutboxError> {
+        Ok(())
+    }
 
     /// See [`Outbox::claim`].
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claimed, OutboxError>;
@@ -47,6 +53,11 @@ pub trait Store: Send + Sync {
 
     /// See [`Outbox::match_releases`].
     async fn match_releases(&self, limit: i32) -> Result<i32, OutboxError>;
+
+    /// See [`Outbox::watch_shipments`]. An outbox that is simulated has no shipments.
+    async fn watch_shipments(&self, _after: Duration, _keep: Duration, _limit: i32) -> Result<i32, OutboxError> {
+        Ok(0)
+    }
 
     /// See [`Outbox::watch_deadlines`].
     async fn watch_deadlines(&self, margin: Duration, limit: i32) -> Result<i32, OutboxError>;
@@ -141,6 +152,10 @@ impl Store for Outbox {
         Outbox::register_lane(self, lane, rate_per_minute).await
     }
 
+    async fn set_fulfilment(&self, lane: &Lane, fulfilment: Fulfilment) -> Result<(), OutboxError> {
+        Outbox::set_fulfilment(self, lane, fulfilment).await
+    }
+
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claimed, OutboxError> {
         Outbox::claim(self, request).await
     }
@@ -171,6 +186,10 @@ impl Store for Outbox {
 
     async fn match_releases(&self, limit: i32) -> Result<i32, OutboxError> {
         Outbox::match_releases(self, limit).await
+    }
+
+    async fn watch_shipments(&self, after: Duration, keep: Duration, limit: i32) -> Result<i32, OutboxError> {
+        Outbox::watch_shipments(self, after, keep, limit).await
     }
 
     async fn watch_deadlines(&self, margin: Duration, limit: i32) -> Result<i32, OutboxError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Outbox, OutboxError, repeating};
+use super::{Outbox, OutboxError, interval, repeating};
 
 /// What [`Outbox::move_due`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,17 @@ impl Outbox {
         )
     }
 
+    /// Tells of shipments that have released nothing for that long, and removes raw bodies that are older than `keep`;
+    /// returns of how many it told.
+    pub async fn watch_shipments(&self, after: Duration, keep: Duration, limit: i32) -> Result<i32, OutboxError> {
+        Ok(repeating(|| {
+            let (after, keep) = (interval(after), interval(keep));
+            sqlx::query_scalar!(r#"select watch_shipments($1, $2, $3) as "told!""#, after, keep, limit)
+                .fetch_one(&self.pool)
+        })
+        .await?)
+    }
+
     /// Tells of authorisations that are about to end; returns of how many.
     pub async fn watch_deadlines(&self, margin: Duration, limit: i32) -> Result<i32, OutboxError> {
         let margin_ms = i64::try_from(margin.as_millis()).unwrap_or(i64::MAX);
@@ -74,7 +85,7 @@ impl Outbox {
     pub async fn releases_are_open(&self) -> Result<bool, OutboxError> {
         Ok(sqlx::query_scalar!(
             r#"select (exists (select from shipment_events where handled_at is null)
-                    or exists (select from releases where intent is null and next_try_at <= (select clock_now()))) as "open!""#
+                    or exists (select from releases where intent is null and withdrawn_at is null and next_try_at <= (select clock_now()))) as "open!""#
         )
         .fetch_one(&self.pool)
         .await?)

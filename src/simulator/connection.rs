@@ -145,7 +145,10 @@ async fn one(
                 return Ok(ending(fault));
             }
             let body = inlet.body(stream, &head, PROVIDER_BODY_MAX_BYTES).await?;
-            let body_sha256 = format!("{:x}", Sha256::digest(&body));
+            let body_sha256 = Sha256::digest(&body)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>();
             let seq = record(simulation, &call, &head, fault, connection, &body_sha256);
             let arrived = Arrived {
                 call,

@@ -31,7 +31,7 @@ pub fn message(
     let body = serde_json::to_vec(event)?;
     let id = event.id.to_string();
     let timestamp = now.timestamp();
-    let headers = vec![
+    let mut headers = vec![
         ("content-type", "application/json".to_owned()),
         (signature::SIGNATURE, signature::sign(secrets, &id, timestamp, &body)),
         (signature::TIMESTAMP, timestamp.to_string()),
@@ -44,8 +44,11 @@ pub fn message(
             "ce-time",
             event.occurred_at.to_rfc3339_opts(SecondsFormat::Micros, true),
         ),
-        ("ce-subject", event.intent_id.to_string()),
         ("ce-sequence", sequence(event)),
     ];
+    // An event of no capture has no subject: nobody should look for the nil uuid.
+    if !event.intent_id.is_nil() {
+        headers.push(("ce-subject", event.intent_id.to_string()));
+    }
     Ok(Message { headers, body })
 }

@@ -36,6 +36,7 @@ use crate::intent::Lane;
 use crate::outbox::{ClaimRequest, LaneId, OutboxError, Store, Ticket};
 use crate::provider::Provider;
 use crate::retry::Policy;
+use crate::shipment::Fulfilment;
 
 use errand::Errand;
 use rest::{Rest, Why};
@@ -98,6 +99,8 @@ pub struct ServedLane {
     pub concurrency: u32,
     /// Calls a minute over all workers; 0: no limit.
     pub rate_per_minute: u32,
+    /// What a shipment does to its held captures.
+    pub fulfilment: Fulfilment,
 }
 
 /// A worker.
@@ -122,6 +125,8 @@ impl Worker {
     ) -> Result<Worker, OutboxError> {
         let mut lane_ids = Vec::with_capacity(lanes.len());
         for lane in &lanes {
+            // Before the lane counts as registered: nothing is released by a rule that is not the account's.
+            outbox.set_fulfilment(&lane.lane, lane.fulfilment).await?;
             lane_ids.push(outbox.register_lane(&lane.lane, lane.rate_per_minute).await?);
         }
         let slots = Slots::new(

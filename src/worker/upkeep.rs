@@ -17,6 +17,12 @@ const ROUND: Duration = Duration::from_secs(1);
 const SELDOM: u32 = 5;
 /// Rows (or leases) per step and round.
 const ROWS: i32 = 200;
+/// Shipments come in by the thousand when a warehouse closes its day: so often in a round while there are more.
+const MORE: u32 = 10;
+/// After this long a shipment that has released nothing is told: its order may come late, but not later than a till's.
+const UNMATCHED_AFTER: Duration = Duration::from_secs(3600);
+/// How long the bytes of a request are kept, for support: 30 days.
+const BODIES_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 pub(super) struct Identity {
     pub(super) worker: Uuid,
@@ -63,10 +69,15 @@ async fn one_round(
     match outbox.releases_are_open().await {
         Ok(false) => {}
         Ok(true) => {
-            note(&mut faults, "take shipments", outbox.take_shipments(ROWS).await);
-            let freed = note(&mut faults, "match releases", outbox.match_releases(ROWS).await);
-            if let Some(freed) = freed.filter(|freed| *freed > 0) {
-                tracing::info!(freed, "held captures were released");
+            for _ in 0..MORE {
+                let taken = note(&mut faults, "take shipments", outbox.take_shipments(ROWS).await);
+                let freed = note(&mut faults, "match releases", outbox.match_releases(ROWS).await);
+                if let Some(freed) = freed.filter(|freed| *freed > 0) {
+                    tracing::info!(freed, "held captures were released");
+                }
+                if taken != Some(ROWS) && freed.is_none_or(|freed| freed < ROWS / 2) {
+                    break;
+                }
             }
         }
         Err(error) => faults.push(("look for releases", error)),
@@ -84,6 +95,13 @@ async fn one_round(
         }
         let watched = outbox.watch_deadlines(settings.policy.deadline_margin, ROWS).await;
         note(&mut faults, "watch deadlines", watched);
+        let unmatched = outbox.watch_shipments(UNMATCHED_AFTER, BODIES_KEPT, ROWS).await;
+        if let Some(unmatched) = note(&mut faults, "watch shipments", unmatched).filter(|told| *told > 0) {
+            tracing::warn!(
+                unmatched,
+                "goods left, and no capture of theirs is held: capture shipment list --unmatched"
+            );
+        }
         note(&mut faults, "sweep waiters", outbox.sweep_waiters().await);
         if let Some(waiting) = note(
             &mut faults,

@@ -19,6 +19,10 @@ fn routes() -> Vec<(Method, String, Scope)> {
                 .replace("{order_id}", "o-1")
                 .replace("{provider}", "afterpay")
                 .replace("{account}", "default");
+            // Who is known by a signature shows no key: tests/api/shipments.rs.
+            if operation["security"][0].get("signature").is_some() {
+                continue;
+            }
             let scopes = operation["security"][0]["key"].as_array();
             let scopes = scopes.unwrap_or_else(|| panic!("{method} {path} says nothing of its scope"));
             assert_eq!(scopes.len(), 1, "{method} {path}");
@@ -71,7 +75,7 @@ async fn every_route_is_open_to_its_scope_and_closed_to_all_others() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(asked, routes().len() * 14);
+    assert_eq!(asked, routes().len() * 2 * Scope::ALL.len());
 }
 
 #[tokio::test]

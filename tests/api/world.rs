@@ -8,6 +8,7 @@ use std::time::Duration;
 use capture::api_key::{FreshKey, Scope, Scopes};
 use capture::http::{ApiServer, Office, OfficeSettings};
 use capture::outbox::{AuditStamp, ConnectSettings, NewKey, Outbox};
+use capture::shipment::Source;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder};
 use secrecy::ExposeSecret;
@@ -85,6 +86,7 @@ pub struct Server {
 pub struct Plan {
     pub rate_per_second: u32,
     pub patience: Duration,
+    pub shipment_sources: Vec<Source>,
 }
 
 impl Default for Plan {
@@ -92,6 +94,7 @@ impl Default for Plan {
         Plan {
             rate_per_second: 10_000,
             patience: Duration::from_secs(10),
+            shipment_sources: Vec::new(),
         }
     }
 }
@@ -105,6 +108,7 @@ impl Server {
             providers: BTreeMap::new(),
             rate_per_second: NonZeroU32::new(plan.rate_per_second).unwrap(),
             patience: plan.patience,
+            shipment_sources: plan.shipment_sources.clone(),
             networks: capture::webhook::Networks::default(),
             proxy: capture::http::ProxySettings::default(),
         };

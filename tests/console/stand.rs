@@ -137,6 +137,7 @@ pub async fn serve(
 ) -> (String, CancellationToken) {
     let draining = CancellationToken::new();
     let settings = OfficeSettings {
+        shipment_sources: Vec::new(),
         connect: ConnectSettings::new(url),
         abilities,
         providers,

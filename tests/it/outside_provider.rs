@@ -183,6 +183,7 @@ async fn a_worker_serves_a_provider_from_outside_through_a_lost_answer() {
         provider: ground.acme(),
         concurrency: 4,
         rate_per_minute: 0,
+        fulfilment: Default::default(),
     };
     let worker = Worker::new(outbox, vec![served], Settings::default()).await.unwrap();
     let intent = world

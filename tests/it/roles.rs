@@ -78,6 +78,12 @@ async fn the_role_of_a_worker_is_enough_for_a_worker() {
     outbox.rescue(10).await.unwrap();
     outbox.take_shipments(10).await.unwrap();
     outbox.match_releases(10).await.unwrap();
+    outbox
+        .watch_shipments(Duration::ZERO, Duration::ZERO, 10)
+        .await
+        .unwrap();
+    outbox.unmatched_shipments().await.unwrap();
+    outbox.shipment_requests().await.unwrap();
     outbox.watch_deadlines(Duration::from_secs(60), 10).await.unwrap();
     outbox.watch_dead_letters(10).await.unwrap();
     outbox.watch_replayed().await.unwrap();

@@ -166,9 +166,29 @@ fn http_asks_the_outbox_and_operations_and_decides_nothing_about_money() {
                     "operations",
                     "outbox",
                     "outcome",
+                    "shipment",
                     "webhook",
                 ];
                 assert!(known.contains(&room), "{path} knows {room}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_shipment_says_is_read_without_asking_anybody() {
+    for (path, text) in code() {
+        if path.starts_with("shipment/") {
+            for word in [
+                "crate::",
+                "tokio",
+                "axum",
+                "std::fs",
+                "std::net",
+                "Utc::now",
+                "SystemTime",
+            ] {
+                assert!(!text.contains(word), "{path} knows {word}");
             }
         }
     }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::database::{Session, connect};
 use crate::kind::Kind;
 use crate::receiver::{Manner, Receiver};
-use crate::webhooks::{Hooks, genuine, settings, stamp};
+use crate::webhooks::{HOUR, Hooks, genuine, settings, stamp};
 use crate::world::{World, enqueue};
 
 /// With retries at once.
@@ -37,6 +37,37 @@ fn another_process(url: &str, settings: Settings) -> tokio::runtime::Runtime {
         deliverer.run(CancellationToken::new()).await;
     });
     runtime
+}
+
+#[tokio::test]
+async fn goods_that_left_uncaptured_are_told_without_a_capture_to_look_for() {
+    let mut hooks = Hooks::new().await;
+    let receiver = Receiver::start(Manner::Status(200)).await;
+    let (_, secret) = hooks.endpoint(&receiver.url(), &["shipment_unmatched"]).await;
+    hooks.happens(1).await;
+    hooks
+        .db
+        .run(
+            "insert into capture.shipment_events (source, event_id, provider, order_id, tracking_number, kind)
+             values ('wms', '1', 'afterpay', 'o-1', '1Z1', 'shipped')",
+        )
+        .await;
+    hooks.outbox.take_shipments(10).await.unwrap();
+    hooks.outbox.match_releases(10).await.unwrap();
+    hooks.pass(HOUR).await;
+    assert_eq!(hooks.outbox.watch_shipments(HOUR, 24 * HOUR, 10).await.unwrap(), 1);
+    assert_eq!(hooks.deliver().await, 1);
+    let [got] = &receiver.got()[..] else {
+        panic!("not one message")
+    };
+    assert_eq!(genuine(got, &secret), Ok(()));
+    assert_eq!(got.header("ce-type"), "capture.shipment_unmatched");
+    assert!(!got.headers.contains_key("ce-subject"));
+    let told: Value = serde_json::from_slice(&got.body).unwrap();
+    assert_eq!(told["intent_id"], Uuid::nil().to_string());
+    assert_eq!((&told["amount_minor"], &told["currency"]), (&0.into(), &"XXX".into()));
+    assert_eq!((&told["order_id"], &told["payment_id"]), (&"o-1".into(), &"".into()));
+    assert_eq!(told["data"]["tracking_number"], "1Z1");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

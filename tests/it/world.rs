@@ -6,6 +6,7 @@ use std::time::Duration;
 use capture::outbox::Outbox;
 use capture::provider::AccountSettings;
 use capture::retry::Policy;
+use capture::shipment::Fulfilment;
 use capture::simulator::{self, Authorization, Operation, Simulator};
 use capture::worker::{ServedLane, Settings, Worker};
 use uuid::Uuid;
@@ -19,6 +20,8 @@ pub struct Plan {
     pub simulator: simulator::Settings,
     pub concurrency: u32,
     pub rate_per_minute: u32,
+    /// What a shipment does to what is held, in every lane.
+    pub fulfilment: Fulfilment,
     /// Changes an account before its adapter is built.
     pub account: fn(&mut AccountSettings),
 }
@@ -43,6 +46,7 @@ impl Default for Plan {
             simulator,
             concurrency: 8,
             rate_per_minute: 0,
+            fulfilment: Fulfilment::default(),
             account: |_| {},
         }
     }
@@ -60,6 +64,7 @@ impl Plan {
                     provider: capture::provider::build(account).unwrap(),
                     concurrency: self.concurrency,
                     rate_per_minute: self.rate_per_minute,
+                    fulfilment: self.fulfilment,
                 }
             })
             .collect()

@@ -95,6 +95,7 @@ async fn worker(outbox: Outbox, model: Model, wire: &Wire, concurrency: u32) -> 
         provider: build(account).unwrap(),
         concurrency,
         rate_per_minute: 0,
+        fulfilment: Default::default(),
     };
     let settings = Settings {
         settle_window: Duration::from_millis(1),

@@ -12,6 +12,7 @@ mod lanes;
 mod operations;
 mod orders;
 mod releases;
+mod shipments;
 mod status;
 mod webhooks;
 
@@ -42,6 +43,8 @@ pub fn routes() -> OpenApiRouter<Arc<Office>> {
         .routes(routes!(captures::attempts))
         .routes(routes!(captures::cancel))
         .routes(routes!(releases::create))
+        .routes(routes!(shipments::create))
+        .routes(routes!(shipments::create_of_source))
         .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::groups))
         .routes(routes!(dead_letters::safety))

@@ -441,6 +441,7 @@ async fn work(
                     }),
                     concurrency,
                     rate_per_minute,
+                    fulfilment: Default::default(),
                 })
                 .collect()
         };

@@ -1,3 +1,5 @@
+-- The last migration, whatever comes before it: it grants what is there by then.
+--
 -- Roles are created where that is allowed; where not, an administrator creates them and runs `select grant_roles()`.
 do $$
 declare
@@ -35,12 +37,15 @@ begin
                 'insert on shipment_events', 'execute on function release']),
             ('capture_worker', array[
                 'select on all tables in schema %1$I', 'insert, delete, update on workers', 'insert, delete, update on waiters',
-                'insert on lanes', 'update (rate_per_minute) on lanes', 'execute on function clock_now', 'execute on function current_epoch',
+                'insert on lanes', 'update (rate_per_minute, release_on, shipment_amount) on lanes', 'execute on function clock_now', 'execute on function current_epoch',
                 'execute on function server_timeline', 'execute on function server_identifier',
                 'execute on function claim', 'execute on function give_back', 'execute on function settle', 'execute on function rescue', 'execute on function move_due',
-                'execute on function take_shipments', 'execute on function match_releases', 'execute on function watch_deadlines', 'execute on function watch_dead_letters',
+                'execute on function take_shipments', 'execute on function match_releases', 'execute on function watch_shipments',
+                'execute on function watch_deadlines', 'execute on function watch_dead_letters',
                 'execute on function operation_step', 'execute on function operation_tokens',
-                'execute on function put_off_item', 'execute on function watch_replayed']),
+                'execute on function put_off_item', 'execute on function watch_replayed',
+                'execute on function fan_out_webhooks', 'execute on function claim_webhook_deliveries',
+                'execute on function settle_webhook_deliveries', 'execute on function prune_webhook_deliveries']),
             ('capture_readonly', array['select on all tables in schema %1$I', 'execute on function events_after', 'execute on function clock_now',
                 'execute on function verify_audit']),
             ('capture_operator', array[
@@ -53,7 +58,12 @@ begin
                 'execute on function cancel_by', 'execute on function release_by', 'execute on function begin_operation', 'execute on function set_operation_state',
                 'execute on function operation_step', 'execute on function operation_tokens',
                 'execute on function put_off_item', 'execute on function watch_replayed', 'execute on function verify_audit',
-                'execute on function set_lane_rate', 'execute on function test_lane', 'execute on function begin_prune', 'execute on function prune_some']),
+                'execute on function set_lane_rate', 'execute on function test_lane', 'execute on function begin_prune', 'execute on function prune_some',
+                'execute on function receive_shipment', 'execute on function count_shipment_requests', 'execute on function match_shipment',
+                'execute on function create_webhook_endpoint', 'execute on function change_webhook_endpoint',
+                'execute on function set_webhook_endpoint_state', 'execute on function remove_webhook_endpoint',
+                'execute on function rotate_webhook_secret', 'execute on function redeliver_webhooks',
+                'execute on function begin_webhook_redelivery', 'execute on function redeliver_webhooks_step']),
             ('capture_metrics', array['select on all tables in schema %1$I', 'execute on function clock_now'])
         ) as t(role, verbs)
     loop
@@ -62,6 +72,16 @@ begin
         foreach verb in array g.verbs loop
             execute format('grant ' || verb || ' to %2$I', s, g.role);
         end loop;
+    end loop;
+    -- What came over HTTP may hold names and addresses of customers: for operators only. A webhook's secret is for nobody: what
+    -- hands it out to workers runs with its owner's rights.
+    for g in
+        select r.rolname as role, t.name from (values
+            ('shipment_bodies', array['capture_worker', 'capture_readonly', 'capture_metrics']),
+            ('webhook_secrets', array['capture_producer', 'capture_fulfilment', 'capture_worker', 'capture_readonly', 'capture_operator', 'capture_metrics'])
+        ) as t(name, roles) join pg_roles r on r.rolname = any (t.roles)
+    loop
+        execute format('revoke all on %I.%I from %I', s, g.name, g.role);
     end loop;
 end $$;
 select grant_roles();
