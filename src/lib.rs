@@ -14,6 +14,7 @@ macro_rules! planted {
 
 pub mod api_key;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod filter;

@@ -12,6 +12,7 @@ mod authorisations;
 mod beside;
 mod by_hand;
 mod checks;
+mod client;
 mod contract;
 mod crowd;
 mod database;

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 /// What is looked for, and the only places (by the start of the path below `src/`) where it may stand.
 const RULES: [(&str, &[&str]); 6] = [
-    // The demo's order system is somebody else's program; the local Postgres asks its server whether it is there; the
+    // The client runs in order systems, and knows what they know: the contract. The demo's is somebody else's program; the local Postgres asks its server whether it is there; the
     // checker in bin/ looks from outside.
     (
         "sqlx::",
         &[
             "outbox/",
+            "client/",
             "cli/demo",
             "cli/dev",
             "local_postgres/",
