@@ -139,6 +139,24 @@ fn nothing_of_ours(closed: bool, evidence: Evidence, mut progress: Progress, sit
         if gives_up(&progress, situation) {
             return dead(DeadReason::Undecided, progress);
         }
+        // What the read was asked for may still be on its way: in a lost history, under a later key.
+        let settled_down = progress
+            .quiet_after
+            .map(|after| later(after, situation.abilities.read_lag));
+        if progress.read_first
+            && progress.tainted
+            && let Some(settled_down) = settled_down
+            && situation.sent_at < settled_down
+            && !planted!(key_repeated_before_it_is_quiet)
+        {
+            progress.becomes_unknown(situation.now);
+            progress.own_faults = 0;
+            let wait = (settled_down - situation.now).to_std().unwrap_or_default();
+            return decided(
+                Disposition::Verify(Wait::Exactly(wait.max(Duration::from_millis(10)))),
+                progress,
+            );
+        }
         // Inside its window the same key answers for itself; the read was only asked to go first.
         progress.read_first = false;
         return Weighed::Send(Box::new(progress));

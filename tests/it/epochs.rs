@@ -8,7 +8,7 @@ use capture::retry::{DeadReason, Disposition, Wait};
 use capture::simulator::Fault;
 use uuid::Uuid;
 
-use crate::by_hand::{Ask, captured, claim, settlement};
+use crate::by_hand::{Ask, LEASE, captured, claim, settlement};
 use crate::kind::Kind;
 use crate::world::World;
 
@@ -112,6 +112,25 @@ async fn what_a_lost_history_captured_under_a_raised_key_is_not_captured_under_t
     assert_eq!(world.until_ended(intent, MINUTE).await, "captured", "{kind:?}");
     assert_eq!(world.sends(&kind.payment(1)), sends, "{kind:?}: a read found it");
     world.books_agree().await;
+}
+
+/// And the request under the next key may still be on its way.
+#[tokio::test]
+async fn after_a_lost_history_a_key_is_repeated_only_once_nothing_can_be_on_its_way() {
+    let mut world = World::new().await;
+    let kind = Kind::Afterpay;
+    let intent = world.capture(kind, 1, 1234).await;
+    world.change_history().await;
+    world.drain().await;
+    assert_eq!(world.state(intent).await, "verifying");
+    assert_eq!(world.wire(&kind.payment(1)), ["read 200"], "too early to say anything");
+    world.pass(LEASE - Duration::from_secs(5)).await;
+    world.drain().await;
+    assert_eq!(world.sends(&kind.payment(1)), 0);
+    world.pass(Duration::from_secs(10)).await;
+    world.drain().await;
+    assert_eq!(world.state(intent).await, "captured");
+    assert_eq!(world.wire(&kind.payment(1)), ["read 200", "read 200", "capture 201!"]);
 }
 
 /// Somebody else rescued it in the part that is gone, and sent it again, and was paid.
