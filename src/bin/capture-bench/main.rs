@@ -1,0 +1,162 @@
+//! `capture-bench`: what the product makes of a machine, with all its guarantees on, beside what the machine would give
+//! without it. Starts its own Postgres (durable), its own provider and its own workers; needs nothing and leaves nothing.
+//! The method, and what each figure is: `docs/performance.md`.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::float_arithmetic,
+    reason = "rates, ratios and percentiles; no money anywhere in it"
+)]
+
+mod ceiling;
+mod child;
+mod crowd;
+mod drain;
+mod figures;
+mod latency;
+mod load;
+mod machine;
+mod noop;
+mod processes;
+mod raw;
+mod report;
+mod scenario;
+mod scenarios;
+mod server;
+mod stage;
+mod stub;
+mod talk;
+mod targets;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, ValueEnum};
+
+use child::Part;
+use machine::Machine;
+use report::Report;
+use scenario::Scenario;
+use server::Server;
+use stage::Stage;
+
+/// Measures capture against the raw SQL, against the bare HTTP client and against itself.
+///
+/// Exit codes: 0 measured (whatever the figures are), 1 something failed, 2 usage.
+#[derive(Debug, Parser)]
+#[command(name = "capture-bench", version)]
+struct Args {
+    /// What to measure; all but the peers if none is named
+    #[arg(value_enum, ignore_case = true)]
+    scenarios: Vec<Scenario>,
+    /// How often each case is measured; cases take turns
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Sizes that prove that it runs, in seconds; the figures mean nothing
+    #[arg(long)]
+    quick: bool,
+    /// Finished captures behind the huge backlog of D
+    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(..=50_000_000))]
+    finished: u64,
+    /// Only these peers, with commas
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    peers: Vec<String>,
+    /// The capture binary to measure; else `capture` beside this one
+    #[arg(long, value_name = "PATH")]
+    bin: Option<PathBuf>,
+    /// The form of the report on stdout
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Form,
+    /// Be a part of a measurement; what to do comes on stdin
+    #[arg(long, hide = true)]
+    part: Option<Part>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    Table,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let _chosen_already = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: no threads to work with: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = match args.part {
+        Some(part) => runtime.block_on(child::play(part)),
+        None => runtime.block_on(measure(args)),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(args: Args) -> anyhow::Result<()> {
+    let binary = binary(args.bin)?;
+    let directory = std::env::temp_dir().join(format!("capture-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).with_context(|| format!("{} cannot be made", directory.display()))?;
+    let rounds = if args.quick { 1 } else { args.rounds };
+    let stage = Stage::new(binary, directory.clone(), rounds, args.quick, args.finished, args.peers);
+    let mut scenarios = args.scenarios;
+    if scenarios.is_empty() {
+        scenarios = Scenario::value_variants()
+            .iter()
+            .copied()
+            .filter(|one| *one != Scenario::Peers)
+            .collect();
+    }
+    scenarios.sort_unstable();
+    scenarios.dedup();
+    let report = tokio::select! {
+        report = report(&stage, &scenarios) => report,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
+    std::fs::remove_dir_all(&directory).with_context(|| format!("{} cannot be removed", directory.display()))?;
+    let report = report?;
+    match args.output {
+        Form::Table => println!("{}", report.for_people()),
+        Form::Json => println!("{}", report.document()?),
+    }
+    Ok(())
+}
+
+async fn report(stage: &Stage, scenarios: &[Scenario]) -> anyhow::Result<Report> {
+    let mut server = Server::start(&[]).await?;
+    let bare_commit_ms = server.bare_commit_ms().await?;
+    let mut machine = Machine::look(server.version().to_owned(), bare_commit_ms);
+    server.stop().await?;
+    let mut chapters = Vec::new();
+    for scenario in scenarios {
+        let chapter = scenarios::run(*scenario, stage).await;
+        chapters.push(chapter.with_context(|| format!("scenario {}", scenario.name()))?);
+    }
+    machine.look_again();
+    Ok(Report {
+        machine,
+        rounds: stage.rounds,
+        quick: stage.quick,
+        chapters,
+    })
+}
+
+fn binary(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let binary = given.unwrap_or_else(|| own.parent().unwrap_or(Path::new(".")).join("capture"));
+    anyhow::ensure!(
+        binary.is_file(),
+        "there is no {}: build it (cargo build --release), or name it with --bin",
+        binary.display()
+    );
+    Ok(std::path::absolute(binary)?)
+}
