@@ -30,6 +30,7 @@ mod worker;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::AtomicU32;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
@@ -56,12 +57,18 @@ struct Args {
     /// Sizes that prove that it runs, in seconds; the figures mean nothing
     #[arg(long)]
     quick: bool,
+    /// Captures in the long drains of A and E; H has a quarter. Fewer are for a machine that is slow or busy
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(2_000..=5_000_000))]
+    captures: u64,
     /// Finished captures behind the huge backlog of D
     #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u64).range(..=50_000_000))]
     finished: u64,
     /// Only these peers, with commas
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     peers: Vec<String>,
+    /// Tell on stderr which statements cost the server most
+    #[arg(long)]
+    statements: bool,
     /// The capture binary to measure; else `capture` beside this one
     #[arg(long, value_name = "PATH")]
     bin: Option<PathBuf>,
@@ -107,7 +114,17 @@ async fn measure(args: Args) -> anyhow::Result<()> {
     let directory = std::env::temp_dir().join(format!("capture-bench-{}", std::process::id()));
     std::fs::create_dir_all(&directory).with_context(|| format!("{} cannot be made", directory.display()))?;
     let rounds = if args.quick { 1 } else { args.rounds };
-    let stage = Stage::new(binary, directory.clone(), rounds, args.quick, args.finished, args.peers);
+    let stage = Stage {
+        binary,
+        directory: directory.clone(),
+        rounds,
+        quick: args.quick,
+        captures: args.captures,
+        finished: args.finished,
+        peers: args.peers,
+        statements: args.statements,
+        payments: AtomicU32::new(0),
+    };
     let mut scenarios = args.scenarios;
     if scenarios.is_empty() {
         scenarios = Scenario::value_variants()

@@ -13,31 +13,22 @@ pub struct Stage {
     pub rounds: u32,
     /// Sizes that prove that it runs, and nothing else.
     pub quick: bool,
+    /// Captures in a long drain.
+    pub captures: u64,
     /// Finished captures behind the huge backlog.
     pub finished: u64,
     /// Other queues: only these, or all if none is named.
     pub peers: Vec<String>,
-    payments: AtomicU32,
+    /// Tell which statements cost the server most.
+    pub statements: bool,
+    /// Payments that were given out.
+    pub payments: AtomicU32,
 }
 
 impl Stage {
-    pub fn new(
-        binary: PathBuf,
-        directory: PathBuf,
-        rounds: u32,
-        quick: bool,
-        finished: u64,
-        peers: Vec<String>,
-    ) -> Stage {
-        Stage {
-            binary,
-            directory,
-            rounds,
-            quick,
-            finished,
-            peers,
-            payments: AtomicU32::new(0),
-        }
+    /// Captures in a long drain.
+    pub fn long_drain(&self) -> u64 {
+        self.size(self.captures, 2_000)
     }
 
     /// One of two sizes.
@@ -49,6 +40,13 @@ impl Stage {
     pub fn fresh_payments(&self) -> u64 {
         // Ten million for each: more than any backlog has.
         u64::from(self.payments.fetch_add(1, Ordering::Relaxed) + 1) * 10_000_000
+    }
+
+    /// Tells what a case cost the server, if that was asked for.
+    pub fn tell_statements(&self, case: &str, dearest: &[String]) {
+        for statement in dearest.iter().filter(|_| self.statements) {
+            eprintln!("   {case}: {statement}");
+        }
     }
 
     /// The rounds, told as they begin.

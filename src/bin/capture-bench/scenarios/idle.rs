@@ -79,9 +79,7 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
         let most = |of: fn(u32) -> u64| number(pids.iter().copied().map(of).max().unwrap_or(0)) / 1024.0;
         chapter.add(CASE, "peak RSS, the largest", "MiB", most(processes::peak_rss_kib));
         chapter.add(CASE, "RSS, the largest", "MiB", most(processes::rss_kib));
-        for statement in server.dearest_statements(&database).await? {
-            eprintln!("   {statement}");
-        }
+        stage.tell_statements(CASE, &server.dearest_statements(&database).await?);
         for worker in workers {
             worker.drain().await?;
         }

@@ -13,15 +13,15 @@ use crate::stage::Stage;
 pub const CONCURRENCY: u32 = 1024;
 
 pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
-    let jobs = stage.size(200_000, 2_000);
+    let jobs = stage.long_drain();
     let mut chapter = Chapter::new(
         Scenario::A,
         format!("drain of {jobs} captures, provider in process, {CONCURRENCY} in flight at most"),
     );
     let mut server = Server::start(&[]).await?;
     for _ in stage.rounds("A") {
-        let raw = drain(&mut server, &mut chapter, "raw SQL", Part::Raw, jobs).await?;
-        let worker = drain(&mut server, &mut chapter, "worker", Part::Worker, jobs).await?;
+        let raw = drain(stage, &mut server, &mut chapter, "raw SQL", Part::Raw, jobs).await?;
+        let worker = drain(stage, &mut server, &mut chapter, "worker", Part::Worker, jobs).await?;
         chapter.add("worker", "of the raw SQL", "", ratio(worker, raw));
     }
     server.stop().await?;
@@ -30,15 +30,20 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
 }
 
 /// Drains a new backlog, in a new database; captures a second.
-async fn drain(server: &mut Server, chapter: &mut Chapter, case: &str, part: Part, jobs: u64) -> anyhow::Result<f64> {
+async fn drain(
+    stage: &Stage,
+    server: &mut Server,
+    chapter: &mut Chapter,
+    case: &str,
+    part: Part,
+    jobs: u64,
+) -> anyhow::Result<f64> {
     let mut database = server.database().await?;
     // Before the insert and not behind it: a backlog this young has been written since the last checkpoint in real life too.
     server.checkpoint().await?;
     load::insert(&mut database, "default", Backlog::of(jobs)).await?;
     let (rate, dearest) = drain_what_is_there(server, chapter, case, part, jobs, &mut database).await?;
-    for statement in dearest {
-        eprintln!("   {case}: {statement}");
-    }
+    stage.tell_statements(case, &dearest);
     let captured = database
         .count("select count(*) from capture.outcomes where state = 'captured'")
         .await?;

@@ -11,12 +11,12 @@ use crate::stage::Stage;
 use super::noop::drain_what_is_there;
 
 pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
-    let jobs = stage.size(50_000, 1_000);
+    let jobs = stage.long_drain() / 4;
     let mut chapter = Chapter::new(Scenario::H, format!("drain of {jobs} captures, provider in process"));
     let mut server = Server::start(&[]).await?;
     for _ in stage.rounds("H") {
-        let single = drain(&mut server, &mut chapter, "one per payment", jobs, 1).await?;
-        let pairs = drain(&mut server, &mut chapter, "two per payment", jobs, 2).await?;
+        let single = drain(stage, &mut server, &mut chapter, "one per payment", jobs, 1).await?;
+        let pairs = drain(stage, &mut server, &mut chapter, "two per payment", jobs, 2).await?;
         chapter.add("two per payment", "of one per payment", "", ratio(pairs, single));
     }
     server.stop().await?;
@@ -24,6 +24,7 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
 }
 
 async fn drain(
+    stage: &Stage,
     server: &mut Server,
     chapter: &mut Chapter,
     case: &str,
@@ -38,9 +39,7 @@ async fn drain(
     };
     load::insert(&mut database, "default", backlog).await?;
     let (rate, dearest) = drain_what_is_there(server, chapter, case, Part::Worker, jobs, &mut database).await?;
-    for statement in dearest {
-        eprintln!("   {case}: {statement}");
-    }
+    stage.tell_statements(case, &dearest);
     let captured = database
         .count("select count(*) from capture.outcomes where state = 'captured'")
         .await?;

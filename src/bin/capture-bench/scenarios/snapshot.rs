@@ -19,7 +19,7 @@ use super::noop::drain_what_is_there;
 use super::steady::{idle_worker, measure};
 
 pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
-    let jobs = stage.size(200_000, 2_000);
+    let jobs = stage.long_drain();
     let rate = stage.size(200, 50);
     let lasts = Duration::from_secs(stage.size(20, 2));
     let mut chapter = Chapter::new(
