@@ -41,12 +41,11 @@ impl Machine {
 
     pub fn for_people(&self) -> String {
         format!(
-            "{}, {} cores ({}), load {} before and {} after, nice {}, {} build, Postgres {}, a bare commit {:.2} ms\n",
+            "{}, {} cores ({}), load {} before, nice {}, {} build, Postgres {}, a bare commit {:.2} ms\n",
             self.began_at,
             self.cores,
             self.processor,
             self.load_before,
-            self.load_after,
             self.nice,
             self.build,
             self.postgres,

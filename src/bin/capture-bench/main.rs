@@ -135,36 +135,52 @@ async fn measure(args: Args) -> anyhow::Result<()> {
     }
     scenarios.sort_unstable();
     scenarios.dedup();
-    let report = tokio::select! {
-        report = report(&stage, &scenarios) => report,
+    let measured = tokio::select! {
+        measured = in_turn(&stage, &scenarios, args.output) => measured,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
     };
     std::fs::remove_dir_all(&directory).with_context(|| format!("{} cannot be removed", directory.display()))?;
-    let report = report?;
-    match args.output {
-        Form::Table => println!("{}", report.for_people()),
-        Form::Json => println!("{}", report.document()?),
-    }
-    Ok(())
+    measured
 }
 
-async fn report(stage: &Stage, scenarios: &[Scenario]) -> anyhow::Result<Report> {
+/// One scenario after the other. Tables are told as they are made, and one that fails takes none of the others with it: what was
+/// measured for an hour must not be lost.
+async fn in_turn(stage: &Stage, scenarios: &[Scenario], form: Form) -> anyhow::Result<()> {
     let mut server = Server::start(&[]).await?;
     let bare_commit_ms = server.bare_commit_ms().await?;
-    let mut machine = Machine::look(server.version().to_owned(), bare_commit_ms);
+    let machine = Machine::look(server.version().to_owned(), bare_commit_ms);
     server.stop().await?;
-    let mut chapters = Vec::new();
-    for scenario in scenarios {
-        let chapter = scenarios::run(*scenario, stage).await;
-        chapters.push(chapter.with_context(|| format!("scenario {}", scenario.name()))?);
-    }
-    machine.look_again();
-    Ok(Report {
+    let mut report = Report {
         machine,
         rounds: stage.rounds,
         quick: stage.quick,
-        chapters,
-    })
+        chapters: Vec::new(),
+    };
+    if form == Form::Table {
+        print!("{}", report.head());
+    }
+    let mut failed = Vec::new();
+    for scenario in scenarios {
+        match scenarios::run(*scenario, stage).await {
+            Ok(chapter) => {
+                if form == Form::Table {
+                    print!("\n{}", chapter.for_people());
+                }
+                report.chapters.push(chapter);
+            }
+            Err(error) => {
+                eprintln!("error: scenario {}: {error:#}", scenario.name());
+                failed.push(scenario.name());
+            }
+        }
+    }
+    report.machine.look_again();
+    match form {
+        Form::Table => println!("\nload at the end: {}", report.machine.load_after),
+        Form::Json => println!("{}", report.document()?),
+    }
+    anyhow::ensure!(failed.is_empty(), "not measured: {}", failed.join(", "));
+    Ok(())
 }
 
 fn binary(given: Option<PathBuf>) -> anyhow::Result<PathBuf> {

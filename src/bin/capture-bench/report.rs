@@ -74,7 +74,8 @@ impl Chapter {
     }
 
     /// A table, aligned.
-    fn for_people(&self, text: &mut String) {
+    pub fn for_people(&self) -> String {
+        let mut text = String::new();
         let mut lines: Vec<[String; 7]> =
             vec![["case", "figure", "unit", "min", "median", "max", "target"].map(str::to_owned)];
         for case in &self.cases {
@@ -117,7 +118,7 @@ impl Chapter {
         for note in &self.notes {
             let _ = writeln!(text, "  - {note}");
         }
-        text.push('\n');
+        text
     }
 
     fn verdict(&self, case: &Case, figure: &Figure) -> String {
@@ -168,22 +169,14 @@ struct Document<'a> {
 }
 
 impl Report {
-    pub fn for_people(&self) -> String {
-        let mut text = self.machine.for_people();
-        let _ = writeln!(
-            text,
-            "rounds: {}{}\n",
-            self.rounds,
-            if self.quick {
-                " (quick: sizes that prove that it runs, and nothing else)"
-            } else {
-                ""
-            }
-        );
-        for chapter in &self.chapters {
-            chapter.for_people(&mut text);
-        }
-        text.trim_end().to_owned()
+    /// Where and when, and how often.
+    pub fn head(&self) -> String {
+        let sizes = if self.quick {
+            " (quick: sizes that prove that it runs, and nothing else)"
+        } else {
+            ""
+        };
+        format!("{}rounds: {}{sizes}\n", self.machine.for_people(), self.rounds)
     }
 
     pub fn document(&self) -> serde_json::Result<String> {
@@ -246,15 +239,13 @@ mod tests {
         }
         chapter.note("said");
         chapter.note("said");
-        let mut text = String::new();
-        chapter.for_people(&mut text);
         assert_eq!(
-            text,
+            chapter.for_people(),
             "A  a drain\n\
              \x20 case    figure          unit    min  median    max  target\n\
              \x20 worker  captures        1/s     100     200    300\n\
              \x20         of the raw SQL        0.500   0.610  0.700  >= 0.6 met\n\
-             \x20 - said\n\n"
+             \x20 - said\n"
         );
     }
 }

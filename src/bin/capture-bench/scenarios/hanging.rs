@@ -12,7 +12,7 @@ use crate::stage::Stage;
 use crate::stub::Stub;
 use crate::worker::{Account, WorkerProcess};
 
-use super::steady::{DELAY, measure};
+use super::steady::{DELAY, Running, measure};
 
 /// As long as Afterpay may take by its own documents.
 const HANGS: Duration = Duration::from_secs(70);
@@ -71,9 +71,12 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
                 &mut server,
                 &mut chapter,
                 case,
-                &mut database,
-                &healthy,
-                &worker,
+                Running {
+                    stage,
+                    database: &mut database,
+                    stub: &healthy,
+                    worker: &worker,
+                },
                 stream,
             )
             .await?;

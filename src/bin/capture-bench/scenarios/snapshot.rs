@@ -16,7 +16,7 @@ use crate::stage::Stage;
 use crate::stub::Stub;
 
 use super::noop::drain_what_is_there;
-use super::steady::{idle_worker, measure};
+use super::steady::{Running, idle_worker, measure};
 
 pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
     let jobs = stage.long_drain();
@@ -57,7 +57,19 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
                 from: 5_000_000,
             };
             let case = format!("{rate}/s, {name}");
-            measure(&mut server, &mut chapter, &case, &mut database, &stub, &worker, stream).await?;
+            measure(
+                &mut server,
+                &mut chapter,
+                &case,
+                Running {
+                    stage,
+                    database: &mut database,
+                    stub: &stub,
+                    worker: &worker,
+                },
+                stream,
+            )
+            .await?;
             worker.drain().await?;
             holder.close().await?;
             server.drop(database).await?;

@@ -36,9 +36,12 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
                 &mut server,
                 &mut chapter,
                 &format!("{rate}/s"),
-                &mut database,
-                &stub,
-                &worker,
+                Running {
+                    stage,
+                    database: &mut database,
+                    stub: &stub,
+                    worker: &worker,
+                },
                 Stream { rate, lasts, from: 0 },
             )
             .await?;
@@ -65,22 +68,35 @@ pub async fn idle_worker(stage: &Stage, stub: &Stub, database: &mut Database) ->
     Ok(worker)
 }
 
+/// A worker that runs, and what stands around it.
+pub struct Running<'a> {
+    pub stage: &'a Stage,
+    pub database: &'a mut Database,
+    pub stub: &'a Stub,
+    pub worker: &'a WorkerProcess,
+}
+
 /// Sends a stream through a worker that runs, and tells what became of it.
 pub async fn measure(
     server: &mut Server,
     chapter: &mut Chapter,
     case: &str,
-    database: &mut Database,
-    stub: &Stub,
-    worker: &WorkerProcess,
+    running: Running<'_>,
     stream: Stream,
 ) -> anyhow::Result<Latencies> {
+    let Running {
+        stage,
+        database,
+        stub,
+        worker,
+    } = running;
     let _before = stub.take_arrivals();
     let captured = "select count(*) from capture.outcomes";
     let already = database.count(captured).await?;
     let before = server.mark(database, &[worker.pid]).await?;
     let inserted = load::stream(&database.url, "default", stream).await?;
     let after = server.mark(database, &[worker.pid]).await?;
+    stage.tell_statements(case, &server.dearest_statements(database).await?);
     let all = already + i64::try_from(inserted.len())?;
     database
         .until("captures that are recorded", captured, all, Duration::from_secs(120))
