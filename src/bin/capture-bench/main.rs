@@ -34,6 +34,7 @@ use std::sync::atomic::AtomicU32;
 
 use anyhow::Context;
 use clap::{Parser, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
 
 use child::Part;
 use machine::Machine;
@@ -135,9 +136,11 @@ async fn measure(args: Args) -> anyhow::Result<()> {
     }
     scenarios.sort_unstable();
     scenarios.dedup();
+    let mut told_to_end = signal(SignalKind::terminate())?;
     let measured = tokio::select! {
         measured = in_turn(&stage, &scenarios, args.output) => measured,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        _ = told_to_end.recv() => Err(anyhow::anyhow!("told to end")),
     };
     std::fs::remove_dir_all(&directory).with_context(|| format!("{} cannot be removed", directory.display()))?;
     measured
