@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 /// What is looked for, and the only places (by the start of the path below `src/`) where it may stand.
 const RULES: [(&str, &[&str]); 6] = [
-    // The client runs in order systems, and knows what they know: the contract. The demo's is somebody else's program; the local Postgres asks its server whether it is there; the
-    // checker in bin/ looks from outside.
+    // The client runs in order systems, and knows what they know: the contract. The demo's order system is somebody else's
+    // program; the local Postgres asks its server whether it is there; the programs in bin/ look from outside.
     (
         "sqlx::",
         &[
@@ -17,6 +17,7 @@ const RULES: [(&str, &[&str]); 6] = [
             "local_postgres/",
             "cli/refusal",
             "telemetry",
+            "bin/capture-bench/",
             "bin/capture-chaos/",
         ],
     ),
@@ -29,6 +30,7 @@ const RULES: [(&str, &[&str]); 6] = [
             "webhook/sender",
             "cli/demo",
             "cli/health",
+            "bin/capture-bench/",
             "bin/capture-chaos/",
         ],
     ),
