@@ -3,6 +3,7 @@
 use capture::intent::Lane;
 use capture::metrics::Metrics;
 use capture::outbox::{ConnectSettings, Outbox};
+use capture::shipment::Fulfilment;
 use capture::telemetry::{self, Format, Logs};
 use capture::worker::{ServedLane, Settings, Worker};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +39,7 @@ pub async fn play(given: Given) -> anyhow::Result<Done> {
         provider: provider.clone(),
         concurrency: given.concurrency,
         rate_per_minute: 0,
+        fulfilment: Fulfilment::default(),
     };
     let worker = Worker::new(outbox.clone(), vec![lane], Settings::default()).await?;
     ready().await?;
