@@ -341,6 +341,11 @@ async fn shopify_is_known_by_its_signature_and_a_fulfilment_ships_once_under_wha
     answer(world.shopify("w-1", "fulfillments/create", &created))
         .await
         .is(200);
+    // Whatever it would like to be answered in.
+    let html = world
+        .shopify("w-1", "fulfillments/create", &created)
+        .header("accept", "text/html");
+    answer(html).await.is(200);
     // Its id is not signed: who overheard the bytes may send them again under another, and changes nothing.
     answer(world.shopify("w-2", "fulfillments/create", &created))
         .await
