@@ -282,8 +282,8 @@ without -n.",
         means: "Workers cannot reach the database, or it refuses their statements. They repeat what is safe to repeat, send \
 nothing meanwhile, and go on by themselves. Rule: capture_database_errors_total rises, or capture_database_up is 0.",
         look: "capture doctor; the server's log; connections against max_connections.",
-        act: "Mend the database. Workers need no restart. After a fail-over they verify before they send: expect reads, and a \
-slower start.",
+        act: "Mend the database. Workers need no restart. After a fail-over they verify before they send: what was \
+asked for before it stands still for one lease (two minutes), is read, and goes on; what is asked for afterwards goes at once.",
     },
     Explanation {
         of: Of::Alert,
