@@ -219,10 +219,15 @@ pub enum Begun {
     /// How far it is.
     Operation(Box<OperationRow>),
     /// Which; it cannot be looked at just now.
-    Id {
-        /// The operation.
-        id: Uuid,
-    },
+    Id(BegunId),
+}
+
+/// An operation that cannot be looked at just now. It has nothing else, so that it cannot be taken for the whole.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BegunId {
+    /// The operation.
+    id: Uuid,
 }
 
 /// Begins an operation, or with `dry_run` tells what it would come to.
@@ -296,10 +301,10 @@ pub async fn create(
     // It has begun; that it cannot be looked at is no reason to say anything else.
     let begun = match office.outbox.operation(id).await {
         Ok(Some(row)) => Begun::Operation(Box::new(row)),
-        Ok(None) => Begun::Id { id },
+        Ok(None) => Begun::Id(BegunId { id }),
         Err(error) => {
             tracing::warn!(error = %error, operation = %id, "an operation has begun and could not be read");
-            Begun::Id { id }
+            Begun::Id(BegunId { id })
         }
     };
     let location = format!("/v1/operations/{id}");
