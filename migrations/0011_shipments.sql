@@ -312,7 +312,8 @@ end $$;
 -- Splits a held intent, whose place is locked: an intent never changes, so it ends as cancelled, and two take its place, one
 -- of the shipment's amount and one, held, of the rest. Together they ask for what it asked for: nothing is held twice, and
 -- the rule of the insert (no more than is authorised) judges both. Their references follow from the shipment, so a shipment
--- makes one intent for ever. Returns the shipment's intent, its place locked; else why there is none.
+-- makes one intent for ever. Not for what was written in a history that is gone (match_release). Returns the shipment's
+-- intent, its place locked; else why there is none.
 create function split_held(p_intent uuid, rel releases, out part uuid, out why text)
     language plpgsql volatile set search_path from current set enable_seqscan = off set jit = off as $$
 declare
@@ -322,14 +323,7 @@ declare
     v_rest uuid;
     -- Of two or three payments of one order the same parcel may take a part; the reference is of the payment.
     v_reference text := case when char_length(rel.shipment_ref) <= 200 then rel.shipment_ref else encode(sha256(convert_to(rel.shipment_ref, 'UTF8')), 'hex') end;
-    -- As in cancel(): null in a history of the database that no worker has looked at yet.
-    v_epoch integer := (select e.number from epoch e where e.system_identifier = server_identifier() and e.timeline = server_timeline());
 begin
-    perform from waiting w where w.intent = p_intent and w.purpose < 2 and w.epoch = v_epoch;
-    if not found then
-        why := 'what is held is from before a fail-over and may have been sent: release it whole, or cancel it';
-        return;
-    end if;
     -- A receipt that comes late, and this decision that nothing was captured, must not miss each other.
     select x.* into strict i from intents x where x.id = p_intent for no key update;
     if exists (select from late_results t where t.intent = p_intent and t.proof in ('answer', 'reference')) then
@@ -369,6 +363,8 @@ declare
     v_rule text;
     v_intent uuid;
     v_more releases;
+    -- As in cancel(): null in a history of the database that no worker has looked at yet.
+    v_epoch integer := (select e.number from epoch e where e.system_identifier = server_identifier() and e.timeline = server_timeline());
 begin
     freed := 0;
     select l.release_on, l.shipment_amount into v_release_on, v_rule from lanes l where l.provider = rel.provider and l.account = rel.account;
@@ -415,6 +411,16 @@ begin
         return;
     end if;
 
+    -- Where shipments take parts, what is held from before a fail-over may have been parted in the commits that are lost, and a
+    -- part of it captured: under an id that nobody knows any more, so no read would show it as ours. Neither a part of it nor
+    -- the whole goes by itself.
+    if v_rule in ('line_items', 'remaining_on_final')
+       and not exists (select from waiting w where w.intent = v_intent and w.purpose < 2 and w.epoch = v_epoch) then
+        why := 'what is held is from before a fail-over, and a part of it may have been captured: look at the provider, then release it whole, or cancel it';
+        waits := 'person';
+        return;
+    end if;
+
     if v_rule in ('line_items', 'remaining_on_final') and not rel.is_final then
         if rel.currency <> (select i.currency from intents i where i.id = v_intent) then
             why := format('is in %s, and what is held is not', rel.currency);
@@ -434,7 +440,8 @@ begin
         -- Everything that is held of the payment, each with a release of its own: the shipping data goes along with each.
         loop
             v_intent := held_for(rel, null);
-            exit when v_intent is null;
+            exit when v_intent is null
+                or v_rule <> 'full_on_first' and not exists (select from waiting w where w.intent = v_intent and w.purpose < 2 and w.epoch = v_epoch);
             insert into releases (provider, account, payment_id, order_id, capture_ref, company, method, tracking_number, released_by,
                                   created_at, next_try_at, shipment)
                 values (rel.provider, rel.account, rel.payment_id, rel.order_id, rel.capture_ref, rel.company, rel.method, rel.tracking_number,

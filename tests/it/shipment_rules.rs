@@ -297,15 +297,25 @@ async fn two_workers_that_split_at_once_make_one_intent_of_each_shipment() {
 
 #[tokio::test]
 async fn what_is_held_from_before_a_fail_over_is_never_split() {
+    for (rule, more) in [
+        (ShipmentAmount::LineItems, (", amount_minor", ", '1200'")),
+        // Of the same amount: a part of another amount may have gone before.
+        (ShipmentAmount::LineItems, (", amount_minor", ", '5000'")),
+        // And the last does not take the whole for the rest.
+        (ShipmentAmount::RemainingOnFinal, (", is_final", ", 'true'")),
+    ] {
+        is_not_released_by_itself_after_a_fail_over(rule, more).await;
+    }
+}
+
+async fn is_not_released_by_itself_after_a_fail_over(rule: ShipmentAmount, more: (&str, &str)) {
     let mut world = World::new().await;
-    world.rule(ReleaseOn::Shipped, ShipmentAmount::LineItems).await;
+    world.rule(ReleaseOn::Shipped, rule).await;
     let held = world.held_of("c1", 5000).await;
     world.db.run("update capture.epoch set number = number + 1").await;
-    world
-        .parcel("1", "1Z1", "shipped", (", amount_minor", ", '1200'"))
-        .await;
+    world.parcel("1", "1Z1", "shipped", more).await;
     world.fulfil().await;
-    assert_eq!(world.intents().await, ["c1 5000 held"]);
+    assert_eq!(world.intents().await, ["c1 5000 held"], "{rule:?} {more:?}");
     let says: String = world.db.scalar("select says from capture.releases").await;
     assert!(says.contains("before a fail-over"), "{says}");
     // A person lets it go whole; it is read before it is sent.
