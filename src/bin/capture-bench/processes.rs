@@ -104,6 +104,8 @@ mod tests {
     fn this_very_process_has_a_parent_and_memory() {
         let me = std::process::id();
         assert!(stat(me).is_some_and(|stat| stat.parent > 0));
-        assert!(peak_rss_kib(me) >= rss_kib(me) && rss_kib(me) > 0);
+        // Not compared: other tests take and give memory between the two reads, and the kernel rounds each on its own.
+        assert!(rss_kib(me) > 0);
+        assert!(peak_rss_kib(me) > 0);
     }
 }
