@@ -184,7 +184,9 @@ async fn docs_headers(request: Request, next: Next) -> Response {
 /// The API answers in JSON; who wants something else alone is told so. Not a platform that tells of a shipment: it looks at the
 /// status alone, and money would wait for a header that nobody there can change.
 async fn acceptable(request: Request, next: Next) -> Response {
-    let tells_of_a_shipment = request.uri().path().starts_with("/v1/shipments/") && request.method() == Method::POST;
+    let path = request.uri().path();
+    let tells_of_a_shipment =
+        (path == "/v1/shipments" || path.starts_with("/v1/shipments/")) && request.method() == Method::POST;
     match tells_of_a_shipment || accepts_json(request.headers()) {
         true => next.run(request).await,
         false => Problem::new(

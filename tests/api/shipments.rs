@@ -222,6 +222,13 @@ async fn a_signature_of_standard_webhooks_opens_and_nothing_else_does() {
     told(world.standard("/wms", "msg_1", now() + 10, WHSEC, &body))
         .await
         .is(200);
+    // Whatever it would like to be answered in, by name and without.
+    for path in ["", "/wms"] {
+        let picky = world
+            .standard(path, "msg_1", now(), WHSEC, &body)
+            .header("accept", "text/html");
+        told(picky).await.is(200);
+    }
     assert_eq!(world.kept().await, (2, 2));
     let other = "whsec_BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB";
     for path in ["", "/wms"] {
@@ -280,7 +287,7 @@ async fn a_signature_of_standard_webhooks_opens_and_nothing_else_does() {
     assert_eq!(of("wms", "signature_missing"), 2, "{counted:?}");
     assert_eq!(
         (of("wms", "signature_wrong"), of("wms", "known"), of("wms", "accepted")),
-        (2, 2, 2),
+        (2, 4, 2),
         "{counted:?}"
     );
 }
