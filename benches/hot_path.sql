@@ -26,7 +26,10 @@ analyze;
 create procedure pg_temp.run(p_batch integer, p_batches integer) language plpgsql as $$
 declare
     v_lease uuid;
-    v_results jsonb;
+    v_slots integer[];
+    v_intents uuid[];
+    v_fences integer[];
+    v_many integer[] := array[p_batch];
     v_claim interval := '0';
     v_settle interval := '0';
     v_claim_log numeric := 0;
@@ -37,21 +40,20 @@ begin
     for i in 1..p_batches loop
         v_lease := gen_random_uuid();
         v_at := clock_timestamp(); v_lsn := pg_current_wal_insert_lsn();
-        select jsonb_agg(jsonb_build_object(
-                   'n', c.slot, 'lease', v_lease, 'slot', c.slot, 'intent', c.id, 'fence', c.fence, 'to', 'captured', 'purpose', 0, 'delay_ms', 0,
-                   'attempt', jsonb_build_object('worker', v_lease, 'sent', true, 'outcome', 'captured', 'generation', 0, 'began_ms_ago', 20,
-                                                 'duration_ms', 20, 'host', 'api.example.com', 'evidence', repeat('00ff', 60)),
-                   'progress', jsonb_build_object('attempts', 1),
-                   'receipt', jsonb_build_object('captured_minor', 1000, 'provider_capture_id', 'c-' || c.slot, 'proof', 'answer'),
-                   'events', jsonb_build_array(jsonb_build_object('type', 'capture.captured', 'data', jsonb_build_object('captured_minor', 1000)))))
-        into v_results
+        select array_agg(c.slot), array_agg(c.id), array_agg(c.fence) into v_slots, v_intents, v_fences
         from claim(v_lease, v_lease, 120000, 1::smallint, p_batch, false,
                    jsonb_build_array(jsonb_build_object('lane', 1, 'free', p_batch, 'sending', 0, 'retrying', 0, 'verifying', 0,
                                                         'favour', 0, 'send_calls', 1, 'read_calls', 1))) c;
         commit;
         v_claim := v_claim + (clock_timestamp() - v_at); v_claim_log := v_claim_log + (pg_current_wal_insert_lsn() - v_lsn);
         v_at := clock_timestamp(); v_lsn := pg_current_wal_insert_lsn();
-        perform settle(v_results, '[{"lane": 1, "answered": true, "unanswered": 0, "failures": 20, "open_ms": 5000, "open_max_ms": 60000}]');
+        -- One place in each array is one capture.
+        perform settle(v_lease, v_slots, array_fill(v_lease, v_many), v_slots, v_intents, v_fences, array_fill(1::smallint, v_many),
+                       array_fill(0::smallint, v_many), array_fill(true, v_many), array_fill('captured'::text, v_many),
+                       array_fill(201::smallint, v_many), array_fill(20::bigint, v_many), array_fill(20, v_many),
+                       array_fill('api.example.com'::text, v_many), array_fill(1000::bigint, v_many), array_fill('c'::text, v_many),
+                       array_fill(null::text, v_many), array_fill('answer'::text, v_many),
+                       array_fill(decode(repeat('00ff', 60), 'hex'), v_many), '[]', '[{"lane": 1, "answered": true, "unanswered": 0, "failures": 20, "open_ms": 5000, "open_max_ms": 60000}]');
         commit;
         v_settle := v_settle + (clock_timestamp() - v_at); v_settle_log := v_settle_log + (pg_current_wal_insert_lsn() - v_lsn);
     end loop;

@@ -13,8 +13,8 @@ insert into clock default values;
 comment on table clock is 'Tests only: how far clock_now() is ahead of the server''s clock. Zero in production; `capture doctor` says so if not.';
 
 create function clock_now() returns timestamptz
-    language sql volatile set search_path from current
-    as $$ select clock_timestamp() + ahead from clock $$;
+    language plpgsql volatile set search_path from current
+    as $$ begin return clock_timestamp() + (select ahead from clock); end $$;
 
 -- Which history of the database this is. After a fail-over or a restore (other timeline or other system identifier)
 -- commits that were acknowledged may be gone, so every row written before is verified before it is sent.
@@ -27,13 +27,18 @@ create table epoch (
 );
 
 -- pg_control_checkpoint() still tells the old timeline for a while after a promotion; the WAL file's name does not lag.
+-- (plpgsql keeps its plans; a function in SQL is parsed and planned anew by every statement that calls it.)
 create function server_timeline() returns text
-    language sql volatile set search_path from current
-    as $$ select case when pg_is_in_recovery() then 'recovery' else substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end $$;
+    language plpgsql volatile set search_path from current as $$
+begin
+    return case when pg_is_in_recovery() then 'recovery' else substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) end;
+end $$;
 
 create function server_identifier() returns text
-    language sql stable set search_path from current
-    as $$ select system_identifier::text from pg_control_system() $$;
+    language plpgsql stable set search_path from current as $$
+begin
+    return (pg_control_system()).system_identifier::text;
+end $$;
 
 insert into epoch (number, system_identifier, timeline, began_at)
     select 1, server_identifier(), server_timeline(), now();

@@ -1,3 +1,68 @@
+-- Siblings that waited for the authorisations of these need not sleep on. Rows that a producer's open transaction holds (a
+-- cancel) are passed over: nothing here waits for a producer.
+create function wake_siblings(p_intents uuid[], p_now timestamptz) returns void
+    language plpgsql volatile set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+begin
+    if p_intents is null or not exists (select from waiting w where w.cause = 'sibling') then
+        return;
+    end if;
+    update waiting w set due_at = p_now
+    where w.intent = any (array(
+        select w.intent
+        from unnest(p_intents) x(intent)
+        cross join lateral (select i.provider, i.account, i.payment_id from intents i where i.id = x.intent limit 1) i
+        cross join lateral (
+            select s.id from intents s
+            where s.provider = i.provider and s.account = i.account and s.payment_id = i.payment_id and s.id <> x.intent
+            offset 0
+        ) s
+        cross join lateral (
+            select w.intent from waiting w where w.intent = s.id and w.cause = 'sibling' limit 1 for update skip locked
+        ) w));
+end $$;
+
+-- What a batch of calls told of its lanes: for their breakers, rate limits and pauses.
+-- p_lanes: [{"lane", "answered", "unanswered", "failures", "open_ms", "open_max_ms", "wait_ms", "pause_reason"}]
+create function hear_of_lanes(p_lanes jsonb, p_now timestamptz) returns void
+    language plpgsql volatile set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+begin
+    update lanes l set
+        unanswered = case when x.answered then x.unanswered else l.unanswered + x.unanswered end,
+        -- An answer closes the breaker. The failure of a test opens it for twice as long. A test that ended without a
+        -- call lets the next one through. Stragglers from before it opened change nothing.
+        open_until = case when x.answered then null
+                          when l.testing and x.unanswered = 0 then p_now
+                          when trips.open_ms is not null then p_now + trips.open_ms * interval '1 millisecond'
+                          else l.open_until end,
+        open_ms = case when x.answered then 0 else coalesce(trips.open_ms, l.open_ms) end,
+        open_since = case when l.open_until is null and trips.open_ms is not null then p_now else l.open_since end,
+        testing = false,
+        limited_until = case when x.wait_ms is null then l.limited_until
+                             else greatest(l.limited_until, p_now + x.wait_ms * interval '1 millisecond') end,
+        paused_at = case when x.pause_reason is not null then coalesce(l.paused_at, p_now) else l.paused_at end,
+        paused_by = case when x.pause_reason is not null then coalesce(l.paused_by, 'worker') else l.paused_by end,
+        pause_reason = case when x.pause_reason is not null then coalesce(l.pause_reason, x.pause_reason) else l.pause_reason end
+    from jsonb_to_recordset(p_lanes) as x(
+             lane integer, answered boolean, unanswered integer, failures integer, open_ms bigint, open_max_ms bigint,
+             wait_ms bigint, pause_reason text)
+    join lanes before on before.id = x.lane
+    cross join lateral (
+        select case when x.unanswered = 0 then null
+                    when before.testing then least(greatest(before.open_ms, x.open_ms) * 2, x.open_max_ms)
+                    when before.open_until is null and before.unanswered + x.unanswered >= x.failures
+                    then least(x.open_ms, x.open_max_ms) end as open_ms
+    ) trips
+    where l.id = x.lane
+      -- An answer on a healthy lane writes nothing.
+      and (x.wait_ms is not null or x.pause_reason is not null or l.testing
+           or (x.answered and (l.unanswered <> x.unanswered or l.open_until is not null))
+           or (not x.answered and x.unanswered > 0));
+end $$;
+
 -- Settle: records what calls told, and moves their intents on. One statement from the worker, one commit, many results.
 --
 -- The lease rows are locked first, in one order; the second statement then sees everything that was committed before the
@@ -11,8 +76,8 @@
 --
 -- p_results: [{"n", "lease", "slot", "intent", "fence", "to", "purpose", "cause", "delay_ms",
 --              "attempt": {...}, "progress": {...}|null, "receipt": {...}|null, "dead_reason", "events": [{"type", "data"}]}]
--- p_lanes:   [{"lane", "answered", "unanswered", "failures", "open_ms", "open_max_ms", "wait_ms", "pause_reason"}]
-create function settle(p_results jsonb, p_lanes jsonb) returns table (n integer, settled text)
+-- p_lanes: see hear_of_lanes.
+create function settle_each(p_results jsonb, p_lanes jsonb) returns table (n integer, settled text)
     language plpgsql volatile security definer set search_path from current
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
@@ -20,6 +85,9 @@ as $$
 declare
     v_now timestamptz;
     v_epoch integer;
+    v_places integer[];
+    v_settled text[];
+    v_held uuid[];
 begin
     v_epoch := current_epoch();
     perform from leases l
@@ -38,7 +106,6 @@ begin
     for no key update;
     v_now := clock_now();
 
-    return query
     with input as materialized (
         select r.*, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
                i.priority, i.authorization_expires_at, i.created_at,
@@ -62,7 +129,7 @@ begin
     held as materialized (
         select i.n, i.lease, i.slot, i.intent, i.fence, case when i.void then 2 else i.purpose end as purpose,
                case when i.void then 'verify' else i.cause end as cause, case when i.void then 0 else i.delay_ms end as delay_ms,
-               i.attempt, i.progress, case when i.void then i.epoch else v_epoch end as epoch,
+               i.attempt, i.progress, i."to" = 'captured' as seen_here, case when i.void then i.epoch else v_epoch end as epoch,
                case when late.receipt is not null then 'captured' when i.void then 'waiting' else i."to" end as "to",
                case when late.receipt is null and not i.void then i.dead_reason end as dead_reason,
                coalesce(late.receipt, i.receipt) as receipt,
@@ -107,7 +174,8 @@ begin
                (h.attempt ->> 'http_status')::smallint,
                v_now - (h.attempt ->> 'began_ms_ago')::bigint * interval '1 millisecond', v_now,
                (h.attempt ->> 'duration_ms')::integer, decode(h.attempt ->> 'request_sha256', 'hex'), h.attempt ->> 'host',
-               decode(h.attempt ->> 'evidence', 'hex')
+               -- (what shows a capture stands in its outcome, which is kept for ever)
+               case when not h.seen_here then decode(h.attempt ->> 'evidence', 'hex') end
         from held h
     ),
     marks as materialized (
@@ -175,22 +243,6 @@ begin
     no_wish as (
         delete from cancel_requests c where c.intent = any (array(select h.intent from held h where h."to" in ('captured', 'dead', 'cancelled')))
     ),
-    -- Siblings that waited for this authorisation need not sleep on.
-    -- Rows that a producer's open transaction holds (a cancel) are passed over: nothing here waits for a producer.
-    siblings as materialized (
-        select w.intent
-        from held h
-        cross join lateral (
-            select s.id from intents s
-            where s.provider = h.provider and s.account = h.account and s.payment_id = h.payment_id and s.id <> h.intent
-            offset 0
-        ) s
-        cross join lateral (
-            select w.intent from waiting w where w.intent = s.id and w.cause = 'sibling' limit 1 for update skip locked
-        ) w
-        where exists (select from waiting any_sibling where any_sibling.lane = h.lane and any_sibling.cause = 'sibling' offset 0)
-    ),
-    woken as (update waiting w set due_at = v_now where w.intent = any (array(select s.intent from siblings s))),
     told as (
         insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
         select e.event ->> 'type', h.intent, h.provider, h.account, h.order_id, h.payment_id, h.capture_ref, h.amount_minor, h.currency,
@@ -236,44 +288,127 @@ begin
           and w.intent = any (array(select i.intent from input i where i.settled = 'lease_lost' and i.receipt is not null))
         for update skip locked
     ),
-    late_woken as (update waiting w set due_at = v_now where w.intent = any (array(select l.intent from late_waiting l))),
-    lane_news as materialized (
-        select x.* from jsonb_to_recordset(p_lanes) as x(
-            lane integer, answered boolean, unanswered integer, failures integer, open_ms bigint, open_max_ms bigint,
-            wait_ms bigint, pause_reason text)
-    ),
-    lanes_told as (
-        update lanes l set
-            unanswered = case when x.answered then x.unanswered else l.unanswered + x.unanswered end,
-            -- An answer closes the breaker. The failure of a test opens it for twice as long. A test that ended without a
-            -- call lets the next one through. Stragglers from before it opened change nothing.
-            open_until = case when x.answered then null
-                              when l.testing and x.unanswered = 0 then v_now
-                              when trips.open_ms is not null then v_now + trips.open_ms * interval '1 millisecond'
-                              else l.open_until end,
-            open_ms = case when x.answered then 0 else coalesce(trips.open_ms, l.open_ms) end,
-            open_since = case when l.open_until is null and trips.open_ms is not null then v_now else l.open_since end,
-            testing = false,
-            limited_until = case when x.wait_ms is null then l.limited_until
-                                 else greatest(l.limited_until, v_now + x.wait_ms * interval '1 millisecond') end,
-            paused_at = case when x.pause_reason is not null then coalesce(l.paused_at, v_now) else l.paused_at end,
-            paused_by = case when x.pause_reason is not null then coalesce(l.paused_by, 'worker') else l.paused_by end,
-            pause_reason = case when x.pause_reason is not null then coalesce(l.pause_reason, x.pause_reason) else l.pause_reason end
-        from lane_news x
-        join lanes before on before.id = x.lane
-        cross join lateral (
-            select case when x.unanswered = 0 then null
-                        when before.testing then least(greatest(before.open_ms, x.open_ms) * 2, x.open_max_ms)
-                        when before.open_until is null and before.unanswered + x.unanswered >= x.failures
-                        then least(x.open_ms, x.open_max_ms) end as open_ms
-        ) trips
-        where l.id = x.lane
-          -- An answer on a healthy lane writes nothing.
-          and (x.wait_ms is not null or x.pause_reason is not null or l.testing
-               or (x.answered and (l.unanswered <> x.unanswered or l.open_until is not null))
-               or (not x.answered and x.unanswered > 0))
-    )
-    select i.n, i.settled from input i order by i.n;
+    late_woken as (update waiting w set due_at = v_now where w.intent = any (array(select l.intent from late_waiting l)))
+    select array_agg(i.n order by i.n), array_agg(i.settled order by i.n), (select array_agg(h.intent) from held h)
+    into v_places, v_settled, v_held
+    from input i;
 
+    perform wake_siblings(v_held, v_now);
+    perform hear_of_lanes(p_lanes, v_now);
     -- Anything that moved to `ready` or became due needs nobody told: this worker looks again by itself.
+    return query select * from unnest(v_places, v_settled);
+end $$;
+
+-- The same where most results are captures, as they are: those come as arrays, one place in each array is one capture, and
+-- take a few small statements. What else there is comes as above, in the same commit, and costs nothing where there is
+-- none. A capture whose lease is not there any more, or that is already recorded, goes the long way too.
+--
+-- Why arrays: a result as JSON is a kilobyte, and reading it back took a quarter of the time that settling takes.
+-- p_n is the place of each in the caller's list. p_captured_at is RFC 3339, as events tell it.
+create function settle(
+    p_worker uuid, p_n integer[], p_lease uuid[], p_slot integer[], p_intent uuid[], p_fence integer[], p_attempts smallint[],
+    p_generation smallint[], p_sent boolean[], p_outcome text[], p_http_status smallint[], p_began_ms_ago bigint[],
+    p_duration_ms integer[], p_host text[], p_captured_minor bigint[], p_provider_capture_id text[], p_captured_at text[],
+    p_proof text[], p_evidence bytea[], p_results jsonb, p_lanes jsonb
+) returns table (n integer, settled text)
+    language plpgsql volatile security definer set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+    set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+    v_now timestamptz;
+    v_recorded integer[];
+    v_ended uuid[];
+    v_results jsonb := p_results;
+begin
+    perform current_epoch();
+    -- All of them now, in one order: what follows takes no lease that is not had already.
+    perform from leases l
+    where l.id = any (p_lease || array(select (x ->> 'lease')::uuid from jsonb_array_elements(p_results) x))
+    order by l.id
+    for update;
+    v_now := clock_now();
+
+    with held as materialized (
+        select r.*, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
+               l.worker, l.request_format, l.lanes[r.slot + 1] as lane, l.purposes[r.slot + 1] as purpose, l.settled
+        from unnest(p_n, p_lease, p_slot, p_intent, p_fence, p_attempts, p_generation, p_sent, p_outcome, p_http_status,
+                    p_began_ms_ago, p_duration_ms, p_host, p_captured_minor, p_provider_capture_id, p_captured_at, p_proof, p_evidence)
+                 as r(n, lease, slot, intent, fence, attempts, generation, sent, outcome, http_status,
+                      began_ms_ago, duration_ms, host, captured_minor, provider_capture_id, captured_at, proof, evidence)
+        -- The long arrays lie outside the row. Each is fetched once, by making it anew, and not once for every capture.
+        join (
+            select l.id, l.worker, l.request_format, l.settled, l.intents || '{}'::uuid[] as intents, l.fences || '{}'::integer[] as fences,
+                   l.lanes || '{}'::integer[] as lanes, l.purposes || '{}'::smallint[] as purposes
+            from leases l where l.id = any (p_lease)
+            offset 0
+        ) l on l.id = r.lease
+        cross join lateral (select i.* from intents i where i.id = r.intent limit 1) i
+        where l.intents[r.slot + 1] = r.intent and l.fences[r.slot + 1] = r.fence and get_bit(l.settled, r.slot) = 0
+    ),
+    closed as (
+        insert into attempts (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, http_status,
+                              began_at, ended_at, duration_ms, host)
+        select h.intent, h.fence, h.lease, h.worker, h.purpose, h.generation, h.request_format, h.sent, h.outcome, h.http_status,
+               v_now - h.began_ms_ago * interval '1 millisecond', v_now, h.duration_ms, h.host
+        from held h
+    ),
+    ended as (
+        insert into outcomes (intent, lane, state, fence, attempts, ended_at, captured_minor, provider_capture_id, captured_at, proof,
+                              evidence)
+        select h.intent, h.lane, 'captured', h.fence, h.attempts, v_now, h.captured_minor, h.provider_capture_id,
+               h.captured_at::timestamptz, h.proof, h.evidence
+        from held h
+    ),
+    told as (
+        insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
+        select 'capture.captured', h.intent, h.provider, h.account, h.order_id, h.payment_id, h.capture_ref, h.amount_minor, h.currency,
+               jsonb_build_object('captured_minor', h.captured_minor, 'provider_capture_id', h.provider_capture_id,
+                                  'captured_at', h.captured_at, 'proof', h.proof, 'attempts', h.attempts), v_now
+        from held h
+        order by h.n
+    ),
+    marks as materialized (
+        select h.lease, h.settled | bit_or(set_bit(repeat('0', length(h.settled))::bit varying, h.slot, 1)) as settled
+        from held h group by h.lease, h.settled
+    ),
+    emptied as (delete from leases l using marks m where l.id = m.lease and position('0' in m.settled::text) = 0),
+    marked as (update leases l set settled = m.settled from marks m where l.id = m.lease and position('0' in m.settled::text) > 0)
+    select array_agg(h.n), array_agg(h.intent) into v_recorded, v_ended from held h;
+
+    if v_ended is not null then
+        delete from progress p where p.intent = any (v_ended);
+        delete from deadlines d where d.intent = any (v_ended);
+        delete from cancel_requests c where c.intent = any (v_ended);
+        perform wake_siblings(v_ended, v_now);
+        return query select r, 'recorded' from unnest(v_recorded) r;
+    end if;
+    if cardinality(p_n) > coalesce(cardinality(v_recorded), 0) then
+        v_results := v_results || (
+            select jsonb_agg(jsonb_build_object(
+                       'n', r.n, 'lease', r.lease, 'slot', r.slot, 'intent', r.intent, 'fence', r.fence, 'to', 'captured', 'purpose', 0,
+                       'cause', null, 'delay_ms', 0,
+                       'attempt', jsonb_build_object(
+                           'worker', p_worker, 'sent', r.sent, 'outcome', r.outcome, 'class', null, 'code', null, 'http_status', r.http_status,
+                           'generation', r.generation, 'began_ms_ago', r.began_ms_ago, 'duration_ms', r.duration_ms, 'host', r.host,
+                           'evidence', encode(r.evidence, 'hex')),
+                       'progress', jsonb_build_object('attempts', r.attempts),
+                       'receipt', jsonb_build_object('captured_minor', r.captured_minor, 'provider_capture_id', r.provider_capture_id,
+                                                     'captured_at', r.captured_at, 'proof', r.proof),
+                       'dead_reason', null,
+                       'events', jsonb_build_array(jsonb_build_object('type', 'capture.captured', 'data', jsonb_build_object(
+                           'captured_minor', r.captured_minor, 'provider_capture_id', r.provider_capture_id, 'captured_at', r.captured_at,
+                           'proof', r.proof, 'attempts', r.attempts)))))
+            from unnest(p_n, p_lease, p_slot, p_intent, p_fence, p_attempts, p_generation, p_sent, p_outcome, p_http_status,
+                        p_began_ms_ago, p_duration_ms, p_host, p_captured_minor, p_provider_capture_id, p_captured_at, p_proof, p_evidence)
+                     as r(n, lease, slot, intent, fence, attempts, generation, sent, outcome, http_status,
+                          began_ms_ago, duration_ms, host, captured_minor, provider_capture_id, captured_at, proof, evidence)
+            where not r.n = any (coalesce(v_recorded, '{}')));
+    end if;
+    if jsonb_array_length(v_results) > 0 then
+        return query select * from settle_each(v_results, p_lanes);
+    else
+        perform hear_of_lanes(p_lanes, v_now);
+    end if;
 end $$;

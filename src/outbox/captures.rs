@@ -161,8 +161,11 @@ impl Outbox {
     /// The closed attempts of one capture, the first one first.
     pub async fn attempts(&self, intent: Uuid) -> Result<Vec<AttemptRow>, OutboxError> {
         let rows = sqlx::query!(
-            "select fence, purpose, generation, sent, outcome, class, code, http_status, began_at, ended_at, duration_ms, host, evidence
-             from attempts where intent = $1 order by fence",
+            // What showed a capture stands in its outcome alone.
+            "select a.fence, a.purpose, a.generation, a.sent, a.outcome, a.class, a.code, a.http_status, a.began_at, a.ended_at,
+                    a.duration_ms, a.host, coalesce(a.evidence, o.evidence) as evidence
+             from attempts a left join outcomes o on o.intent = a.intent and o.fence = a.fence
+             where a.intent = $1 order by a.fence",
             intent
         )
         .fetch_all(&self.pool)

@@ -115,11 +115,62 @@ impl Settlement {
         &self.attempt
     }
 
-    /// What `settle` is asked in SQL, for who asks it in a transaction of its own.
+    /// What `settle` is asked, as a statement: for who asks it in a transaction of its own.
     #[cfg(feature = "proof")]
-    pub fn documents(settlements: &[Settlement]) -> Value {
-        let documents = settlements.iter().enumerate();
-        Value::Array(documents.map(|(n, settlement)| settlement.document(n)).collect())
+    pub fn statement(settlements: &[Settlement], lanes: &[LaneNews]) -> String {
+        let (captures, others) = Captures::of(settlements);
+        let worker = settlements.first().map(|one| one.ticket.worker).unwrap_or_default();
+        let evidence: Vec<String> = captures.evidence.iter().map(|bytes| hex(bytes)).collect();
+        let columns = [
+            (json!(captures.n), "integer"),
+            (json!(captures.lease), "uuid"),
+            (json!(captures.slot), "integer"),
+            (json!(captures.intent), "uuid"),
+            (json!(captures.fence), "integer"),
+            (json!(captures.attempts), "smallint"),
+            (json!(captures.generation), "smallint"),
+            (json!(captures.sent), "boolean"),
+            (json!(captures.outcome), "text"),
+            (json!(captures.http_status), "smallint"),
+            (json!(captures.began_ms_ago), "bigint"),
+            (json!(captures.duration_ms), "integer"),
+            (json!(captures.host), "text"),
+            (json!(captures.captured_minor), "bigint"),
+            (json!(captures.provider_capture_id), "text"),
+            (json!(captures.captured_at), "text"),
+            (json!(captures.proof), "text"),
+        ];
+        let columns: String = columns
+            .iter()
+            .map(|(column, of)| {
+                format!(
+                    "array(select (x #>> '{{}}')::{of} from jsonb_array_elements($doc${column}$doc$) with ordinality as x(x, place) order by place), "
+                )
+            })
+            .collect();
+        format!(
+            "select * from settle('{worker}', {columns}\
+             array(select decode(x #>> '{{}}', 'hex') from jsonb_array_elements($doc${}$doc$) with ordinality as x(x, place) order by place), \
+             $doc${}$doc$, $doc${}$doc$)",
+            json!(evidence),
+            Value::Array(others),
+            json!(lanes)
+        )
+    }
+
+    /// The receipt, where there is nothing else to tell: nothing has failed, now or before.
+    fn as_capture(&self) -> Option<&Receipt> {
+        let (attempt, progress) = (&self.attempt, &self.progress);
+        let failed = attempt.outcome == "failed" || attempt.class.is_some() || attempt.code.is_some();
+        let had_failed = progress.last_class.is_some() || progress.last_code.is_some();
+        match &self.disposition {
+            Disposition::Captured(receipt) => (!failed && !had_failed).then_some(receipt),
+            Disposition::Retry(_)
+            | Disposition::Verify(_)
+            | Disposition::Dead(..)
+            | Disposition::Cancelled
+            | Disposition::Return => None,
+        }
     }
 
     fn document(&self, n: usize) -> Value {
@@ -236,6 +287,74 @@ impl Settlement {
     }
 }
 
+/// What most results are, as columns: one place in each is one capture.
+#[derive(Debug, Default)]
+struct Captures<'a> {
+    n: Vec<i32>,
+    lease: Vec<Uuid>,
+    slot: Vec<i32>,
+    intent: Vec<Uuid>,
+    fence: Vec<i32>,
+    attempts: Vec<i16>,
+    generation: Vec<i16>,
+    sent: Vec<bool>,
+    outcome: Vec<&'a str>,
+    http_status: Vec<Option<i16>>,
+    began_ms_ago: Vec<i64>,
+    duration_ms: Vec<i32>,
+    host: Vec<&'a str>,
+    captured_minor: Vec<i64>,
+    provider_capture_id: Vec<&'a str>,
+    captured_at: Vec<Option<String>>,
+    proof: Vec<&'a str>,
+    evidence: Vec<&'a [u8]>,
+}
+
+impl<'a> Captures<'a> {
+    /// The captures among them, and what the others are as documents.
+    fn of(settlements: &'a [Settlement]) -> (Captures<'a>, Vec<Value>) {
+        let mut captures = Captures::default();
+        let mut others = Vec::new();
+        for (n, settlement) in settlements.iter().enumerate() {
+            match settlement.as_capture() {
+                Some(receipt) => captures.add(n, settlement, receipt),
+                None => others.push(settlement.document(n)),
+            }
+        }
+        (captures, others)
+    }
+
+    fn add(&mut self, n: usize, settlement: &'a Settlement, receipt: &'a Receipt) {
+        let (ticket, attempt) = (&settlement.ticket, &settlement.attempt);
+        self.n.push(i32::try_from(n).unwrap_or(i32::MAX));
+        self.lease.push(ticket.lease);
+        self.slot.push(ticket.slot);
+        self.intent.push(ticket.intent.0);
+        self.fence.push(ticket.fence);
+        self.attempts.push(settlement.progress.attempts);
+        self.generation.push(attempt.generation.0);
+        self.sent.push(attempt.sent);
+        self.outcome.push(attempt.outcome);
+        self.http_status.push(attempt.http_status.and_then(|status| i16::try_from(status).ok()));
+        self.began_ms_ago.push(ms(crate::clock::Boottime::now().since(attempt.began)));
+        self.duration_ms.push(i32::try_from(ms(attempt.took)).unwrap_or(i32::MAX));
+        self.host.push(&attempt.host);
+        self.captured_minor.push(receipt.amount.minor);
+        self.provider_capture_id.push(&receipt.provider_capture_id);
+        self.captured_at.push(receipt.captured_at.and_then(rfc3339));
+        self.proof.push(receipt.proof.name());
+        self.evidence.push(receipt.evidence.bytes());
+    }
+}
+
+/// As serde writes it: events read the same whichever way a capture was recorded.
+fn rfc3339(time: chrono::DateTime<chrono::Utc>) -> Option<String> {
+    match serde_json::to_value(time) {
+        Ok(Value::String(text)) => Some(text),
+        Ok(_) | Err(_) => None,
+    }
+}
+
 fn receipt_document(receipt: &Receipt) -> Value {
     json!({
         "captured_minor": receipt.amount.minor,
@@ -299,18 +418,34 @@ impl Outbox {
     /// Records a batch; one entry of the answer per settlement, in order. Safe to repeat with the same batch when the
     /// answer is lost.
     pub async fn settle(&self, settlements: &[Settlement], lanes: &[LaneNews]) -> Result<Vec<Settled>, OutboxError> {
-        let documents = Value::Array(
-            settlements
-                .iter()
-                .enumerate()
-                .map(|(n, settlement)| settlement.document(n))
-                .collect(),
-        );
+        let (captures, others) = Captures::of(settlements);
+        let worker = settlements.first().map(|one| one.ticket.worker).unwrap_or_default();
+        let others = Value::Array(others);
         let news = serde_json::to_value(lanes).unwrap_or_else(|_| json!([]));
         let rows = repeating(|| {
             sqlx::query!(
-                r#"select n as "n!", settled as "settled!" from settle($1, $2)"#,
-                documents,
+                r#"select n as "n!", settled as "settled!"
+                   from settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"#,
+                worker,
+                &captures.n,
+                &captures.lease,
+                &captures.slot,
+                &captures.intent,
+                &captures.fence,
+                &captures.attempts,
+                &captures.generation,
+                &captures.sent,
+                &captures.outcome as &[&str],
+                &captures.http_status as &[Option<i16>],
+                &captures.began_ms_ago,
+                &captures.duration_ms,
+                &captures.host as &[&str],
+                &captures.captured_minor,
+                &captures.provider_capture_id as &[&str],
+                &captures.captured_at as &[Option<String>],
+                &captures.proof as &[&str],
+                &captures.evidence as &[&[u8]],
+                others,
                 news
             )
             .fetch_all(&self.pool)

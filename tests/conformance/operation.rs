@@ -185,11 +185,7 @@ impl Operation {
                 ask.alone,
                 serde_json::to_string(&ask.lanes).unwrap()
             ),
-            Operation::Settle(settlements, news) => format!(
-                "select * from settle($doc${}$doc$, $doc${}$doc$)",
-                Settlement::documents(settlements),
-                serde_json::to_string(news).unwrap()
-            ),
+            Operation::Settle(settlements, news) => Settlement::statement(settlements, news),
             Operation::GiveBack(lease) => format!("select give_back('{lease}')"),
             Operation::MoveDue(limit) => format!("select * from move_due({limit})"),
             Operation::Rescue => format!("select rescue({ROWS})"),

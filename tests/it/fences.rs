@@ -392,10 +392,10 @@ async fn a_late_result_that_is_settled_twice_at_once_is_kept_once_and_refused_to
     let claim = world.claim_one(Kind::Afterpay).await;
     world.lose_lease().await;
     let late = [settlement(claim, Disposition::Retry(Wait::None))];
-    let documents = Settlement::documents(&late);
+    let settle = Settlement::statement(&late, &[]).replace("from settle(", "from capture.settle(");
     let mut running = Session::open(&world.url).await;
     running
-        .run(&format!("begin; select capture.settle($doc${documents}$doc$, '[]')"))
+        .run(&format!("begin; {settle}"))
         .await;
     let outbox = world.outbox.clone();
     let again = tokio::spawn(async move { outbox.settle(&late, &[]).await });

@@ -161,7 +161,7 @@ impl Hot {
             .await;
         read(
             &mut self.db,
-            &format!("select * from capture.settle('{results}', '[]')"),
+            &format!("select * from capture.settle_each('{results}', '[]')"),
         )
         .await
     }

@@ -6,7 +6,7 @@ use super::Session;
 const BUGS: [(&str, &str, &str, &str); 15] = [
     (
         "settled_twice",
-        "settle",
+        "settle_each",
         "and get_bit(l.settled, r.slot) = 0 then",
         "then",
     ),
@@ -24,13 +24,13 @@ const BUGS: [(&str, &str, &str, &str); 15] = [
     ),
     (
         "late_results_dropped",
-        "settle",
+        "settle_each",
         "decode(i.attempt ->> 'evidence', 'hex'), v_now\n        from input i where i.settled = 'lease_lost'",
         "decode(i.attempt ->> 'evidence', 'hex'), v_now\n        from input i where false",
     ),
     (
         "late_receipt_missed_by_a_verdict",
-        "settle",
+        "settle_each",
         "where l.intent = i.intent and l.proof in ('answer', 'reference')",
         "where false",
     ),
@@ -57,8 +57,8 @@ const BUGS: [(&str, &str, &str, &str); 15] = [
     (
         "captured_event_lost",
         "settle",
-        "jsonb_array_elements(h.events) with ordinality as e(event, place)\n        order by",
-        "jsonb_array_elements(h.events) with ordinality as e(event, place)\n        where e.event ->> 'type' <> 'capture.captured' order by",
+        "from held h\n        order by h.n",
+        "from held h\n        where false order by h.n",
     ),
     (
         "worked_lease_given_back",

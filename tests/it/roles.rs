@@ -35,7 +35,7 @@ async fn a_producer_asks_cancels_and_reads_the_feed_and_that_is_all() {
     for forbidden in [
         "select capture.release(provider => 'afterpay', payment_id => '1')",
         "select capture.rescue(1)",
-        "select capture.settle('[]', '[]')",
+        "select capture.settle_each('[]', '[]')",
         "select capture.set_lane_pause(1, true, 'me', 'why')",
         "update capture.clock set ahead = '1 year'",
         "create table capture.mine ()",

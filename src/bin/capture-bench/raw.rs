@@ -1,8 +1,6 @@
 //! The raw ceiling: the product's own `claim` and `settle`, driven by a bare loop. One connection claims, another settles
 //! what was claimed, as captured; nothing is decoded that is not needed for that. No errands, no slots, no decisions.
 
-use std::fmt::Write;
-
 use anyhow::Context;
 use sqlx::{Connection, PgConnection, Row};
 use tokio::sync::mpsc;
@@ -24,17 +22,18 @@ pub async fn play(given: Given) -> anyhow::Result<Done> {
     ready().await?;
 
     let started = micros();
-    let (claimed, mut to_settle) = mpsc::channel::<String>(1);
+    let (claimed, mut to_settle) = mpsc::channel::<Claimed>(1);
     let jobs = given.jobs;
     let claims = tokio::spawn(async move {
         let mut count = 0;
         while count < jobs {
-            let (results, rows) = claim(&mut claiming, lane).await?;
+            let batch = claim(&mut claiming, lane).await?;
+            let rows = batch.intent.len();
             if rows == 0 {
                 anyhow::bail!("nothing is left to claim after {count} of {jobs}");
             }
-            count += rows;
-            if claimed.send(results).await.is_err() {
+            count += u64::try_from(rows).unwrap_or(0);
+            if claimed.send(batch).await.is_err() {
                 break;
             }
         }
@@ -44,16 +43,8 @@ pub async fn play(given: Given) -> anyhow::Result<Done> {
         "[{{\"lane\":{lane},\"answered\":true,\"unanswered\":0,\"failures\":20,\"open_ms\":5000,\"open_max_ms\":60000,\
          \"wait_ms\":null,\"pause_reason\":null}}]"
     );
-    while let Some(results) = to_settle.recv().await {
-        let settled = sqlx::query("select n, settled from settle($1::text::jsonb, $2::text::jsonb)")
-            .bind(results)
-            .bind(&news)
-            .fetch_all(&mut settling)
-            .await?;
-        let lost = settled.iter().find(|row| row.get::<&str, _>("settled") != "recorded");
-        if lost.is_some() {
-            anyhow::bail!("a result was not recorded");
-        }
+    while let Some(batch) = to_settle.recv().await {
+        settle(&mut settling, &batch, &news).await?;
     }
     let finished = micros();
     Ok(Done {
@@ -69,44 +60,69 @@ async fn open(url: &str) -> anyhow::Result<PgConnection> {
     Ok(session)
 }
 
-/// One claim; what `settle` is to be told of it, as JSON, and how many it is.
-async fn claim(session: &mut PgConnection, lane: i32) -> anyhow::Result<(String, u64)> {
-    let (lease, worker) = (Uuid::new_v4(), Uuid::nil());
+/// What `settle` is to be told of one claim.
+struct Claimed {
+    lease: Uuid,
+    slot: Vec<i32>,
+    intent: Vec<Uuid>,
+    fence: Vec<i32>,
+    capture_id: Vec<String>,
+}
+
+async fn claim(session: &mut PgConnection, lane: i32) -> anyhow::Result<Claimed> {
+    let lease = Uuid::new_v4();
     let lanes = format!(
         "[{{\"lane\":{lane},\"free\":{BATCH},\"sending\":0,\"retrying\":0,\"verifying\":0,\"favour\":0,\"send_calls\":1,\"read_calls\":1}}]"
     );
     let rows = sqlx::query("select slot, id, fence from claim($1, $2, $3, 1::smallint, $4, false, $5::text::jsonb)")
         .bind(lease)
-        .bind(worker)
+        .bind(Uuid::nil())
         .bind(LEASE_MS)
         .bind(BATCH)
         .bind(lanes)
         .fetch_all(session)
         .await?;
-    let evidence = hex(EVIDENCE.as_bytes());
-    let mut results = String::from("[");
-    for (n, row) in rows.iter().enumerate() {
-        let (slot, id, fence): (i32, Uuid, i32) = (row.get(0), row.get(1), row.get(2));
-        // The fields that the worker sends.
-        let _ = write!(
-            results,
-            "{}{{\"n\":{n},\"lease\":\"{lease}\",\"slot\":{slot},\"intent\":\"{id}\",\"fence\":{fence},\"to\":\"captured\",\"purpose\":0,\
-             \"cause\":null,\"delay_ms\":0,\"attempt\":{{\"worker\":\"{worker}\",\"sent\":true,\"outcome\":\"captured\",\"class\":null,\
-             \"code\":null,\"http_status\":null,\"generation\":0,\"began_ms_ago\":0,\"duration_ms\":0,\"host\":\"in-process\",\
-             \"evidence\":\"{evidence}\"}},\"progress\":{{\"attempts\":1}},\"receipt\":{{\"captured_minor\":1000,\
-             \"provider_capture_id\":\"c-{n}\",\"captured_at\":null,\"proof\":\"answer\"}},\"dead_reason\":null,\
-             \"events\":[{{\"type\":\"capture.captured\",\"data\":{{\"captured_minor\":1000,\"provider_capture_id\":\"c-{n}\",\
-             \"captured_at\":null,\"proof\":\"answer\",\"attempts\":1}}}}]}}",
-            if n == 0 { "" } else { "," }
-        );
-    }
-    results.push(']');
-    Ok((results, u64::try_from(rows.len()).unwrap_or(0)))
+    Ok(Claimed {
+        lease,
+        slot: rows.iter().map(|row| row.get(0)).collect(),
+        intent: rows.iter().map(|row| row.get(1)).collect(),
+        fence: rows.iter().map(|row| row.get(2)).collect(),
+        capture_id: (0..rows.len()).map(|n| format!("c-{n}")).collect(),
+    })
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+/// All of it as captured, in the columns that the worker sends.
+async fn settle(session: &mut PgConnection, claimed: &Claimed, news: &str) -> anyhow::Result<()> {
+    let many = claimed.intent.len();
+    let settled = sqlx::query(
+        "select n, settled from settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
+         $20::text::jsonb, $21::text::jsonb)",
+    )
+    .bind(Uuid::nil())
+    .bind(&claimed.slot)
+    .bind(vec![claimed.lease; many])
+    .bind(&claimed.slot)
+    .bind(&claimed.intent)
+    .bind(&claimed.fence)
+    .bind(vec![1i16; many])
+    .bind(vec![0i16; many])
+    .bind(vec![true; many])
+    .bind(vec!["captured"; many])
+    .bind(vec![None::<i16>; many])
+    .bind(vec![0i64; many])
+    .bind(vec![0i32; many])
+    .bind(vec!["in-process"; many])
+    .bind(vec![1000i64; many])
+    .bind(&claimed.capture_id)
+    .bind(vec![None::<&str>; many])
+    .bind(vec!["answer"; many])
+    .bind(vec![EVIDENCE.as_bytes(); many])
+    .bind("[]")
+    .bind(news)
+    .fetch_all(session)
+    .await?;
+    if settled.len() != many || settled.iter().any(|row| row.get::<&str, _>("settled") != "recorded") {
+        anyhow::bail!("a result was not recorded");
+    }
+    Ok(())
 }

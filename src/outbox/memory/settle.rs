@@ -172,7 +172,15 @@ impl Tables {
             code: shared(record.code.as_deref()),
             http_status: record.http_status,
             ended_at: now,
-            evidence: Some(held.settlement.evidence().clone()),
+            // What showed a capture stands in its outcome alone.
+            evidence: match held.settlement.disposition {
+                Disposition::Captured(_) => None,
+                Disposition::Retry(_)
+                | Disposition::Verify(_)
+                | Disposition::Dead(..)
+                | Disposition::Cancelled
+                | Disposition::Return => Some(held.settlement.evidence().clone()),
+            },
         };
         let before = self.attempts.insert((ticket.intent, ticket.fence), Arc::new(attempt));
         debug_assert!(before.is_none(), "{} {} was closed before", ticket.intent, ticket.fence);
