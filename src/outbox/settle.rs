@@ -335,9 +335,12 @@ impl<'a> Captures<'a> {
         self.generation.push(attempt.generation.0);
         self.sent.push(attempt.sent);
         self.outcome.push(attempt.outcome);
-        self.http_status.push(attempt.http_status.and_then(|status| i16::try_from(status).ok()));
-        self.began_ms_ago.push(ms(crate::clock::Boottime::now().since(attempt.began)));
-        self.duration_ms.push(i32::try_from(ms(attempt.took)).unwrap_or(i32::MAX));
+        self.http_status
+            .push(attempt.http_status.and_then(|status| i16::try_from(status).ok()));
+        self.began_ms_ago
+            .push(ms(crate::clock::Boottime::now().since(attempt.began)));
+        self.duration_ms
+            .push(i32::try_from(ms(attempt.took)).unwrap_or(i32::MAX));
         self.host.push(&attempt.host);
         self.captured_minor.push(receipt.amount.minor);
         self.provider_capture_id.push(&receipt.provider_capture_id);

@@ -40,7 +40,11 @@ impl Sleep {
     /// Waits for a notification, at most so long; true if one came. An error means that the connection is gone.
     pub async fn wait(&mut self, at_most: Duration) -> Result<bool, OutboxError> {
         match tokio::time::timeout(at_most, self.listener.recv()).await {
-            Ok(Ok(_)) => Ok(true),
+            Ok(Ok(_)) => {
+                // One look answers all that have come.
+                while self.listener.next_buffered().is_some() {}
+                Ok(true)
+            }
             Err(_) => Ok(false),
             Ok(Err(error)) => Err(error.into()),
         }
@@ -108,7 +112,9 @@ impl Outbox {
     /// rows older than a minute are of workers that died asleep, and are swept by upkeep.
     pub async fn lie_down(&self, worker: Uuid) -> Result<(), OutboxError> {
         sqlx::query!(
-            "insert into waiters (worker, since) values ($1, clock_now()) 
+            // Nothing is lost with this row but a notification: its commit need not wait for the disk.
+            "insert into waiters (worker, since)
+             select $1, clock_now() from (select set_config('synchronous_commit', 'off', true)) unsynced
              on conflict (worker) do update set since = excluded.since",
             worker
         )
@@ -119,9 +125,12 @@ impl Outbox {
 
     /// Says that this worker is awake.
     pub async fn get_up(&self, worker: Uuid) -> Result<(), OutboxError> {
-        sqlx::query!("delete from waiters where worker = $1", worker)
-            .execute(&self.pool)
-            .await?;
+        sqlx::query!(
+            "delete from waiters using (select set_config('synchronous_commit', 'off', true)) unsynced where worker = $1",
+            worker
+        )
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 }

@@ -35,6 +35,25 @@ pub(super) struct Errand {
     pub(super) guard: SendGuard,
 }
 
+/// What came of an errand.
+pub(super) struct Ended {
+    settlement: Settlement,
+    lane_order: retry::LaneOrder,
+    answered: Option<bool>,
+}
+
+impl Ended {
+    /// Ready to be recorded.
+    pub(super) fn with(self, slot: Slot) -> Finished {
+        Finished {
+            settlement: self.settlement,
+            lane_order: self.lane_order,
+            answered: self.answered,
+            slot,
+        }
+    }
+}
+
 /// What was done, for the record.
 struct Done {
     decision: Decision,
@@ -92,8 +111,8 @@ pub(super) fn bury(unreadable: Unreadable, slot: Slot) -> Finished {
 }
 
 impl Errand {
-    /// Runs it. The slot is free again when the returned value's slot is dropped.
-    pub(super) async fn run(&self, claim: Claim, slot: Slot) -> Finished {
+    /// Runs it.
+    pub(super) async fn run(&self, claim: Claim) -> Ended {
         let began = Boottime::now();
         let trace_id = claim
             .intent
@@ -128,11 +147,10 @@ impl Errand {
         };
         let lane_order = decision.lane.clone();
         let settlement = Settlement::new(claim.ticket, &claim.progress, decision, record);
-        Finished {
+        Ended {
             settlement,
             lane_order,
             answered: done.answered,
-            slot,
         }
     }
 

@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 use crate::clock::{Boottime, SendGuard};
 use crate::intent::Lane;
-use crate::outbox::{ClaimRequest, LaneId, OutboxError, Store, Ticket};
+use crate::outbox::{ClaimRequest, LaneId, Moved, OutboxError, Store, Ticket};
 use crate::provider::Provider;
 use crate::retry::Policy;
 use crate::shipment::Fulfilment;
@@ -42,6 +42,9 @@ use errand::Errand;
 use rest::{Rest, Why};
 use settling::{Finished, Settler};
 use slots::Slots;
+
+/// So often what is due is looked for while there is always something to claim.
+const DUE_NOW_AND_THEN: Duration = Duration::from_millis(20);
 
 /// The settings of a worker. Defaults are those of `capture.toml`.
 #[derive(Debug, Clone)]
@@ -129,12 +132,14 @@ impl Worker {
             outbox.set_fulfilment(&lane.lane, lane.fulfilment).await?;
             lane_ids.push(outbox.register_lane(&lane.lane, lane.rate_per_minute).await?);
         }
+        let poke = Arc::new(Notify::new());
         let slots = Slots::new(
             lane_ids
                 .iter()
                 .zip(&lanes)
                 .map(|(id, lane)| (*id, lane.clone()))
                 .collect(),
+            poke.clone(),
         );
         Ok(Worker {
             // Random per boot: a host's name would come back after a crash and pass for the one that died.
@@ -144,7 +149,7 @@ impl Worker {
             lanes,
             lane_ids,
             slots: Arc::new(slots),
-            poke: Arc::new(Notify::new()),
+            poke,
             stopping: CancellationToken::new(),
         })
     }
@@ -244,7 +249,12 @@ impl Worker {
     }
 
     fn settler(&self) -> Settler {
-        Settler::new(self.outbox.clone(), self.settings.clone(), self.poke.clone())
+        Settler::new(
+            self.outbox.clone(),
+            self.settings.clone(),
+            self.slots.clone(),
+            self.poke.clone(),
+        )
     }
 
     async fn claim_until(
@@ -254,11 +264,11 @@ impl Worker {
         finished: &mpsc::UnboundedSender<Finished>,
     ) {
         let mut rest = Rest::new(self.outbox.clone(), self.id, &self.settings, self.poke.clone());
-        let mut lost = Vec::new();
+        let mut looks = Looks::default();
         while !shutdown.is_cancelled() {
-            let why = match self.look(&mut lost, errands, finished).await {
+            let why = match self.look(&mut looks, errands, finished).await {
                 Ok(None) => {
-                    rest.wake_up().await;
+                    rest.found().await;
                     continue;
                 }
                 Ok(Some(why)) => why,
@@ -274,38 +284,50 @@ impl Worker {
                 () = rest.rest(why) => {}
             }
         }
-        rest.wake_up().await;
+        rest.get_up().await;
     }
 
     /// One look for work. `None`: something was found, look again.
     async fn look(
         &self,
-        lost: &mut Vec<Uuid>,
+        looks: &mut Looks,
         errands: &TaskTracker,
         finished: &mpsc::UnboundedSender<Finished>,
     ) -> Result<Option<Why>, OutboxError> {
-        while let Some(lease) = lost.last().copied() {
+        while let Some(lease) = looks.lost.last().copied() {
             let given_back = self.outbox.give_back(lease).await?;
             if given_back > 0 {
                 tracing::info!(lease = %lease, given_back, "a claim whose answer was lost is given back; nothing of it was sent");
             }
-            lost.pop();
+            looks.lost.pop();
         }
         // A row that must be claimed alone waits until nothing else is in flight, so that it alone is to blame.
         let alone = self.slots.alone_is_waiting();
         if (alone && self.slots.in_use() > 0) || self.slots.all_full() {
             return Ok(Some(Why::Full));
         }
-        let moved = self.outbox.move_due(1000).await?;
+        // While there is always something to claim, what is due is looked for now and then, and not with each claim.
+        let lately = |at: Boottime| Boottime::now().since(at) < DUE_NOW_AND_THEN;
+        let mut moved = match looks.due.is_some_and(lately) {
+            true => None,
+            false => Some(self.move_due(looks).await?),
+        };
         let claimed = match self.claim(alone, errands, finished).await {
             Ok(claimed) => claimed,
             Err(LostClaim { lease, error }) => {
                 if error.is_connection_lost() && !planted!(lost_claim_forgotten) {
-                    lost.push(lease);
+                    looks.lost.push(lease);
                 }
                 return Err(error);
             }
         };
+        if claimed == 0 && moved.is_none() {
+            moved = Some(self.move_due(looks).await?);
+        }
+        let moved = moved.unwrap_or(Moved {
+            moved: 0,
+            next_due: None,
+        });
         if alone {
             self.slots.looked_for_alone(claimed > 0);
         } else if claimed == 0 && moved.moved == 0 && self.slots.in_use() == 0 && self.slots.goes_on_alone() {
@@ -319,6 +341,11 @@ impl Worker {
                 next_due: moved.next_due,
             })
         })
+    }
+
+    async fn move_due(&self, looks: &mut Looks) -> Result<Moved, OutboxError> {
+        looks.due = Some(Boottime::now());
+        self.outbox.move_due(1000).await
     }
 
     /// Claims once, and starts an errand for each intent that was had.
@@ -357,13 +384,15 @@ impl Worker {
         let unreadable = claimed.unreadable.iter().map(|row| &row.ticket);
         self.slots.turn(claims.chain(unreadable).map(Ticket::lane));
         for unreadable in claimed.unreadable {
-            let slot = self.slots.take(unreadable.ticket.lane(), unreadable.ticket.purpose());
+            let mut slot = self.slots.take(unreadable.ticket.lane(), unreadable.ticket.purpose());
+            slot.hand_in();
             let _ = finished.send(errand::bury(unreadable, slot));
         }
         for claim in claimed.claims {
-            let slot = self.slots.take(claim.ticket.lane(), claim.ticket.purpose());
+            let mut slot = self.slots.take(claim.ticket.lane(), claim.ticket.purpose());
             crate::metrics::claimed(claim.ticket.provider(), claim.ticket.purpose(), 1);
-            let Some(served) = self.served(claim.ticket.lane()) else {
+            let (Some(served), Some(calls)) = (self.served(claim.ticket.lane()), self.slots.calls(claim.ticket.lane()))
+            else {
                 continue;
             };
             let errand = Errand {
@@ -375,7 +404,16 @@ impl Worker {
             };
             let finished = finished.clone();
             errands.spawn(async move {
-                let _ = finished.send(errand.run(claim, slot).await);
+                // Claimed a little ahead of its turn. A stop does not wait for the turn: the errand sends nothing then.
+                let turn = tokio::select! {
+                    biased;
+                    turn = calls.acquire() => turn.ok(),
+                    () = errand.stopping.cancelled() => None,
+                };
+                let errand = errand.run(claim).await;
+                drop(turn);
+                slot.hand_in();
+                let _ = finished.send(errand.with(slot));
             });
         }
         Ok(count)
@@ -396,6 +434,15 @@ fn new_id() -> Uuid {
         return simulated;
     }
     Uuid::new_v4()
+}
+
+/// What a claim loop remembers from look to look.
+#[derive(Default)]
+struct Looks {
+    /// Claims whose answers were lost, to be given back.
+    lost: Vec<Uuid>,
+    /// When it was last seen to what is due.
+    due: Option<Boottime>,
 }
 
 /// A claim that failed; perhaps only its answer was lost.

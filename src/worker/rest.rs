@@ -1,8 +1,9 @@
 //! Rest: how the claim loop waits when there is nothing to claim.
 //!
-//! Short naps first, growing from `poll_min`. After a few of them it lies down: a row says that this worker sleeps, it looks
-//! once more, and again some 50 ms later (an insert in flight may have missed the row), and then listens for a
-//! notification, at most `poll_max` long, or until the next row is due. While it is busy nobody notifies anybody.
+//! It lies down: a row says that this worker sleeps, it looks once more, and again some 50 ms later (an insert in flight may
+//! have missed the row), and then listens for a notification, at most `poll_max` long, or until the next row is due. What
+//! comes now and then does not get it up: the row stays, and each insert wakes it at once. Only when look after look finds
+//! something does it get up, and nobody notifies anybody; it naps once before it lies down again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::Settings;
+use crate::clock::Boottime;
 use crate::outbox::{Listener, Store};
 
 /// Why there is a rest.
@@ -24,17 +26,18 @@ pub(super) enum Why {
     Trouble,
 }
 
-/// Naps shorter than this are slept in place; longer ones are worth a row and a listener.
-const WORTH_LYING_DOWN: Duration = Duration::from_millis(80);
+/// So many looks in a row that found something: busy, and a notification for each insert would be a waste.
+const BUSY: u32 = 8;
+/// The row is renewed so often; upkeep sweeps rows older than a minute.
+const RENEWED: Duration = Duration::from_secs(20);
 /// How long after lying down an insert that missed the row may still commit.
 const SECOND_LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Awake,
-    LayDown,
-    LookedOnce,
-    LookedTwice,
+    /// Since then.
+    Lying(Boottime),
 }
 
 pub(super) struct Rest {
@@ -44,8 +47,13 @@ pub(super) struct Rest {
     poll_max: Duration,
     poke: Arc<Notify>,
     stage: Stage,
+    /// Looks in a row that found something.
+    found: u32,
+    /// Naps in a row, where no listener is to be had.
     naps: u32,
     troubles: u32,
+    /// When the row was written or renewed.
+    renewed: Boottime,
     listener: Option<Box<dyn Listener>>,
 }
 
@@ -58,16 +66,26 @@ impl Rest {
             poll_max: settings.poll_max,
             poke,
             stage: Stage::Awake,
+            found: 0,
             naps: 0,
             troubles: 0,
+            renewed: Boottime::now(),
             listener: None,
         }
     }
 
-    /// Something was found: no more notifications, please.
-    pub(super) async fn wake_up(&mut self) {
+    /// Something was found. If that goes on: no more notifications, please.
+    pub(super) async fn found(&mut self) {
         self.naps = 0;
         self.troubles = 0;
+        self.found = self.found.saturating_add(1);
+        if self.found >= BUSY {
+            self.get_up().await;
+        }
+    }
+
+    /// Inserts need tell nobody of this worker any more.
+    pub(super) async fn get_up(&mut self) {
         if self.stage != Stage::Awake {
             self.stage = Stage::Awake;
             if let Err(error) = self.outbox.get_up(self.worker).await {
@@ -93,33 +111,27 @@ impl Rest {
 
     async fn idle(&mut self, next_due: Option<Duration>) {
         self.troubles = 0;
+        let was_busy = std::mem::take(&mut self.found) >= BUSY;
         let until_due = next_due.unwrap_or(self.poll_max).max(self.poll_min);
-        let nap = self.poll_min.saturating_mul(2u32.saturating_pow(self.naps.min(16)));
-        if nap < WORTH_LYING_DOWN.min(self.poll_max) {
-            self.naps += 1;
-            return self.nap(nap.min(until_due)).await;
-        }
         match self.stage {
+            Stage::Awake if was_busy => self.nap(self.poll_min.min(until_due)).await,
             Stage::Awake => {
-                self.stage = if self.lie_down().await {
-                    Stage::LayDown
+                if self.lie_down().await {
+                    self.stage = Stage::Lying(self.renewed);
                 } else {
-                    Stage::Awake
-                };
-                if self.stage == Stage::Awake {
                     // No listener is to be had (a pooler, perhaps): plain polling, half as often as we could.
+                    let nap = self.poll_min.saturating_mul(2u32.saturating_pow(self.naps.min(16)));
+                    self.naps = self.naps.saturating_add(1).min(16);
                     self.nap(nap.min(self.poll_max).min(Duration::from_millis(250)).min(until_due))
                         .await;
-                    self.naps = self.naps.min(16);
                 }
             }
-            Stage::LayDown => {
-                self.stage = Stage::LookedOnce;
-                self.nap(SECOND_LOOK.min(until_due)).await;
-            }
-            Stage::LookedOnce | Stage::LookedTwice => {
-                self.stage = Stage::LookedTwice;
-                let at_most = self.poll_max.min(until_due);
+            Stage::Lying(since) => {
+                let second_look = SECOND_LOOK.saturating_sub(Boottime::now().since(since));
+                let at_most = match second_look.is_zero() {
+                    false => second_look.min(until_due),
+                    true => self.poll_max.min(until_due),
+                };
                 let heard = match &mut self.listener {
                     Some(listener) => {
                         tokio::select! {
@@ -131,8 +143,11 @@ impl Rest {
                     None => Ok(true),
                 };
                 let renewed = match heard {
-                    Ok(true) => Ok(()),
-                    Ok(false) => self.outbox.lie_down(self.worker).await,
+                    Ok(_) if Boottime::now().since(self.renewed) < RENEWED => Ok(()),
+                    Ok(_) => {
+                        self.renewed = Boottime::now();
+                        self.outbox.lie_down(self.worker).await
+                    }
                     Err(error) => Err(error),
                 };
                 if let Err(error) = renewed {
@@ -154,6 +169,7 @@ impl Rest {
                 }
             };
         }
+        self.renewed = Boottime::now();
         self.listener.is_some() && self.outbox.lie_down(self.worker).await.is_ok()
     }
 

@@ -1,4 +1,5 @@
-//! Settling: finished errands are collected for a few milliseconds and recorded in one statement and one commit.
+//! Settling: finished errands are collected and recorded in one statement and one commit: those that came while the
+//! statement before was on its way and, where many calls are in flight, those of the next few milliseconds.
 //!
 //! A result is money's only record here, so nothing is dropped: while the database cannot be reached the batch is repeated
 //! with the same fences (a repeat of what was recorded changes nothing). A batch that the database refuses is recorded one
@@ -11,13 +12,15 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::Settings;
-use super::slots::Slot;
+use super::slots::{Slot, Slots};
 use crate::clock::Boottime;
 use crate::outbox::{LaneId, LaneNews, OutboxError, Settled, Settlement, Store};
 use crate::retry::LaneOrder;
 
 /// The most results in one statement.
 const BATCH: usize = 500;
+/// With fewer in hand it is not worth to wait for more results: the statement would hardly be fuller.
+const WORTH_A_WINDOW: u32 = 32;
 /// So often a statement that somebody cancelled is repeated as it is.
 const CANCELS: u32 = 4;
 
@@ -27,22 +30,29 @@ pub(super) struct Finished {
     pub(super) lane_order: LaneOrder,
     /// Did the provider answer? `None`: it was not called.
     pub(super) answered: Option<bool>,
-    /// Free when dropped: when the result is handed in, not when it is recorded.
+    /// Handed in; gone when it is recorded.
     pub(super) slot: Slot,
 }
 
 pub(super) struct Settler {
     outbox: Arc<dyn Store>,
     settings: Arc<Settings>,
+    slots: Arc<Slots>,
     poke: Arc<Notify>,
     recorded: watch::Sender<usize>,
 }
 
 impl Settler {
-    pub(super) fn new(outbox: Arc<dyn Store>, settings: Arc<Settings>, poke: Arc<Notify>) -> Settler {
+    pub(super) fn new(
+        outbox: Arc<dyn Store>,
+        settings: Arc<Settings>,
+        slots: Arc<Slots>,
+        poke: Arc<Notify>,
+    ) -> Settler {
         Settler {
             outbox,
             settings,
+            slots,
             poke,
             recorded: watch::Sender::new(0),
         }
@@ -57,9 +67,15 @@ impl Settler {
     pub(super) async fn settle_all(self, mut queue: mpsc::UnboundedReceiver<Finished>) {
         while let Some(first) = queue.recv().await {
             let mut batch = vec![first];
+            while batch.len() < BATCH {
+                match queue.try_recv() {
+                    Ok(finished) => batch.push(finished),
+                    Err(_) => break,
+                }
+            }
             let window = tokio::time::sleep(self.settings.settle_window);
             tokio::pin!(window);
-            while batch.len() < BATCH {
+            while batch.len() < BATCH && self.slots.in_use() >= WORTH_A_WINDOW {
                 tokio::select! {
                     biased;
                     next = queue.recv() => match next {
@@ -71,14 +87,12 @@ impl Settler {
             }
             let news = self.news(&batch);
             let count = batch.len();
-            let mut settlements = Vec::with_capacity(count);
-            for finished in batch {
-                drop(finished.slot);
-                settlements.push(finished.settlement);
-            }
-            // A slot is free: the claim loop need not wait for the commit.
-            self.poke.notify_one();
+            let (settlements, slots): (Vec<Settlement>, Vec<Slot>) = batch
+                .into_iter()
+                .map(|finished| (finished.settlement, finished.slot))
+                .unzip();
             self.settle(&settlements, &news).await;
+            drop(slots);
             self.recorded.send_modify(|recorded| *recorded += count);
             // What was settled may be due at once.
             self.poke.notify_one();

@@ -1,4 +1,9 @@
-//! Slots: how many calls each lane has in flight in this process, and for what.
+//! Slots: how many intents each lane has in hand in this process, and for what.
+//!
+//! A lane calls its provider `concurrency` times at once, and no more: a call waits for its turn. A quarter more is claimed
+//! ahead, so that the next call begins when one ends, and not a claim later; and claims are made for some intents at once,
+//! not for each call that ends. A slot is used from the claim until the result is handed in. Results that are not recorded
+//! yet hold slots only once there are more than `concurrency` of them: then the database is what everybody waits for.
 //!
 //! First sends, retries and verifications share a lane's slots 2 : 1 : 1; what one does not use another may. The claim
 //! statement does the sharing; here is counted, and the purpose whose turn it is goes round, so that even a lane of one
@@ -7,6 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, Semaphore};
 
 use super::ServedLane;
 use crate::outbox::{LaneId, LaneRequest, Purpose};
@@ -40,12 +47,48 @@ struct LaneSlots {
     send_calls: u32,
     read_calls: u32,
     in_use: InUse,
+    /// Results handed in, and not recorded yet.
+    unrecorded: u32,
     turn: usize,
+    calls: Arc<Semaphore>,
+}
+
+impl LaneSlots {
+    fn new(concurrency: u32, send_calls: u32, read_calls: u32) -> LaneSlots {
+        LaneSlots {
+            concurrency,
+            send_calls,
+            read_calls,
+            in_use: InUse::default(),
+            unrecorded: 0,
+            turn: 0,
+            calls: Arc::new(Semaphore::new(usize::try_from(concurrency).unwrap_or(usize::MAX >> 3))),
+        }
+    }
+
+    /// How many are claimed ahead of their calls, at most.
+    fn ahead(&self) -> u32 {
+        self.concurrency / 4
+    }
+
+    fn free(&self) -> u32 {
+        let in_use = self.in_use.sum();
+        let of_calls = (self.concurrency + self.ahead()).saturating_sub(in_use);
+        let of_results = (2 * self.concurrency + self.ahead()).saturating_sub(in_use + self.unrecorded);
+        of_calls.min(of_results)
+    }
+
+    /// A claim for one at a time costs as much as one for many.
+    fn is_worth_a_claim(&self) -> bool {
+        self.free() >= self.ahead().div_ceil(2).max(1)
+    }
 }
 
 /// The slots of all lanes of a worker.
 pub(super) struct Slots {
     lanes: Mutex<BTreeMap<LaneId, LaneSlots>>,
+    /// Poked when a lane that was full is worth a claim again.
+    poke: Arc<Notify>,
     alone_waiting: AtomicBool,
     /// The last look for such a row found one: there may be more.
     more_alone: AtomicBool,
@@ -57,6 +100,21 @@ pub(super) struct Slot {
     slots: Arc<Slots>,
     lane: LaneId,
     purpose: Purpose,
+    handed_in: bool,
+}
+
+impl Slot {
+    /// The calls are over, and what came of them is on its way into the database.
+    pub(super) fn hand_in(&mut self) {
+        let purpose = self.purpose;
+        if !std::mem::replace(&mut self.handed_in, true) {
+            self.slots.change(self.lane, |lane| {
+                let used = lane.in_use.of(purpose);
+                *used = used.saturating_sub(1);
+                lane.unrecorded += 1;
+            });
+        }
+    }
 }
 
 impl std::fmt::Debug for Slots {
@@ -69,33 +127,43 @@ impl std::fmt::Debug for Slots {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if let Some(lane) = self.slots.lanes().get_mut(&self.lane) {
-            let used = lane.in_use.of(self.purpose);
+        let (purpose, handed_in) = (self.purpose, self.handed_in);
+        self.slots.change(self.lane, |lane| {
+            let used = if handed_in {
+                &mut lane.unrecorded
+            } else {
+                lane.in_use.of(purpose)
+            };
             *used = used.saturating_sub(1);
-        }
+        });
     }
 }
 
 impl Slots {
-    pub(super) fn new(lanes: Vec<(LaneId, ServedLane)>) -> Slots {
+    pub(super) fn new(lanes: Vec<(LaneId, ServedLane)>, poke: Arc<Notify>) -> Slots {
         let lanes = lanes
             .into_iter()
             .map(|(id, lane)| {
                 let calls = lane.provider.abilities().calls;
-                let slots = LaneSlots {
-                    concurrency: lane.concurrency,
-                    send_calls: calls.send,
-                    read_calls: calls.read,
-                    in_use: InUse::default(),
-                    turn: 0,
-                };
-                (id, slots)
+                (id, LaneSlots::new(lane.concurrency, calls.send, calls.read))
             })
             .collect();
         Slots {
             lanes: Mutex::new(lanes),
+            poke,
             alone_waiting: AtomicBool::new(false),
             more_alone: AtomicBool::new(false),
+        }
+    }
+
+    fn change(&self, lane: LaneId, how: impl FnOnce(&mut LaneSlots)) {
+        let worth_it_now = self.lanes().get_mut(&lane).is_some_and(|lane| {
+            let before = lane.is_worth_a_claim();
+            how(lane);
+            !before && lane.is_worth_a_claim()
+        });
+        if worth_it_now {
+            self.poke.notify_one();
         }
     }
 
@@ -108,12 +176,12 @@ impl Slots {
     pub(super) fn requests(&self) -> Vec<LaneRequest> {
         self.lanes()
             .iter()
-            .filter(|(_, lane)| lane.in_use.sum() < lane.concurrency)
+            .filter(|(_, lane)| lane.free() > 0)
             .map(|(id, lane)| {
                 let favour = TURNS.get(lane.turn).copied().unwrap_or(Purpose::Send);
                 LaneRequest {
                     lane: *id,
-                    free: lane.concurrency - lane.in_use.sum(),
+                    free: lane.free(),
                     sending: lane.in_use.send,
                     retrying: lane.in_use.retry,
                     verifying: lane.in_use.verify,
@@ -146,7 +214,13 @@ impl Slots {
             slots: self.clone(),
             lane,
             purpose,
+            handed_in: false,
         }
+    }
+
+    /// What a call of the lane waits for.
+    pub(super) fn calls(&self, lane: LaneId) -> Option<Arc<Semaphore>> {
+        self.lanes().get(&lane).map(|lane| lane.calls.clone())
     }
 
     pub(super) fn in_use(&self) -> u32 {
@@ -154,7 +228,7 @@ impl Slots {
     }
 
     pub(super) fn all_full(&self) -> bool {
-        self.lanes().values().all(|lane| lane.in_use.sum() >= lane.concurrency)
+        !self.lanes().values().any(LaneSlots::is_worth_a_claim)
     }
 
     pub(super) fn alone_is_waiting(&self) -> bool {
@@ -183,20 +257,70 @@ impl Slots {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_turn_goes_round_with_what_is_given_not_with_each_look() {
-        let lane = |concurrency| LaneSlots {
-            concurrency,
-            send_calls: 4,
-            read_calls: 1,
-            in_use: InUse::default(),
-            turn: 0,
-        };
-        let slots = Slots {
-            lanes: Mutex::new(BTreeMap::from([(LaneId(1), lane(8)), (LaneId(2), lane(8))])),
+    fn slots(concurrency: u32) -> Arc<Slots> {
+        let lane = || LaneSlots::new(concurrency, 4, 1);
+        Arc::new(Slots {
+            lanes: Mutex::new(BTreeMap::from([(LaneId(1), lane()), (LaneId(2), lane())])),
+            poke: Arc::new(Notify::new()),
             alone_waiting: AtomicBool::new(false),
             more_alone: AtomicBool::new(false),
-        };
+        })
+    }
+
+    fn free(slots: &Slots) -> Option<u32> {
+        let requests = slots.requests();
+        requests
+            .iter()
+            .find(|lane| lane.lane == LaneId(1))
+            .map(|lane| lane.free)
+    }
+
+    #[test]
+    fn a_quarter_is_claimed_ahead_and_no_claim_is_made_for_a_few() {
+        let slots = slots(16);
+        assert_eq!(free(&slots), Some(20));
+        let mut others: Vec<Slot> = (0..20).map(|_| slots.take(LaneId(2), Purpose::Send)).collect();
+        let mut taken: Vec<Slot> = (0..20).map(|_| slots.take(LaneId(1), Purpose::Send)).collect();
+        assert_eq!(free(&slots), None);
+        assert!(slots.all_full());
+        taken[0].hand_in();
+        taken[0].hand_in();
+        assert_eq!(free(&slots), Some(1), "handed in once, however often it is said");
+        assert!(slots.all_full(), "one is not worth a claim");
+        taken[1].hand_in();
+        assert!(!slots.all_full());
+        assert_eq!(free(&slots), Some(2));
+        others.clear();
+        assert_eq!(slots.in_use(), 18);
+    }
+
+    #[test]
+    fn results_that_are_not_recorded_hold_slots_once_they_are_many() {
+        let slots = slots(16);
+        let mut results: Vec<Slot> = (0..16).map(|_| slots.take(LaneId(1), Purpose::Retry)).collect();
+        results.iter_mut().for_each(Slot::hand_in);
+        assert_eq!(free(&slots), Some(20), "as many as there are calls hold nobody up");
+        results.extend((0..16).map(|_| slots.take(LaneId(1), Purpose::Retry)));
+        results.iter_mut().for_each(Slot::hand_in);
+        assert_eq!(free(&slots), Some(4));
+        drop(results);
+        assert_eq!(free(&slots), Some(20));
+        assert_eq!(slots.in_use(), 0);
+    }
+
+    #[test]
+    fn a_lane_of_one_slot_claims_one() {
+        let slots = slots(1);
+        assert_eq!(free(&slots), Some(1));
+        let mut taken = slots.take(LaneId(1), Purpose::Verify);
+        assert_eq!(free(&slots), None);
+        taken.hand_in();
+        assert_eq!(free(&slots), Some(1));
+    }
+
+    #[test]
+    fn the_turn_goes_round_with_what_is_given_not_with_each_look() {
+        let slots = slots(8);
         let favour = || slots.requests().iter().map(|lane| lane.favour).collect::<Vec<_>>();
         assert_eq!(favour(), [0, 0]);
         assert_eq!(

@@ -394,9 +394,7 @@ async fn a_late_result_that_is_settled_twice_at_once_is_kept_once_and_refused_to
     let late = [settlement(claim, Disposition::Retry(Wait::None))];
     let settle = Settlement::statement(&late, &[]).replace("from settle(", "from capture.settle(");
     let mut running = Session::open(&world.url).await;
-    running
-        .run(&format!("begin; {settle}"))
-        .await;
+    running.run(&format!("begin; {settle}")).await;
     let outbox = world.outbox.clone();
     let again = tokio::spawn(async move { outbox.settle(&late, &[]).await });
     world.db.until_blocked(&again).await;
