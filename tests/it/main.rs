@@ -34,6 +34,7 @@ mod outside_provider;
 mod pages;
 mod plans;
 mod poison;
+mod prunes;
 mod receiver;
 mod releases;
 mod replays;
