@@ -43,6 +43,7 @@ mod roles;
 mod rooms;
 mod running;
 mod schema;
+mod shipment_prunes;
 mod shipment_rules;
 mod shipment_story;
 mod shipment_sums;
