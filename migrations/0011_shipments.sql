@@ -649,3 +649,202 @@ begin
     return case when v_dismissed then 'dismissed' else 'matched' end;
 end $$;
 comment on function match_shipment is 'A person says whose a shipment is; see capture shipment match.';
+
+
+-- Pruning ---------------------------------------------------------------------------------------------------------------
+--
+-- What `capture prune` takes of shipments, beside prune_some(): with the row of `audit` that begin_prune() wrote, in steps,
+-- behind which number to go on (null: that was all). A release or an event that is gone is no longer known when it is
+-- repeated, so none goes before it is 90 days old, whatever span was asked for, and none while a capture of its payment or
+-- order is open: a repeat then finds nothing to free.
+
+-- Until when a prune takes; null: that row says nothing of a prune.
+create function prunes_before(p_audit bigint) returns timestamptz
+    language plpgsql stable set search_path from current as $$
+declare
+    v_before timestamptz := (select (a.detail ->> 'before')::timestamptz from audit a where a.id = p_audit and a.action = 'prune');
+begin
+    if v_before is null then
+        raise exception 'prune: audit row % says nothing of a prune', p_audit
+            using errcode = '22023', hint = 'call begin_prune first, and pass what it returns';
+    end if;
+    return v_before;
+end $$;
+
+-- The same for what tells a repeat.
+create function forgets_before(p_before timestamptz) returns timestamptz
+    language sql stable set search_path from current
+    as $$ select least(p_before, clock_now() - interval '90 days') $$;
+
+-- Has every capture of this payment, or (without one) of this order, ended before that? A dead letter that waits for a person
+-- has not.
+create function all_ended(p_provider text, p_account text, p_payment_id text, p_order_id text, p_before timestamptz) returns boolean
+    language plpgsql stable set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+begin
+    return not exists (
+        select from (
+            select i.id from intents i
+            where p_payment_id is not null and i.provider = p_provider and i.account = p_account and i.payment_id = p_payment_id
+            union all
+            select i.id from intents i
+            where p_payment_id is null and i.order_id = p_order_id and i.provider = p_provider and i.account = p_account
+        ) i
+        left join lateral (select o.* from outcomes o where o.intent = i.id limit 1) o on true
+        where not coalesce(o.ended_at < p_before and (o.state <> 'dead' or o.last_code = 'resolved_not_captured'), false));
+end $$;
+
+-- Has this release done what it does? It freed a capture, which is captured or cancelled (a replay of a dead one sends its
+-- shipping data again), or was withdrawn, or was of what needed none. One that may still free something stays.
+create function release_is_settled(rel releases, p_before timestamptz) returns boolean
+    language plpgsql stable set search_path from current set enable_seqscan = off set jit = off as $$
+declare
+    i intents;
+begin
+    if rel.created_at >= p_before or coalesce(rel.matched_at, rel.withdrawn_at, case when rel.covered then rel.told_at end, 'infinity') >= p_before then
+        return false;
+    elsif rel.intent is not null then
+        select x.* into i from intents x where x.id = rel.intent;
+        if not exists (select from outcomes o where o.intent = rel.intent and o.state <> 'dead' and o.ended_at < p_before)
+           -- The same parcel may be told by the payment next.
+           or not all_ended(i.provider, i.account, i.payment_id, null, p_before) then
+            return false;
+        end if;
+    end if;
+    return all_ended(rel.provider, rel.account, rel.payment_id, rel.order_id, p_before);
+end $$;
+
+-- Is this event worked off, and its release as well?
+create function shipment_is_settled(e shipment_events, p_before timestamptz) returns boolean
+    language plpgsql stable set search_path from current set enable_seqscan = off set jit = off as $$
+declare
+    r releases;
+begin
+    if e.unmatched or coalesce(e.handled_at, 'infinity') >= p_before then
+        return false;
+    end if;
+    select x.* into r from releases x where x.id = e.release;
+    if r.id is not null and not release_is_settled(r, p_before) then
+        return false;
+    end if;
+    -- A label may say what is the last shipment, or whose a parcel is, long before the goods leave.
+    return all_ended(btrim(e.provider), coalesce(nullif(btrim(e.account), ''), 'default'), nullif(btrim(e.payment_id), ''),
+                     nullif(btrim(e.order_id), ''), p_before);
+end $$;
+
+-- Is this event of the feed about a shipment that nobody need look at any more? What is still unmatched stays.
+create function unmatched_is_settled(p_event events) returns boolean
+    language sql stable set search_path from current
+    as $$
+    select p_event.type = 'capture.shipment_unmatched'
+       and not exists (select from shipment_events e where e.unmatched and e.seq::text = p_event.data ->> 'shipment')
+       and not exists (select from releases r
+                       where r.intent is null and r.withdrawn_at is null and r.told_at is not null and not r.covered
+                         and p_event.data ->> 'shipment' in (r.shipment::text, 'r' || r.id))
+    $$;
+
+create function prune_releases(p_audit bigint, p_after bigint, p_batch integer, out gone bigint, out next bigint)
+    language plpgsql volatile security definer set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+declare
+    v_before timestamptz := forgets_before(prunes_before(p_audit));
+    v_ids bigint[];
+    v_old boolean;
+begin
+    select array_agg(x.id), max(x.id), bool_or(x.created_at < v_before) into v_ids, next, v_old from (
+        select r.id, r.created_at from releases r where r.id > coalesce(p_after, 0) order by r.id limit least(greatest(p_batch, 1), 10000)) x;
+    if cardinality(v_ids) < least(greatest(p_batch, 1), 10000) or not v_old then
+        next := null;
+    end if;
+    -- Judged as it is once it is locked; what somebody works on is left for the next prune.
+    with done as (
+        delete from releases r where r.id in (
+            select x.id from releases x where x.id = any (v_ids) and release_is_settled(x, v_before) for update skip locked)
+        returning 1)
+    select count(*) into gone from done;
+end $$;
+
+create function prune_shipment_events(p_audit bigint, p_after bigint, p_batch integer, out gone bigint, out next bigint)
+    language plpgsql volatile security definer set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+declare
+    v_before timestamptz := forgets_before(prunes_before(p_audit));
+    v_seqs bigint[];
+    v_old boolean;
+begin
+    select array_agg(x.seq), max(x.seq), bool_or(coalesce(x.handled_at < v_before, false)) into v_seqs, next, v_old from (
+        select e.seq, e.handled_at from shipment_events e where e.seq > coalesce(p_after, 0) order by e.seq limit least(greatest(p_batch, 1), 10000)) x;
+    if cardinality(v_seqs) < least(greatest(p_batch, 1), 10000) or not v_old then
+        next := null;
+    end if;
+    with done as (
+        delete from shipment_events e where e.seq in (
+            select x.seq from shipment_events x where x.seq = any (v_seqs) and shipment_is_settled(x, v_before) for update skip locked)
+        returning 1)
+    select count(*) into gone from done;
+end $$;
+
+-- The digests of bodies whose event is gone, and of those that were never understood.
+create function prune_shipment_bodies(p_audit bigint, p_after bigint, p_batch integer, out gone bigint, out next bigint)
+    language plpgsql volatile security definer set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+declare
+    v_before timestamptz := forgets_before(prunes_before(p_audit));
+    v_ids bigint[];
+    v_old boolean;
+begin
+    select array_agg(x.id), max(x.id), bool_or(x.received_at < v_before) into v_ids, next, v_old from (
+        select b.id, b.received_at from shipment_bodies b where b.id > coalesce(p_after, 0) order by b.id limit least(greatest(p_batch, 1), 10000)) x;
+    if cardinality(v_ids) < least(greatest(p_batch, 1), 10000) or not v_old then
+        next := null;
+    end if;
+    with done as (
+        delete from shipment_bodies b where b.id in (
+            select x.id from shipment_bodies x where x.id = any (v_ids) and x.received_at < v_before
+              and not exists (select from shipment_events e where e.seq = x.shipment) for update skip locked)
+        returning 1)
+    select count(*) into gone from done;
+end $$;
+
+-- Events of the feed; these tell no repeat, and go with the span that was asked for.
+create function prune_unmatched(p_audit bigint, p_after bigint, p_batch integer, out gone bigint, out next bigint)
+    language plpgsql volatile security definer set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+declare
+    v_before timestamptz := prunes_before(p_audit);
+    v_seqs bigint[];
+    v_old boolean;
+begin
+    select array_agg(x.seq), max(x.seq), bool_or(x.occurred_at < v_before) into v_seqs, next, v_old from (
+        select e.seq, e.occurred_at from events e
+        where e.intent_id = '00000000-0000-0000-0000-000000000000' and e.seq > coalesce(p_after, 0)
+        order by e.seq limit least(greatest(p_batch, 1), 10000)) x;
+    if cardinality(v_seqs) < least(greatest(p_batch, 1), 10000) or not v_old then
+        next := null;
+    end if;
+    insert into prunings values (pg_current_xact_id());
+    with done as (
+        delete from events e
+        where e.intent_id = '00000000-0000-0000-0000-000000000000' and e.seq = any (v_seqs) and e.occurred_at < v_before
+          and unmatched_is_settled(e)
+        returning 1)
+    select count(*) into gone from done;
+    delete from prunings p where p.xid = pg_current_xact_id();
+end $$;
+
+-- What a prune of so long a span would take now.
+create function would_prune_shipments(p_older interval, out releases bigint, out shipments bigint, out events bigint)
+    language plpgsql stable security definer set search_path from current set jit = off as $$
+declare
+    v_before timestamptz := clock_now() - p_older;
+begin
+    select count(*) into releases from releases r where release_is_settled(r, forgets_before(v_before));
+    select count(*) into shipments from shipment_events e where shipment_is_settled(e, forgets_before(v_before));
+    select count(*) into events from events e
+        where e.intent_id = '00000000-0000-0000-0000-000000000000' and e.occurred_at < v_before and unmatched_is_settled(e);
+end $$;

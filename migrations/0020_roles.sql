@@ -47,7 +47,7 @@ begin
                 'execute on function fan_out_webhooks', 'execute on function claim_webhook_deliveries',
                 'execute on function settle_webhook_deliveries', 'execute on function prune_webhook_deliveries']),
             ('capture_readonly', array['select on all tables in schema %1$I', 'execute on function events_after', 'execute on function clock_now',
-                'execute on function verify_audit']),
+                'execute on function verify_audit', 'execute on function would_prune_shipments']),
             ('capture_operator', array[
                 'select on all tables in schema %1$I', 'insert on intents', 'execute on function clock_now',
                 'execute on function new_id', 'execute on function enqueue', 'execute on function enqueue_json',
@@ -59,6 +59,8 @@ begin
                 'execute on function operation_step', 'execute on function operation_tokens',
                 'execute on function put_off_item', 'execute on function watch_replayed', 'execute on function verify_audit',
                 'execute on function set_lane_rate', 'execute on function test_lane', 'execute on function begin_prune', 'execute on function prune_some',
+                'execute on function prune_releases', 'execute on function prune_shipment_events', 'execute on function prune_shipment_bodies',
+                'execute on function prune_unmatched', 'execute on function would_prune_shipments',
                 'execute on function receive_shipment', 'execute on function count_shipment_requests', 'execute on function match_shipment',
                 'execute on function create_webhook_endpoint', 'execute on function change_webhook_endpoint',
                 'execute on function set_webhook_endpoint_state', 'execute on function remove_webhook_endpoint',

@@ -33,10 +33,14 @@ mod schema;
 mod settings;
 #[path = "cli/shipments.rs"]
 mod shipments;
+#[path = "cli/terminal.rs"]
+mod terminal;
 #[path = "cli/top.rs"]
 mod top;
 #[path = "cli/views.rs"]
 mod views;
+#[path = "cli/watch.rs"]
+mod watch;
 #[path = "cli/webhooks.rs"]
 mod webhooks;
 #[path = "cli/worker.rs"]

@@ -18,6 +18,21 @@ pub const MOST_BYTES: usize = 64 << 10;
 /// The most bytes of a body that lists ids: 1 MiB, some 26,000 of them.
 pub const MOST_BYTES_WITH_IDS: usize = 1 << 20;
 
+/// The most ids that such a list holds; shorter ids would fit in more often.
+pub const MOST_IDS: usize = 25_000;
+
+/// Refuses a list of more than so many; `field`: its pointer, such as `/ids`.
+pub fn at_most<T>(list: &[T], most: usize, code: &'static str, field: &str) -> Result<(), Problem> {
+    match list.len() > most {
+        true => Err(
+            Problem::unfit(code, format!("{} are given, more than {most}", list.len()))
+                .hint(format!("give at most {most} at once"))
+                .at(field),
+        ),
+        false => Ok(()),
+    }
+}
+
 /// A JSON document of at most `MOST` bytes.
 #[derive(Debug)]
 pub struct Document<T, const MOST: usize = MOST_BYTES>(pub T);

@@ -238,7 +238,6 @@ impl Outbox {
 
     /// What `doctor` looks at.
     pub async fn doctor_facts(&self) -> Result<DoctorFacts, OutboxError> {
-        let asked_at = chrono::Utc::now();
         let row = sqlx::query!(
             r#"select current_setting('server_version') as "server_version!", current_setting('server_version_num')::bigint as "server_version_number!",
                       current_setting('server_encoding') as "encoding!", pg_is_in_recovery() as "standby!",
@@ -246,7 +245,7 @@ impl Outbox {
                       current_setting('synchronous_commit') as "synchronous_commit!", current_setting('data_checksums') = 'on' as "data_checksums!",
                       current_setting('max_connections')::bigint as "max_connections!", (select count(*) from pg_stat_activity where backend_type = 'client backend') as "connections!",
                       coalesce((select extract(epoch from max(now() - xact_start))::bigint from pg_stat_activity where backend_xmin is not null and pid <> pg_backend_pid()), 0) as "oldest_snapshot_s!",
-                      (select (extract(epoch from ahead) * 1000)::bigint from clock) as "clock_ahead_ms!", clock_timestamp() as "clock!",
+                      (select (extract(epoch from ahead) * 1000)::bigint from clock) as "clock_ahead_ms!",
                       (select count(*) from leases where until < clock_now() - interval '1 minute') as "lapsed_leases!",
                       (select count(*) from late_results t left join outcomes o on o.intent = t.intent where t.proof in ('answer', 'reference') and coalesce(o.state, '') <> 'captured') as "unclaimed_receipts!",
                       (select count(*) from intents i
@@ -257,6 +256,10 @@ impl Outbox {
         )
         .fetch_one(&self.pool)
         .await?;
+        // By a question of its own: the one above may take long.
+        let asked_at = chrono::Utc::now();
+        let clock = self.now().await?;
+        let asking = chrono::Utc::now() - asked_at;
         Ok(DoctorFacts {
             server_version: row.server_version,
             server_version_number: row.server_version_number,
@@ -270,7 +273,7 @@ impl Outbox {
             connections: (row.max_connections, row.connections),
             oldest_snapshot_s: row.oldest_snapshot_s,
             clock_ahead_ms: row.clock_ahead_ms,
-            clock_difference_ms: (row.clock - asked_at).num_milliseconds(),
+            clock_difference_ms: (clock - asked_at - asking / 2).num_milliseconds() - row.clock_ahead_ms,
             misplaced: row.misplaced,
             lapsed_leases: row.lapsed_leases,
             unclaimed_receipts: row.unclaimed_receipts,

@@ -77,7 +77,7 @@ pub use operations::{
 };
 pub use orders::{OrderLedger, PaymentLedger};
 pub use pages::{Cursor, CursorFault, Page};
-pub use prune::{PrunePlace, Pruned};
+pub use prune::{PrunePlace, Pruned, ShipmentPart, WouldPrune};
 pub use questions::Question;
 #[cfg(feature = "proof")]
 pub use repeat::repeating;

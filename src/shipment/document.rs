@@ -100,7 +100,6 @@ pub struct ShipmentDocument {
     #[serde(rename = "final")]
     pub is_final: Option<bool>,
     /// What was shipped: the amounts are added up if `amount_minor` is not given.
-    #[schema(max_items = 1000)]
     pub line_items: Option<Vec<LineItem>>,
 }
 

@@ -186,6 +186,11 @@ async fn what_an_operation_lacks_is_told() {
             "operations_name_captures",
             "/ids",
         ),
+        (
+            json!({ "act": "replay", "ids": vec![id; 25_001], "reason": "r" }),
+            "operations_name_few",
+            "/ids",
+        ),
         (json!({ "act": "replay", "ids": [id] }), "audit_says_why", "/reason"),
         (
             json!({ "act": "resolve", "ids": [id], "reason": "r" }),

@@ -80,6 +80,10 @@ async fn what_cannot_be_an_endpoint_is_refused_with_what_would_be_right() {
             "audit_says_why",
         ),
         (
+            json!({ "url": "https://hooks.example/", "types": vec!["captured"; 51], "reason": "r" }),
+            "webhook_endpoints_types_few",
+        ),
+        (
             json!({ "url": "https://hooks.example/", "description": "x".repeat(256), "reason": "r" }),
             "webhook_endpoints_description_is_short",
         ),
@@ -94,6 +98,12 @@ async fn what_cannot_be_an_endpoint_is_refused_with_what_would_be_right() {
         let told = post(&world, &key, "/v1/webhooks/redeliver", &body).await.is(422);
         assert_eq!(told.code(), "redelivery_names_what");
     }
+    let many = json!({ "deliveries": vec![-1; 25_001], "reason": "r" });
+    let told = post(&world, &key, "/v1/webhooks/redeliver", &many).await.is(422);
+    assert_eq!(
+        (told.code(), &told.json["pointer"]),
+        ("redelivery_names_few", &json!("/deliveries"))
+    );
     let nobody = json!({ "endpoint": uuid::Uuid::nil(), "since": "2026-01-01T00:00:00Z", "reason": "r" });
     post(&world, &key, "/v1/webhooks/redeliver", &nobody).await.is(404);
 }

@@ -1,98 +1,23 @@
 //! `top` on a terminal: its keys, its size, and the terminal as it was before, however it ends.
 
-use std::path::Path;
-use std::process::Stdio;
-
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::Command;
 
 use super::place::Place;
+use super::terminal::Terminal;
 
-/// A shell on a terminal of its own, which script(1) of util-linux makes.
-struct Terminal {
-    script: Child,
-    keys: ChildStdin,
-    screen: ChildStdout,
-    seen: String,
+fn open(place: &Place) -> Option<Terminal> {
+    Terminal::open(place, "top --every 500ms")
 }
 
-impl Terminal {
-    /// Runs `capture top` there, and then tells how it ended and how the terminal is. `None`: there is no script(1).
-    fn open(place: &Place) -> Option<Terminal> {
-        if !Path::new("/usr/bin/script").exists() {
-            assert!(
-                std::env::var("CI").is_ok_and(|ci| ci != "true"),
-                "no script(1) here: apt-get install bsdutils"
-            );
-            println!("skipped, for there is no script(1) here: apt-get install bsdutils");
-            return None;
-        }
-        let shell = format!(
-            "trap : INT; stty rows 24 cols 80; echo tty=$(tty); '{}' top --every 500ms; echo ended=$?; stty -a; echo over",
-            env!("CARGO_BIN_EXE_capture")
-        );
-        let mut command = Command::new("/usr/bin/script");
-        command
-            .args(["-q", "-e", "-c", &shell, "/dev/null"])
-            .envs(place.environment())
-            .env("TERM", "xterm")
-            .env("SHELL", "/bin/sh")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true);
-        let mut script = command.spawn().unwrap();
-        Some(Terminal {
-            keys: script.stdin.take().unwrap(),
-            screen: script.stdout.take().unwrap(),
-            script,
-            seen: String::new(),
-        })
-    }
-
-    /// Reads on until this has been written since the last call; gives what was.
-    async fn until(&mut self, text: &str) -> String {
-        loop {
-            if let Some(at) = self.seen.find(text) {
-                let rest = self.seen.split_off(at + text.len());
-                return std::mem::replace(&mut self.seen, rest);
-            }
-            let mut bytes = [0; 4096];
-            let read = self.screen.read(&mut bytes).await.unwrap();
-            assert!(read > 0, "it ended without {text:?}: {}", self.seen);
-            self.seen.push_str(&String::from_utf8_lossy(&bytes[..read]));
-        }
-    }
-
-    async fn press(&mut self, keys: &[u8]) {
-        self.keys.write_all(keys).await.unwrap();
-        self.keys.flush().await.unwrap();
-    }
-
-    /// The name of its terminal.
-    async fn name(&mut self) -> String {
-        self.until("tty=").await;
-        self.until("\n").await.trim().to_owned()
-    }
-
-    /// Its code; the terminal must be as it was.
-    async fn ended(mut self) -> i32 {
-        let last = self.until("ended=").await;
-        assert!(
-            last.contains("\u{1b}[?25h\u{1b}[?1049l"),
-            "the cursor and the first screen are not back: {last:?}"
-        );
-        let code = self.until("\n").await.trim().parse().unwrap();
-        let modes = self.until("over").await;
-        let words: Vec<&str> = modes.split([' ', ';', '\n', '\r']).collect();
-        for mode in ["icanon", "echo", "isig"] {
-            assert!(words.contains(&mode), "{mode} is not back: {modes}");
-        }
-        drop(self.keys);
-        self.script.wait().await.unwrap();
-        code
-    }
+/// Its code; the screen must be as it was.
+async fn ended(terminal: Terminal) -> i32 {
+    let (code, last) = terminal.ended().await;
+    assert!(
+        last.contains("\u{1b}[?25h\u{1b}[?1049l"),
+        "the cursor and the first screen are not back: {last:?}"
+    );
+    code
 }
 
 fn the_frame_fits(frame: &str, columns: usize) {
@@ -108,7 +33,7 @@ fn the_frame_fits(frame: &str, columns: usize) {
 async fn top_on_a_terminal_ends_with_q_and_leaves_it_as_it_was() {
     let place = Place::with_outbox().await;
     place.enqueue("1001", 1234).await;
-    let Some(mut terminal) = Terminal::open(&place) else {
+    let Some(mut terminal) = open(&place) else {
         return;
     };
     terminal.until("\u{1b}[?1049h").await;
@@ -124,14 +49,14 @@ async fn top_on_a_terminal_ends_with_q_and_leaves_it_as_it_was() {
     let more = terminal.until("operations: none").await;
     assert!(!more.contains('x'), "{more:?}");
     terminal.press(b"q").await;
-    assert_eq!(terminal.ended().await, 0);
+    assert_eq!(ended(terminal).await, 0);
 }
 
 #[tokio::test]
 async fn top_follows_the_size_of_its_terminal() {
     let place = Place::with_outbox().await;
     place.enqueue("1001", 1234).await;
-    let Some(mut terminal) = Terminal::open(&place) else {
+    let Some(mut terminal) = open(&place) else {
         return;
     };
     let name = terminal.name().await;
@@ -154,20 +79,20 @@ async fn top_follows_the_size_of_its_terminal() {
     let page = frame.rsplit("\u{1b}[H").next().unwrap();
     assert!(page.matches("\r\n").count() < 3, "{page:?}");
     terminal.press(b"Q").await;
-    assert_eq!(terminal.ended().await, 0);
+    assert_eq!(ended(terminal).await, 0);
 }
 
 #[tokio::test]
 async fn ctrl_c_and_sigterm_end_top_and_give_the_terminal_back() {
     let place = Place::with_outbox().await;
-    let Some(mut terminal) = Terminal::open(&place) else {
+    let Some(mut terminal) = open(&place) else {
         return;
     };
     terminal.until("operations: none").await;
     terminal.press(b"\x03").await;
-    assert_eq!(terminal.ended().await, 130);
+    assert_eq!(ended(terminal).await, 130);
 
-    let Some(mut terminal) = Terminal::open(&place) else {
+    let Some(mut terminal) = open(&place) else {
         return;
     };
     let name = terminal.name().await;
@@ -182,5 +107,5 @@ async fn ctrl_c_and_sigterm_end_top_and_give_the_terminal_back() {
         .unwrap();
     let pid = top.split_whitespace().next().unwrap().parse().unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
-    assert_eq!(terminal.ended().await, 130);
+    assert_eq!(ended(terminal).await, 130);
 }

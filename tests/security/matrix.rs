@@ -65,7 +65,8 @@ const COLUMN_RIGHTS: (&str, &str, [&str; 3]) = (
 );
 
 /// Who may call what, by the letters p(roducer), f(ulfilment), w(orker), r(eadonly), o(perator), m(etrics).
-const FUNCTIONS: [(&str, &str); 84] = [
+const FUNCTIONS: [(&str, &str); 95] = [
+    ("all_ended", ""),
     ("audit_chained", ""),
     ("audit_hash", ""),
     ("audit_operation", ""),
@@ -93,6 +94,7 @@ const FUNCTIONS: [(&str, &str); 84] = [
     ("events_after", "pro"),
     ("fan_out_webhooks", "w"),
     ("fault_of_details", ""),
+    ("forgets_before", ""),
     ("free_held", ""),
     ("give_back", "w"),
     ("grant_roles", ""),
@@ -108,8 +110,13 @@ const FUNCTIONS: [(&str, &str); 84] = [
     ("note_api_key_use", "o"),
     ("operation_step", "wo"),
     ("operation_tokens", "wo"),
+    ("prune_releases", "o"),
+    ("prune_shipment_bodies", "o"),
+    ("prune_shipment_events", "o"),
     ("prune_some", "o"),
+    ("prune_unmatched", "o"),
     ("prune_webhook_deliveries", "w"),
+    ("prunes_before", ""),
     ("put_off_item", "wo"),
     ("receive_shipment", "o"),
     ("redeliver_webhooks", "o"),
@@ -120,6 +127,7 @@ const FUNCTIONS: [(&str, &str); 84] = [
     ("refuse_change_of_intent", ""),
     ("release", "fo"),
     ("release_by", "o"),
+    ("release_is_settled", ""),
     ("remove_webhook_endpoint", "o"),
     ("replay", "o"),
     ("replay_letter", ""),
@@ -136,11 +144,13 @@ const FUNCTIONS: [(&str, &str); 84] = [
     ("set_webhook_endpoint_state", "o"),
     ("settle", "w"),
     ("settle_webhook_deliveries", "w"),
+    ("shipment_is_settled", ""),
     ("short_name", ""),
     ("split_held", ""),
     ("take_shipment", ""),
     ("take_shipments", "w"),
     ("test_lane", "o"),
+    ("unmatched_is_settled", ""),
     ("urgency_of", ""),
     ("use_console_session", "o"),
     ("verify_audit", "ro"),
@@ -150,6 +160,7 @@ const FUNCTIONS: [(&str, &str); 84] = [
     ("watch_replayed", "wo"),
     ("watch_shipments", "w"),
     ("watched", ""),
+    ("would_prune_shipments", "ro"),
 ];
 
 const PRIVILEGES: [(&str, char); 7] = [

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Names, rows};
-use crate::http::body::{Document, MOST_BYTES_WITH_IDS};
+use crate::http::body::{Document, MOST_BYTES_WITH_IDS, MOST_IDS, at_most};
 use crate::http::caller::{Allowed, ToRead, ToWorkWebhooks};
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
@@ -144,6 +144,7 @@ pub async fn redeliver(
     let stamp = caller.stamp(&asked.reason)?;
     let (endpoint, since) = match (&asked.deliveries, asked.endpoint, asked.since, asked.until) {
         (Some(ids), None, None, None) => {
+            at_most(ids, MOST_IDS, "redelivery_names_few", "/deliveries")?;
             let deliveries = office.acts.redeliver_webhooks(ids, &stamp).await?;
             return Ok(Json(RedeliveryAnswer { deliveries }));
         }

@@ -52,12 +52,13 @@ pub struct NewCapture {
     #[schema(minimum = 1, maximum = 999_999_999_999_999_i64)]
     authorized_minor: Option<i64>,
     /// When the authorisation ends: RFC 3339.
-    #[schema(value_type = Option<String>, pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$")]
+    #[schema(value_type = Option<String>, pattern = r"^2[01][0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?([Zz]|[+-](0[0-9]|1[0-3]):[0-5][0-9])$")]
     authorization_expires_at: Option<String>,
     /// Wait for a release: `shipment`.
+    #[schema(pattern = "^shipment$")]
     hold: Option<String>,
     /// Not before this time: RFC 3339.
-    #[schema(value_type = Option<String>, pattern = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})$")]
+    #[schema(value_type = Option<String>, pattern = r"^2[01][0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?([Zz]|[+-](0[0-9]|1[0-3]):[0-5][0-9])$")]
     not_before: Option<String>,
     /// Smaller goes first.
     #[schema(minimum = -32768, maximum = 32767)]

@@ -17,7 +17,7 @@ use super::conditions::WrittenFilter;
 use super::enqueue::idempotency_key;
 use super::{Id, Why, hyphenated, rows};
 use crate::api_key::Scope;
-use crate::http::body::{Document, MOST_BYTES_WITH_IDS, json_bytes, parse};
+use crate::http::body::{Document, MOST_BYTES_WITH_IDS, MOST_IDS, at_most, json_bytes, parse};
 use crate::http::caller::{Allowed, Caller, ToOperate, ToRead, may_resume};
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
@@ -143,7 +143,10 @@ impl NewOperation {
 
     fn choice(&self) -> Result<Choice, Problem> {
         match (&self.ids, &self.filter) {
-            (Some(ids), None) => Ok(Choice::Ids(ids.clone())),
+            (Some(ids), None) => {
+                at_most(ids, MOST_IDS, "operations_name_few", "/ids")?;
+                Ok(Choice::Ids(ids.clone()))
+            }
             (None, Some(filter)) => Ok(Choice::Filter(filter.filter()?)),
             (Some(_), Some(_)) | (None, None) => Err(unfit(
                 "operations_name_captures",

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{Id, Why};
 use crate::filter::event_type;
-use crate::http::body::Document;
+use crate::http::body::{Document, at_most};
 use crate::http::caller::{Allowed, ToRead, ToWorkWebhooks};
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
@@ -28,6 +28,8 @@ const LONGEST_GRACE: Duration = Duration::from_secs(366 * 24 * 3600);
 const USUAL_GRACE: Duration = Duration::from_secs(24 * 3600);
 /// The longest description, in characters.
 const LONGEST_DESCRIPTION: usize = 255;
+/// The most types of events that are named, more than there are.
+const MOST_TYPES: usize = 50;
 
 /// All endpoints.
 #[derive(Debug, Serialize, ToSchema)]
@@ -109,6 +111,7 @@ fn checked_url(office: &Office, url: &str) -> Result<String, Problem> {
 }
 
 fn checked_types(types: &[String]) -> Result<Vec<String>, Problem> {
+    at_most(types, MOST_TYPES, "webhook_endpoints_types_few", "/types")?;
     let checked = types.iter().map(|name| event_type(name));
     checked
         .collect::<Result<_, _>>()
