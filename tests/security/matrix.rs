@@ -65,7 +65,7 @@ const COLUMN_RIGHTS: (&str, &str, [&str; 3]) = (
 );
 
 /// Who may call what, by the letters p(roducer), f(ulfilment), w(orker), r(eadonly), o(perator), m(etrics).
-const FUNCTIONS: [(&str, &str); 95] = [
+const FUNCTIONS: [(&str, &str); 98] = [
     ("all_ended", ""),
     ("audit_chained", ""),
     ("audit_hash", ""),
@@ -98,6 +98,7 @@ const FUNCTIONS: [(&str, &str); 95] = [
     ("free_held", ""),
     ("give_back", "w"),
     ("grant_roles", ""),
+    ("hear_of_lanes", ""),
     ("held_for", ""),
     ("intents_placed", ""),
     ("match_release", ""),
@@ -143,6 +144,7 @@ const FUNCTIONS: [(&str, &str); 95] = [
     ("set_operation_state", "o"),
     ("set_webhook_endpoint_state", "o"),
     ("settle", "w"),
+    ("settle_each", ""),
     ("settle_webhook_deliveries", "w"),
     ("shipment_is_settled", ""),
     ("short_name", ""),
@@ -154,6 +156,7 @@ const FUNCTIONS: [(&str, &str); 95] = [
     ("urgency_of", ""),
     ("use_console_session", "o"),
     ("verify_audit", "ro"),
+    ("wake_siblings", ""),
     ("wake_sleepers", ""),
     ("watch_dead_letters", "w"),
     ("watch_deadlines", "w"),
