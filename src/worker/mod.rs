@@ -53,7 +53,7 @@ pub struct Settings {
     pub lease: Duration,
     /// How long a stop waits for calls in flight. Default 90 s.
     pub drain_timeout: Duration,
-    /// How long finished errands are collected before they are settled. Default 10 ms.
+    /// How long finished errands are collected before they are settled, where 32 or more are in hand. Default 10 ms.
     pub settle_window: Duration,
     /// The shortest and the longest sleep of the claim loop. Defaults 10 ms and 5 s.
     pub poll_min: Duration,
