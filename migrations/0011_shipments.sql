@@ -309,6 +309,27 @@ begin
     from intents i where i.id = p_intent;
 end $$;
 
+-- Which two took the place of an intent that was split: `part` goes with the shipment, `rest` is held on. By it a cancel
+-- reaches what is left.
+create table splits (
+    intent uuid primary key,
+    part uuid not null,
+    rest uuid not null
+);
+
+-- What is left of an intent that was split: the last rest, if it has not ended and no release has freed it. Null: nothing.
+create function left_of_split(p_intent uuid) returns uuid
+    language sql stable set search_path from current
+    as $$
+        with recursive rests(intent) as (
+            select s.rest from splits s where s.intent = p_intent
+            union all
+            select s.rest from rests r join splits s on s.intent = r.intent
+        )
+        select r.intent from rests r
+        where not exists (select from outcomes o where o.intent = r.intent) and not exists (select from releases l where l.intent = r.intent)
+    $$;
+
 -- Splits a held intent, whose place is locked: an intent never changes, so it ends as cancelled, and two take its place, one
 -- of the shipment's amount and one, held, of the rest. Together they ask for what it asked for: nothing is held twice, and
 -- the rule of the insert (no more than is authorised) judges both. Their references follow from the shipment, so a shipment
@@ -344,6 +365,7 @@ begin
             from (values (1, part, 'shipment ' || v_reference, rel.amount_minor),
                          (2, v_rest, 'after shipment ' || v_reference, i.amount_minor - rel.amount_minor)) p(n, id, reference, minor)
             order by p.n;
+        insert into splits (intent, part, rest) values (p_intent, part, v_rest);
     exception
         -- In the database's own words: too small for the provider, too late, a reference that is taken …
         when check_violation or unique_violation then

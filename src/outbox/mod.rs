@@ -56,7 +56,7 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 
 pub use audit::{AuditFault, AuditRow, AuditStamp, AuditVerdict};
-pub use candidates::{Candidates, CaptureFacts, Resolution};
+pub use candidates::{Candidates, CaptureFacts, Resolution, Rest};
 pub use captures::{AttemptRow, CaptureRow, Enqueued, HeldRelease, TimelineEntry};
 pub use checks::{AtRisk, Check};
 pub use claim::{Claim, ClaimRequest, Claimed, LaneRequest, Purpose, Ticket, Unreadable};
