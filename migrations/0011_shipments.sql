@@ -296,6 +296,13 @@ create function free_held(p_intent uuid, rel releases, p_now timestamptz) return
     language plpgsql volatile set search_path from current set enable_seqscan = off set jit = off as $$
 begin
     update releases r set intent = p_intent, matched_at = p_now, says = null, waits_for = null where r.id = rel.id;
+    -- The provider is told of the parcel when the capture is on record (0014), where the account does so.
+    if rel.tracking_number is not null and rel.company is not null then
+        insert into shipping_notices (intent, lane, due_at, since)
+            select p_intent, l.id, p_now + interval '5 seconds', p_now from lanes l
+            where l.provider = rel.provider and l.account = rel.account and l.tell_shipments
+            on conflict do nothing;
+    end if;
     with gone as (
         delete from waiting w where w.intent = p_intent returning w.*
     ), put as (

@@ -46,6 +46,7 @@ mod shipment_rules;
 mod shipment_story;
 mod shipment_sums;
 mod shipments;
+mod shipping_notices;
 mod split_cancels;
 mod views;
 mod webhook_guards;
