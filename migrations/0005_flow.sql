@@ -143,58 +143,88 @@ begin
         from intents i where i.id = p_intent;
 end $$;
 
-create function cancel(intent_id uuid, reason text) returns text
-    language plpgsql volatile security definer set search_path from current set enable_seqscan = off set jit = off as $$
-#variable_conflict use_variable
+-- Takes back this one intent. p_unless_shipped: not if a release has freed it, for then its goods have left.
+create function cancel_one(p_intent uuid, p_reason text, p_unless_shipped boolean) returns text
+    language plpgsql volatile set search_path from current set enable_seqscan = off set jit = off as $$
 declare
     v_lane integer;
     v_fence integer;
     -- Null in a history of the database that no worker has looked at yet: then everything may have been sent.
     v_epoch integer := (select e.number from epoch e where e.system_identifier = server_identifier() and e.timeline = server_timeline());
 begin
-    if coalesce(btrim(reason), '') = '' then
-        raise exception 'cancel: reason is empty' using errcode = '23514', constraint = 'cancel_says_why', column = 'reason',
-            hint = 'say in a few words why, for the people who read the timeline';
-    end if;
-    if not exists (select from intents i where i.id = intent_id) then
-        raise exception 'cancel: no intent %', intent_id using errcode = 'P0002', hint = 'look it up in the view status';
-    end if;
     -- What was never sent, or surely not processed, and has not lost a history, is taken back at once. Epochs are
     -- compared because a row of an older epoch may have been sent in a history that is gone.
     for attempt in 1..3 loop
-        perform from waiting w where w.intent = intent_id and w.purpose < 2 and w.epoch = v_epoch for update;
+        if p_unless_shipped then
+            -- A release frees only what waits: whoever holds this row knows whether it is shipped, and it stays so.
+            perform from waiting w where w.intent = p_intent for update;
+            if exists (select from releases r where r.intent = p_intent) then
+                return 'ended';
+            end if;
+        end if;
+        perform from waiting w where w.intent = p_intent and w.purpose < 2 and w.epoch = v_epoch for update;
         if not found then
-            perform from ready r where r.intent = intent_id and r.purpose < 2 and r.epoch = v_epoch for update;
+            perform from ready r where r.intent = p_intent and r.purpose < 2 and r.epoch = v_epoch for update;
         end if;
         if found then
             -- A receipt that comes late, and this decision that nothing was captured, must not miss each other: both hold
             -- the intent. One that is there already ends it as captured at its next claim.
-            perform from intents i where i.id = intent_id for no key update;
-            exit when exists (select from late_results t where t.intent = intent_id and t.proof in ('answer', 'reference'));
-            delete from waiting w where w.intent = intent_id returning w.lane, w.fence into v_lane, v_fence;
+            perform from intents i where i.id = p_intent for no key update;
+            exit when exists (select from late_results t where t.intent = p_intent and t.proof in ('answer', 'reference'));
+            delete from waiting w where w.intent = p_intent returning w.lane, w.fence into v_lane, v_fence;
             if v_lane is null then
-                delete from ready r where r.intent = intent_id returning r.lane, r.fence into v_lane, v_fence;
+                delete from ready r where r.intent = p_intent returning r.lane, r.fence into v_lane, v_fence;
             end if;
-            perform end_cancelled(intent_id, v_lane, v_fence, session_user, reason);
+            perform end_cancelled(p_intent, v_lane, v_fence, session_user, p_reason);
             return 'cancelled';
         end if;
-        if exists (select from outcomes o where o.intent = intent_id) then
+        if exists (select from outcomes o where o.intent = p_intent) then
             return 'ended';
         end if;
         -- Else it is in a lease, or its outcome is unknown; or it moved between the two looks: look once more.
     end loop;
-    insert into cancel_requests (intent, reason, requested_by, requested_at) values (intent_id, reason, session_user, clock_now())
+    insert into cancel_requests (intent, reason, requested_by, requested_at) values (p_intent, p_reason, session_user, clock_now())
         on conflict do nothing;
     -- What waits for a time or a release, and may have been sent in a history that is gone, is looked at now: the wish is
     -- applied at a claim, and what is held is not claimed by itself.
     update waiting w set cause = case w.cause when 'held' then 'scheduled' else w.cause end, due_at = clock_now()
-        where w.intent = intent_id and w.purpose < 2 and w.cause in ('held', 'scheduled');
+        where w.intent = p_intent and w.purpose < 2 and w.cause in ('held', 'scheduled');
     if found then
         perform wake_sleepers();
     end if;
     return 'in_flight';
 end $$;
-comment on function cancel is 'Cancels a capture that was not sent yet: returns cancelled, in_flight (the wish is applied when the call in flight has ended) or ended.';
+
+-- Takes back an intent, or, if shipments have split it (splits, in 0011), what is left of it: whoever cancels an order names
+-- what they asked for, and may not know yet that a part of it has left. The parts that have left stay: their goods are gone
+-- and paid for, and each can be named itself. `reached`: the intent that `said` is true of. A split that is under way holds
+-- the row that is waited for here, and by the time it is given up the parts can be seen; one that comes later finds nothing.
+create function cancel_what_is_left(p_intent uuid, p_reason text, out said text, out reached uuid)
+    language plpgsql volatile set search_path from current set enable_seqscan = off set jit = off as $$
+declare
+    v_rest uuid;
+begin
+    if coalesce(btrim(p_reason), '') = '' then
+        raise exception 'cancel: reason is empty' using errcode = '23514', constraint = 'cancel_says_why', column = 'reason',
+            hint = 'say in a few words why, for the people who read the timeline';
+    end if;
+    if not exists (select from intents i where i.id = p_intent) then
+        raise exception 'cancel: no intent %', p_intent using errcode = 'P0002', hint = 'look it up in the view status';
+    end if;
+    reached := p_intent;
+    loop
+        said := cancel_one(reached, p_reason, reached <> p_intent);
+        exit when said <> 'ended';
+        v_rest := (select s.rest from splits s where s.intent = reached);
+        exit when v_rest is null;
+        reached := v_rest;
+    end loop;
+end $$;
+
+create function cancel(intent_id uuid, reason text) returns text
+    language sql volatile security definer set search_path from current
+    as $$ select c.said from cancel_what_is_left(cancel.intent_id, cancel.reason) c $$;
+comment on function cancel is 'Cancels a capture that was not sent yet; of one that shipments have split, what is left. Returns cancelled, in_flight (the wish is applied when the call in flight has ended) or ended (nothing was left to cancel).';
 
 -- An operator's replay of a dead letter: always to a verification, never straight to a send. The generation of the key
 -- and the freshness of a new one are decided by the caller (retry.rs) from what it read here under p_ended_at; a dead

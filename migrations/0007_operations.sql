@@ -365,25 +365,29 @@ create or replace function resolve(p_intent uuid, p_captured boolean, p_evidence
     language sql volatile security definer set search_path from current
     as $$ select resolve_letter(p_intent, null, p_captured, p_evidence, null, p_actor, p_reason) $$;
 
--- An operator's cancel: as a producer's, and with a line of audit if it changed anything.
+-- An operator's cancel: as a producer's, and with a line of audit if it changed anything, of the capture that it reached.
 create function cancel_for(p_intent uuid, p_actor text, p_reason text, p_operation uuid) returns text
     language plpgsql volatile set search_path from current set enable_seqscan = off set jit = off as $$
 declare
+    v_meant uuid;
     v_asked timestamptz;
     v_before text;
     v_said text;
+    v_reached uuid;
 begin
     perform from audit_head for update;
-    select s.state into v_before from status s where s.id = p_intent;
-    select c.requested_at into v_asked from cancel_requests c where c.intent = p_intent;
+    v_meant := coalesce(left_of_split(p_intent), p_intent);
+    select s.state into v_before from status s where s.id = v_meant;
+    select c.requested_at into v_asked from cancel_requests c where c.intent = v_meant;
     -- The event's `by` is the database's role; the person is kept in the reason.
-    v_said := cancel(p_intent, p_reason || ' (by ' || p_actor || ')');
+    select c.said, c.reached into v_said, v_reached from cancel_what_is_left(p_intent, p_reason || ' (by ' || p_actor || ')') c;
     if v_said = 'cancelled' or v_said = 'in_flight' and v_asked is null then
         insert into audit (at, actor, action, reason, intent, lane, operation, detail)
             -- At the time of its event, if it has one: the two are one act.
             select coalesce((select e.occurred_at from events e where e.intent_id = i.id and e.type = 'capture.cancelled' order by e.seq desc limit 1), clock_now()),
-                   p_actor, 'cancel', p_reason, i.id, l.id, p_operation, jsonb_build_object('said', v_said, 'before', v_before)
-            from intents i join lanes l on l.provider = i.provider and l.account = i.account where i.id = p_intent;
+                   p_actor, 'cancel', p_reason, i.id, l.id, p_operation,
+                   jsonb_strip_nulls(jsonb_build_object('said', v_said, 'before', v_before, 'named', nullif(p_intent, i.id)))
+            from intents i join lanes l on l.provider = i.provider and l.account = i.account where i.id = v_reached;
     end if;
     return v_said;
 end $$;
@@ -597,7 +601,8 @@ begin
                 end if;
             end if;
             if v_verdict = 'moved_meanwhile' then
-                v_says := moved_by(it.intent, coalesce(it.mark, o.created_at));
+                v_says := case when exists (select from splits s where s.intent = it.intent) and o.act = 'cancel'
+                    then 'it was split, and nothing is left of it to take back' else moved_by(it.intent, coalesce(it.mark, o.created_at)) end;
             elsif v_verdict <> 'skipped' then
                 acted := acted + 1;
             end if;

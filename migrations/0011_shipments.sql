@@ -296,6 +296,13 @@ create function free_held(p_intent uuid, rel releases, p_now timestamptz) return
     language plpgsql volatile set search_path from current set enable_seqscan = off set jit = off as $$
 begin
     update releases r set intent = p_intent, matched_at = p_now, says = null, waits_for = null where r.id = rel.id;
+    -- The provider is told of the parcel when the capture is on record (0014), where the account does so.
+    if rel.tracking_number is not null and rel.company is not null then
+        insert into shipping_notices (intent, lane, due_at, since)
+            select p_intent, l.id, p_now + interval '5 seconds', p_now from lanes l
+            where l.provider = rel.provider and l.account = rel.account and l.tell_shipments
+            on conflict do nothing;
+    end if;
     with gone as (
         delete from waiting w where w.intent = p_intent returning w.*
     ), put as (
@@ -308,6 +315,27 @@ begin
            jsonb_strip_nulls(jsonb_build_object('released_by', rel.released_by, 'shipment_ref', rel.shipment_ref)), p_now
     from intents i where i.id = p_intent;
 end $$;
+
+-- Which two took the place of an intent that was split: `part` goes with the shipment, `rest` is held on. By it a cancel
+-- reaches what is left.
+create table splits (
+    intent uuid primary key,
+    part uuid not null,
+    rest uuid not null
+);
+
+-- What is left of an intent that was split: the last rest, if it has not ended and no release has freed it. Null: nothing.
+create function left_of_split(p_intent uuid) returns uuid
+    language sql stable set search_path from current
+    as $$
+        with recursive rests(intent) as (
+            select s.rest from splits s where s.intent = p_intent
+            union all
+            select s.rest from rests r join splits s on s.intent = r.intent
+        )
+        select r.intent from rests r
+        where not exists (select from outcomes o where o.intent = r.intent) and not exists (select from releases l where l.intent = r.intent)
+    $$;
 
 -- Splits a held intent, whose place is locked: an intent never changes, so it ends as cancelled, and two take its place, one
 -- of the shipment's amount and one, held, of the rest. Together they ask for what it asked for: nothing is held twice, and
@@ -344,6 +372,7 @@ begin
             from (values (1, part, 'shipment ' || v_reference, rel.amount_minor),
                          (2, v_rest, 'after shipment ' || v_reference, i.amount_minor - rel.amount_minor)) p(n, id, reference, minor)
             order by p.n;
+        insert into splits (intent, part, rest) values (p_intent, part, v_rest);
     exception
         -- In the database's own words: too small for the provider, too late, a reference that is taken …
         when check_violation or unique_violation then

@@ -210,6 +210,21 @@ pub struct Shipping {
     pub tracking_number: String,
 }
 
+/// The goods of a capture that is on record, as its provider is told of them where the capture itself takes no shipping data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parcel {
+    /// Whose capture.
+    pub intent: IntentId,
+    /// The authorised payment at the provider.
+    pub payment_id: String,
+    /// The provider's own id of the capture, or of its invoice.
+    pub provider_capture_id: String,
+    /// Where the goods went.
+    pub shipping: Shipping,
+    /// When we were told that they left.
+    pub shipped_at: DateTime<Utc>,
+}
+
 /// What the order system said beside the amount; all optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]

@@ -265,6 +265,11 @@ pub fn webhook_attempt(code: &'static str, took: Duration) {
     }
 }
 
+/// A try to tell shipping data: `told`, `again` or `given_up`.
+pub fn shipping_notice(result: &'static str) {
+    counter!("capture_shipping_notices_total", "result" => result).increment(1);
+}
+
 /// Deliveries were given up.
 pub fn webhooks_given_up(count: u64) {
     counter!("capture_webhooks_given_up_total").increment(count);

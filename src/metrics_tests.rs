@@ -53,6 +53,7 @@ fn everything_once() -> String {
         webhook_attempt("delivered", Duration::from_millis(80));
         webhooks_given_up(4);
         log_lines_dropped(2);
+        shipping_notice("given_up");
     });
     let mut of_lane = LaneGauges {
         oldest_ready: Some(Duration::from_secs(90)),
@@ -91,6 +92,7 @@ fn what_happens_is_told_under_the_names_of_the_table() {
         r#"capture_breaker_open{provider="afterpay",account="default"} 1"#,
         r#"capture_lease_lost_total{provider="afterpay"} 1"#,
         "capture_log_lines_dropped_total 2",
+        r#"capture_shipping_notices_total{result="given_up"} 1"#,
         "capture_database_up 1",
         r#"capture_intents{provider="afterpay",account="a\"b",state="ready"} 5"#,
         r#"capture_intents{provider="afterpay",account="a\"b",state="held"} 0"#,

@@ -11,8 +11,9 @@ use super::selection::{SelectionArgs, in_words};
 /// Takes back captures that were not sent.
 ///
 /// Each is told as cancelled (0), as in_flight (6: a worker has it, or its outcome is unknown; the wish is kept, and
-/// applied if a read shows that nothing was captured), or as ended (5: captured, dead or cancelled already). Several are
-/// an operation: it goes on without this process, and operations watch, pause, resume and cancel steer it.
+/// applied if a read shows that nothing was captured), or as ended (5: captured, dead or cancelled already). Of one that
+/// shipments have split, what is left is taken back. Several are an operation: it goes on without this process, and
+/// operations watch, pause, resume and cancel steer it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -7,9 +7,11 @@ use crate::outbox::{CaptureRow, Outbox, RESOLVED_NOT_CAPTURED};
 use super::capture_rows;
 use super::context::Context;
 use super::intent_id::intent_id;
-use super::output::{Error, Exit, say};
+use super::output::{Column, Error, Exit, say};
 
 /// Shows one capture, every field.
+///
+/// Where its provider is told of the parcel after the capture, `shipping_data` says whether it was: told, not yet, or given up.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The intent
@@ -21,9 +23,14 @@ pub struct Args {
 pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     let outbox = context.outbox().await?;
     let row = existing(&outbox, args.id).await?;
-    context
-        .output
-        .record(capture_rows::whole_columns(), &capture_rows::whole(&row))?;
+    let told = outbox.shipping_notices(&[args.id]).await?.remove(&args.id);
+    let mut columns = capture_rows::whole_columns().to_vec();
+    let mut cells = capture_rows::whole(&row);
+    if let Some(notice) = told {
+        columns.push(Column::text("shipping_data"));
+        cells.push(notice.words().into());
+    }
+    context.output.record(&columns, &cells)?;
     if let (Some(reason), true) = (&row.dead_reason, context.output.terminal) {
         if row.last_code.as_deref() == Some(RESOLVED_NOT_CAPTURED) {
             say(&format!(

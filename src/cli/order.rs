@@ -2,9 +2,11 @@
 
 use std::io::{BufWriter, Write};
 
+use uuid::Uuid;
+
 use crate::config::{Config, Need, Sources};
 use crate::operations::{self, ProvidersByLane, Told};
-use crate::outbox::{CaptureRow, Outbox, PaymentLedger};
+use crate::outbox::{CaptureRow, Outbox, PaymentLedger, ShippingNotice};
 
 use super::accounts;
 use super::capture_rows::amount;
@@ -76,8 +78,14 @@ async fn show(
         rows.finish()?;
         writeln!(page)?;
     }
+    let ids = ledger.payments.iter().flat_map(|payment| &payment.captures);
+    let ids: Vec<Uuid> = ids.map(|capture| capture.id).collect();
+    let notices = outbox.shipping_notices(&ids).await?;
     let mut asked = Asked::of(adapters);
     let mut columns = CAPTURES.to_vec();
+    if !notices.is_empty() {
+        columns.push(Column::text("shipping_data").leaves(0));
+    }
     if args.ask {
         columns.extend([Column::text("provider_says").wraps(2, 20), Column::text("differs")]);
     }
@@ -88,6 +96,9 @@ async fn show(
     });
     for (place, (authorized, capture)) in captures.enumerate() {
         let mut cells = capture_cells(authorized, capture);
+        if !notices.is_empty() {
+            cells.push(notices.get(&capture.id).map(ShippingNotice::words).into());
+        }
         if args.ask {
             let told = match place < ASKED {
                 true => asked.about(outbox, capture).await?,

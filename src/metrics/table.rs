@@ -50,7 +50,7 @@ const fn metric(
 /// `source` is one of the settings, or api (with a key), and `result` accepted, known, not_understood, body_refused,
 /// signature_missing, signature_wrong, signature_stale. Of webhooks `outcome` is the code of an attempt, one of those in
 /// `webhook/attempt.rs`, and `state` enabled, disabled, given_up, failing, behind.
-pub const METRICS: [Metric; 33] = [
+pub const METRICS: [Metric; 34] = [
     metric(
         "capture_attempts_total",
         Kind::Counter,
@@ -134,6 +134,13 @@ pub const METRICS: [Metric; 33] = [
         "intents",
         &[],
         "Intents of lapsed leases turned into verifications",
+    ),
+    metric(
+        "capture_shipping_notices_total",
+        Kind::Counter,
+        "tries",
+        &["result"],
+        "Tries to tell a provider the shipping data of a capture; given_up ones can be entered there by hand",
     ),
     metric(
         "capture_database_errors_total",

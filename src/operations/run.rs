@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::safety::not_dead;
+use super::safety::{ended, not_dead};
 use super::{AbilitiesByLane, Act, judge};
 use crate::intent::Lane;
 use crate::outbox::{CaptureFacts, DueOperation, OpenItem, OutboxError, PlannedItem, Stepped, Store};
@@ -208,8 +208,9 @@ fn plan(act: &Act, item: &OpenItem, facts: Option<CaptureFacts>, abilities: &Abi
         return skipped("there is no such capture".to_owned());
     };
     match (act, item.mark) {
-        (Act::Cancel, Some(_)) => return skipped(format!("it is {}", facts.row.state)),
-        (Act::Cancel, None) => {
+        (Act::Cancel, Some(_)) if facts.rest.is_none() => return skipped(ended(&facts)),
+        // One that was split, before the list was frozen or since: what is left of it is taken back.
+        (Act::Cancel, Some(_) | None) => {
             return PlannedItem {
                 n: item.n,
                 ..PlannedItem::default()

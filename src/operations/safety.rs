@@ -9,7 +9,7 @@ use super::{AbilitiesByLane, Act, OperationError};
 use crate::clock::{Boottime, SendGuard};
 use crate::filter::State;
 use crate::intent::{Currency, IntentId, Lane, Money};
-use crate::outbox::{CaptureFacts, Outbox, RESOLVED_NOT_CAPTURED, Resolution};
+use crate::outbox::{CaptureFacts, Outbox, RESOLVED_NOT_CAPTURED, Resolution, Rest};
 use crate::outcome::Observation;
 use crate::provider::{Abilities, Call, Provider, Repeat};
 use crate::retry::DeadReason;
@@ -95,11 +95,32 @@ pub fn judge(act: &Act, facts: CaptureFacts, abilities: &AbilitiesByLane) -> Pro
                 true,
                 "may be in flight: the wish is kept, and applied if a read shows that nothing was captured".to_owned(),
             ),
-            Some(State::Captured | State::Dead | State::Cancelled) | None => {
-                let says = format!("it is {}", facts.row.state);
-                plain(facts, false, says)
-            }
+            Some(State::Captured | State::Dead | State::Cancelled) | None => match facts.rest {
+                Some(rest) => of_split(facts, rest),
+                None => {
+                    let says = ended(&facts);
+                    plain(facts, false, says)
+                }
+            },
         },
+    }
+}
+
+/// A cancel of what shipments have split is for what is left of it, and so are the sums.
+fn of_split(mut facts: CaptureFacts, rest: Rest) -> Prospect {
+    facts.row.amount_minor = rest.amount_minor;
+    let says = format!("was split: what is left of it, {}, is taken back", rest.id);
+    Prospect {
+        says,
+        ..plain(facts, true, "was split: what is left of it is taken back".to_owned())
+    }
+}
+
+/// Why a cancel does nothing to what has ended.
+pub(super) fn ended(facts: &CaptureFacts) -> String {
+    match facts.was_split {
+        true => "it was split, and nothing is left of it to take back".to_owned(),
+        false => format!("it is {}", facts.row.state),
     }
 }
 

@@ -30,8 +30,21 @@ pub struct CaptureFacts {
     pub committed_minor: i64,
     /// What a person said of it last.
     pub resolution: Option<Resolution>,
+    /// Have shipments split it?
+    pub was_split: bool,
+    /// Of one that was split: what is left of it, if anything is.
+    pub rest: Option<Rest>,
     /// The database's time.
     pub now: DateTime<Utc>,
+}
+
+/// What is left of a capture that shipments have split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest {
+    /// The capture that holds it.
+    pub id: Uuid,
+    /// How much.
+    pub amount_minor: i64,
 }
 
 /// What a person said of a dead letter.
@@ -192,7 +205,9 @@ impl Outbox {
                       o.ended_at as "ended_at?", p.progress as "progress?",
                       exists (select from late_results t where t.intent = s.id and t.proof in ('answer', 'reference')) as "late_receipt!",
                       coalesce(i.authorized_minor, sib.authorized_minor)::bigint as authorized_minor, sib.committed_minor as "committed_minor!",
-                      said.actor as "actor?", said.at as "at?", said.reason as "reason?", said.detail as "detail?", (select clock_now()) as "now!"
+                      said.actor as "actor?", said.at as "at?", said.reason as "reason?", said.detail as "detail?", (select clock_now()) as "now!",
+                      exists (select from splits x where x.intent = s.id) as "was_split!",
+                      rest.id as "rest?", rest.amount_minor::bigint as "rest_minor?"
                from unnest($1::uuid[]) as asked(id)
                -- Each looked up by its key, whatever the statistics say of tables that fill and empty.
                cross join lateral (select s.* from status s where s.id = asked.id offset 0) s
@@ -210,7 +225,8 @@ impl Outbox {
                    select a.actor, a.at, a.reason, a.detail from audit a
                    where a.intent = s.id and a.action = 'resolve' and (o.proof = 'person' or o.last_code = 'resolved_not_captured')
                    order by a.id desc limit 1
-               ) said on true"#,
+               ) said on true
+               left join lateral (select r.id, r.amount_minor from intents r where r.id = left_of_split(s.id) limit 1) rest on true"#,
             ids
         )
         .fetch_all(&self.pool)
@@ -239,6 +255,11 @@ impl Outbox {
                 authorized_minor: row.authorized_minor,
                 committed_minor: row.committed_minor,
                 resolution,
+                was_split: row.was_split,
+                rest: row
+                    .rest
+                    .zip(row.rest_minor)
+                    .map(|(id, amount_minor)| Rest { id, amount_minor }),
                 now: row.now,
                 row: CaptureRow {
                     id: row.id,

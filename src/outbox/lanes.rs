@@ -122,13 +122,16 @@ impl Outbox {
     /// then is released by no rule at all.
     pub async fn set_fulfilment(&self, lane: &Lane, fulfilment: Fulfilment) -> Result<(), OutboxError> {
         sqlx::query!(
-            "insert into lanes (provider, account, release_on, shipment_amount) values ($1, $2, $3, $4)
-             on conflict (provider, account) do update set release_on = excluded.release_on, shipment_amount = excluded.shipment_amount
-                 where (lanes.release_on, lanes.shipment_amount) is distinct from (excluded.release_on, excluded.shipment_amount)",
+            "insert into lanes (provider, account, release_on, shipment_amount, tell_shipments) values ($1, $2, $3, $4, $5)
+             on conflict (provider, account) do update set release_on = excluded.release_on, shipment_amount = excluded.shipment_amount,
+                     tell_shipments = excluded.tell_shipments
+                 where (lanes.release_on, lanes.shipment_amount, lanes.tell_shipments)
+                       is distinct from (excluded.release_on, excluded.shipment_amount, excluded.tell_shipments)",
             lane.provider,
             lane.account,
             fulfilment.release_on.name(),
-            fulfilment.amount.name()
+            fulfilment.amount.name(),
+            fulfilment.tell
         )
         .execute(&self.pool)
         .await?;

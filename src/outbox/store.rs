@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    CaptureFacts, ClaimRequest, Claimed, DueOperation, LaneId, LaneNews, Moved, OpenItem, Outbox, OutboxError,
-    PlannedItem, Settled, Settlement, Sleep, Stepped,
+    CaptureFacts, ClaimRequest, Claimed, ClaimedNotice, DueOperation, LaneId, LaneNews, Moved, NoticeEnd, OpenItem,
+    Outbox, OutboxError, PlannedItem, Settled, Settlement, Sleep, Stepped,
 };
 use crate::intent::Lane;
 use crate::shipment::Fulfilment;
@@ -57,6 +57,21 @@ pub trait Store: Send + Sync {
     /// See [`Outbox::watch_shipments`]. An outbox that is simulated has no shipments.
     async fn watch_shipments(&self, _after: Duration, _keep: Duration, _limit: i32) -> Result<i32, OutboxError> {
         Ok(0)
+    }
+
+    /// See [`Outbox::claim_shipping_notice`]. An outbox that is simulated has no shipments.
+    async fn claim_shipping_notice(
+        &self,
+        _lane: LaneId,
+        _calls: u32,
+        _lease: Duration,
+    ) -> Result<Option<ClaimedNotice>, OutboxError> {
+        Ok(None)
+    }
+
+    /// See [`Outbox::settle_shipping_notice`].
+    async fn settle_shipping_notice(&self, _intent: Uuid, _tries: i16, _end: &NoticeEnd) -> Result<bool, OutboxError> {
+        Ok(false)
     }
 
     /// See [`Outbox::watch_deadlines`].
@@ -190,6 +205,19 @@ impl Store for Outbox {
 
     async fn watch_shipments(&self, after: Duration, keep: Duration, limit: i32) -> Result<i32, OutboxError> {
         Outbox::watch_shipments(self, after, keep, limit).await
+    }
+
+    async fn claim_shipping_notice(
+        &self,
+        lane: LaneId,
+        calls: u32,
+        lease: Duration,
+    ) -> Result<Option<ClaimedNotice>, OutboxError> {
+        Outbox::claim_shipping_notice(self, lane, calls, lease).await
+    }
+
+    async fn settle_shipping_notice(&self, intent: Uuid, tries: i16, end: &NoticeEnd) -> Result<bool, OutboxError> {
+        Outbox::settle_shipping_notice(self, intent, tries, end).await
     }
 
     async fn watch_deadlines(&self, margin: Duration, limit: i32) -> Result<i32, OutboxError> {

@@ -9,20 +9,26 @@
 //! Our reference goes into `paymentEventMerchantReference` and comes back on the event of our capture, in the answer and
 //! in every read. `merchantReference` would overwrite the order's reference for ever (documentation): it is sent only if
 //! the intent says so.
+//!
+//! Shipping data is told after the capture: `PUT /v2/payments/{orderId}/courier` with `{shippedAt, name, tracking, priority}`
+//! (documentation: ISO 8601, two texts of at most 128 characters, and `STANDARD` or `EXPRESS` if it is given; we know
+//! nothing of it and leave it out). Not documented, and assumed: it is taken while and after the payment is captured, it
+//! answers 2xx, and a payment has one courier, so that of several parcels the last one told stands.
 
 pub(super) mod payment;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use chrono::SecondsFormat;
 use serde::Serialize;
 
 use self::payment::{observe, outcome};
 use super::channel::Channel;
 use super::json::{self, unbuildable};
 use super::transport::{Method, Payload};
-use super::{Abilities, Call, Calls, Exactness, Provider, Repeat};
-use crate::intent::{CaptureIntent, Money};
+use super::{Abilities, Call, Calls, Exactness, Follow, Provider, Repeat};
+use crate::intent::{CaptureIntent, Money, Parcel};
 use crate::outcome::{Class, Failure, Observation, Outcome};
 
 /// 24 hours are documented as the most; an hour is kept for clocks and for the call itself.
@@ -38,7 +44,7 @@ const CURRENCIES: [&str; 6] = ["AUD", "NZD", "USD", "CAD", "GBP", "EUR"];
 /// The smallest capture, in minor units of any of the six (documentation).
 const LEAST_MINOR: i64 = 100;
 
-/// The longest reference (documentation).
+/// The longest reference, courier's name and tracking number (documentation).
 const REFERENCE_CHARS: usize = 128;
 
 /// One Afterpay account.
@@ -108,6 +114,35 @@ impl Provider for Afterpay {
             Err(failure) => Observation::Failed(failure),
         }
     }
+
+    fn shipping(&self) -> Follow {
+        Follow::Replaces
+    }
+
+    async fn tell_shipping(&self, parcel: &Parcel) -> Result<(), Failure> {
+        let path = ["v2", "payments", &parcel.payment_id, "courier"];
+        self.channel.tell(Method::Put, &path, courier(parcel)?).await
+    }
+}
+
+/// The courier as documented. Half a name is a name; half a number leads nowhere.
+fn courier(parcel: &Parcel) -> Result<Vec<u8>, Failure> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Courier<'a> {
+        shipped_at: String,
+        name: String,
+        tracking: &'a str,
+    }
+    let tracking = parcel.shipping.tracking_number.as_str();
+    if tracking.chars().count() > REFERENCE_CHARS {
+        return Err(Failure::new(Class::Rejected, "tracking_number_too_long"));
+    }
+    json::body(&Courier {
+        shipped_at: parcel.shipped_at.to_rfc3339_opts(SecondsFormat::Secs, true),
+        name: parcel.shipping.company.chars().take(REFERENCE_CHARS).collect(),
+        tracking,
+    })
 }
 
 /// The documented body. The amount is a string here.

@@ -185,6 +185,19 @@ impl Answer {
             0..=199 | 400..=u16::MAX => (Class::Transient, http_code(self.status)),
         }
     }
+
+    /// What came of telling shipping data. It moves no money, so nothing here is ambiguous; the provider's own word that
+    /// it does not take this is its last.
+    pub(super) fn told(&self, manner: Manner) -> Result<(), Failure> {
+        let verdict = match self.status {
+            200..=299 => return Ok(()),
+            408 | 409 | 425 | 499 => (Class::Transient, http_code(self.status)),
+            401 | 403 | 429 => self.read_verdict(manner),
+            400..=498 if self.is_from_provider() => (Class::Rejected, http_code(self.status)),
+            0..=199 | 300..=u16::MAX => self.read_verdict(manner),
+        };
+        Err(self.failure(verdict, Evidence::default()))
+    }
 }
 
 // The body holds names and addresses: it is never shown.
@@ -299,6 +312,31 @@ mod tests {
                 "{status} {retry_after:?} {ratelimit_reset:?}"
             );
         }
+    }
+
+    #[test]
+    fn shipping_data_is_told_by_any_2xx_and_refused_only_by_the_providers_own_4xx() {
+        let class = |answer: Answer| answer.told(KEYED).map_err(|failure| failure.class);
+        for status in [200, 201, 204] {
+            assert_eq!(class(answer(status, "")), Ok(()), "{status}");
+        }
+        for (status, told) in [
+            (302, Class::Misconfigured),
+            (400, Class::Rejected),
+            (401, Class::Misconfigured),
+            (403, Class::Misconfigured),
+            (404, Class::Rejected),
+            (408, Class::Transient),
+            (409, Class::Transient),
+            (412, Class::Rejected),
+            (422, Class::Rejected),
+            (429, Class::RateLimited),
+            (500, Class::Transient),
+            (504, Class::Transient),
+        ] {
+            assert_eq!(class(answer(status, "{}")), Err(told), "{status}");
+        }
+        assert_eq!(class(page(404)), Err(Class::Transient), "somebody in front said it");
     }
 
     #[test]

@@ -70,6 +70,12 @@ impl Channel {
         self.ask_until(method, path, payload, self.transport.deadline()).await
     }
 
+    /// Tells something that follows a capture: it moves no money, and what is answered beside the status is not read.
+    pub(super) async fn tell(&self, method: Method, path: &[&str], body: Vec<u8>) -> Result<(), Failure> {
+        let answer = self.ask(method, path, Payload::Json(body)).await?;
+        answer.told(self.manner())
+    }
+
     /// The same, within what is left of a call.
     pub(super) async fn ask_until(
         &self,

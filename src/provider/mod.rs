@@ -32,7 +32,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::clock::SendGuard;
-use crate::intent::{CaptureIntent, IdempotencyKey, KeyGeneration};
+use crate::intent::{CaptureIntent, IdempotencyKey, KeyGeneration, Parcel};
 use crate::outcome::{Failure, Observation, Outcome};
 
 pub use self::account::{AccountSettings, AddressError, Model, SettingsError, build};
@@ -69,6 +69,17 @@ pub struct Calls {
     pub send: u32,
     /// One verification by reads.
     pub read: u32,
+}
+
+/// What a provider does with shipping data that comes after the capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    /// It takes none, or takes it with the capture.
+    NotTaken,
+    /// It keeps the last that it was told: telling again changes nothing.
+    Replaces,
+    /// Each telling adds a record: after an answer that was lost a second one may stand beside the first.
+    Adds,
 }
 
 /// What a provider can do. The worker acts on this, never on names.
@@ -145,4 +156,16 @@ pub trait Provider: Send + Sync {
 
     /// Reads what the provider knows of this capture. Moves no money.
     async fn read(&self, call: &Call<'_>) -> Observation;
+
+    /// What it does with shipping data that comes after the capture. The default: none is taken.
+    fn shipping(&self) -> Follow {
+        Follow::NotTaken
+    }
+
+    /// Tells of the goods of a capture that is on record. Moves no money, and nothing of the capture hangs on it. Only asked
+    /// where [`Provider::shipping`] says that it is taken. A failure is [`crate::outcome::Class::Rejected`] if telling the
+    /// same again can come to nothing else; any other class is tried again, a few times.
+    async fn tell_shipping(&self, _parcel: &Parcel) -> Result<(), Failure> {
+        Err(Failure::new(crate::outcome::Class::Rejected, "not_taken"))
+    }
 }

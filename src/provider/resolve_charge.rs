@@ -29,8 +29,8 @@ use super::answer::Answer;
 use super::channel::Channel;
 use super::json::{self, unbuildable};
 use super::transport::{Method, Payload};
-use super::{Abilities, Call, Calls, Exactness, Provider, Repeat, resolve};
-use crate::intent::CaptureIntent;
+use super::{Abilities, Call, Calls, Exactness, Follow, Provider, Repeat, resolve};
+use crate::intent::{CaptureIntent, Parcel};
 use crate::outcome::{Evidence, Failure, Observation, Outcome};
 
 /// The member of a charge's `metadata` that holds the reference of the intent that is about to capture it.
@@ -164,6 +164,14 @@ impl Provider for ResolveCharge {
             Some(_) | None => None,
         };
         judge(call, self.writers, &answer, &charge, invoice.as_ref())
+    }
+
+    fn shipping(&self) -> Follow {
+        Follow::Adds
+    }
+
+    async fn tell_shipping(&self, parcel: &Parcel) -> Result<(), Failure> {
+        resolve::tell_shipping(&self.channel, parcel).await
     }
 }
 

@@ -17,8 +17,8 @@ use self::order::{observe, outcome};
 use super::channel::Channel;
 use super::json::{self, unbuildable};
 use super::transport::{Method, Payload};
-use super::{Abilities, Call, Calls, Exactness, Provider, Repeat, resolve};
-use crate::intent::CaptureIntent;
+use super::{Abilities, Call, Calls, Exactness, Follow, Provider, Repeat, resolve};
+use crate::intent::{CaptureIntent, Parcel};
 use crate::outcome::{Failure, Observation, Outcome};
 
 /// One Resolve account whose merchant captures orders.
@@ -70,6 +70,14 @@ impl Provider for ResolveOrder {
             Ok(answer) => observe(call, self.channel.manner(), &answer),
             Err(failure) => Observation::Failed(failure),
         }
+    }
+
+    fn shipping(&self) -> Follow {
+        Follow::Adds
+    }
+
+    async fn tell_shipping(&self, parcel: &Parcel) -> Result<(), Failure> {
+        resolve::tell_shipping(&self.channel, parcel).await
     }
 }
 

@@ -10,7 +10,7 @@ use super::account::{AccountSettings, Model};
 use super::answer::{Answer, Headers, Manner};
 use super::{Call, Siblings};
 use crate::clock::{Boottime, SendGuard};
-use crate::intent::{CaptureIntent, Currency, Details, KeyGeneration, Lane, Money};
+use crate::intent::{CaptureIntent, Currency, Details, KeyGeneration, Lane, Money, Parcel, Shipping};
 use crate::outcome::{Class, Observation, Outcome};
 
 pub(super) const KEYED: Manner = Manner {
@@ -43,6 +43,21 @@ pub(super) fn intent(payment_id: &str) -> CaptureIntent {
         details: Details::default(),
         traceparent: None,
         created_at: Utc::now(),
+    }
+}
+
+/// Its goods.
+pub(super) fn parcel(payment_id: &str) -> Parcel {
+    Parcel {
+        intent: intent(payment_id).id,
+        payment_id: payment_id.to_owned(),
+        provider_capture_id: "inv-1".to_owned(),
+        shipping: Shipping {
+            company: "UPS".to_owned(),
+            method: "Ground".to_owned(),
+            tracking_number: "1Z999".to_owned(),
+        },
+        shipped_at: DateTime::from_timestamp(1_700_000_000, 5).unwrap(),
     }
 }
 

@@ -74,13 +74,15 @@ impl ShipmentAmount {
     }
 }
 
-/// What a shipment does to the held captures of an account.
+/// What a shipment does to the held captures of an account, and whether its provider is told of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Fulfilment {
     /// When.
     pub release_on: ReleaseOn,
     /// How much.
     pub amount: ShipmentAmount,
+    /// Is the provider told of the parcel once its capture is on record?
+    pub tell: bool,
 }
 
 /// One event of one shipment. The fields are the columns of `shipment_events`, which are text: what they mean is decided

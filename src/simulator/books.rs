@@ -184,6 +184,21 @@ impl Books {
                     payment.metadata.extend(metadata.clone());
                 }
             }
+            Line::Shipped {
+                provider,
+                payment_account,
+                payment_id,
+                parcel,
+                replaces,
+            } => {
+                let key = (*provider, payment_account.clone(), payment_id.clone());
+                if let Some(payment) = self.payments.get_mut(&key) {
+                    if *replaces {
+                        payment.parcels.clear();
+                    }
+                    payment.parcels.push(parcel.clone());
+                }
+            }
             Line::Clock { .. } => {}
         }
     }

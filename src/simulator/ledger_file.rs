@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::{
     ledger::{LedgerReadError, Writer, read_lines},
     model::{Model, ProviderName},
-    payment::Authorization,
+    payment::{Authorization, ToldParcel},
 };
 
 /// One thing that happened, enough to make it happen again in an empty memory.
@@ -65,6 +65,14 @@ pub(super) enum Line {
         payment_account: Option<String>,
         payment_id: String,
         metadata: serde_json::Map<String, serde_json::Value>,
+    },
+    /// Goods were told of. Where `replaces`, the payment has one parcel, the last one told.
+    Shipped {
+        provider: ProviderName,
+        payment_account: Option<String>,
+        payment_id: String,
+        parcel: ToldParcel,
+        replaces: bool,
     },
     Clock {
         offset_ms: i64,

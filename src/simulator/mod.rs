@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `/afterpay` | `POST v2/payments/{id}/capture` · `GET v2/payments/{id}` · `PUT v2/payments/{id}/courier` |
 //! | `/optty` | `POST token` · `POST orders/{ref}/capture` · `POST orders/{ref}/details` · `GET orders/{ref}` |
-//! | `/resolve` | `POST access-keys/token` · `POST charges/{id}/capture` · `GET, PUT charges/{id}` · `GET invoices/{id}` · `POST orders/{id}/capture` · `GET orders/{id}` |
+//! | `/resolve` | `POST access-keys/token` · `POST charges/{id}/capture` · `GET, PUT charges/{id}` · `GET invoices/{id}` · `POST orders/{id}/capture` · `GET orders/{id}` · `POST shipments` |
 //!
 //! A capture goes the same way in all four models: the key (a stored answer, or 409 while an earlier
 //! call runs) → its turn on the payment → the decision → **the line in the ledger, synced** → memory →
@@ -80,6 +80,7 @@ mod resolve_order;
 mod respond;
 mod route;
 mod settings;
+mod shipped;
 mod simulation;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -92,7 +93,7 @@ pub use fault_plan::{FaultPlan, FaultRule, FaultSet, Target};
 pub use ledger::{Ledger, LedgerEntry, LedgerReadError, Writer, read_ledger};
 pub use ledger_file::NotWritten;
 pub use model::{Model, Operation, ProviderName, UnknownProvider};
-pub use payment::Authorization;
+pub use payment::{Authorization, ToldParcel};
 pub use person::CANARY;
 pub use record::{Counts, RequestRecord};
 pub use settings::{Credential, DuplicateReference, Limits, OwnPorts, Pace, Recapture, Settings};
@@ -167,6 +168,14 @@ impl Simulator {
     /// Totals.
     pub fn counts(&self) -> Counts {
         self.simulation.counts()
+    }
+
+    /// The goods of a payment as the provider was told of them, and keeps them.
+    pub fn parcels(&self, provider: ProviderName, payment_id: &str) -> Vec<ToldParcel> {
+        let books = self.simulation.books();
+        let named = books.named(Some(provider), payment_id);
+        let payments = named.iter().filter_map(|key| books.payment(key));
+        payments.flat_map(|payment| payment.parcels.clone()).collect()
     }
 
     /// The providers' time.

@@ -93,6 +93,21 @@ impl Authorization {
     }
 }
 
+/// The goods of a payment, as they were told of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldParcel {
+    /// The carrier.
+    pub courier: String,
+    /// The parcel's number.
+    pub tracking: String,
+    /// Afterpay: when it left, as it was written.
+    pub shipped_at: Option<String>,
+    /// Resolve: of which invoice.
+    pub invoice_id: Option<String>,
+    /// By the provider's clock.
+    pub told_at: DateTime<Utc>,
+}
+
 /// How a payment is found: the provider, the account if it belongs to one, its id.
 pub(super) type PaymentKey = (ProviderName, Option<String>, String);
 
@@ -103,6 +118,7 @@ pub(super) struct Payment {
     pub(super) voided_at: Option<DateTime<Utc>>,
     pub(super) movements: Vec<Movement>,
     pub(super) metadata: serde_json::Map<String, serde_json::Value>,
+    pub(super) parcels: Vec<ToldParcel>,
     /// Held from the decision about a capture until it is in the ledger.
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
 }
@@ -115,6 +131,7 @@ impl Payment {
             voided_at: None,
             movements: Vec::new(),
             metadata: serde_json::Map::new(),
+            parcels: Vec::new(),
             turn: Arc::default(),
         }
     }

@@ -20,6 +20,7 @@ use super::{
     request::Request,
     resolve_charge, resolve_order,
     route::{Action, Call, invoiced},
+    shipped,
     simulation::Simulation,
 };
 
@@ -99,10 +100,7 @@ async fn business(simulation: &Arc<Simulation>, arrived: &Arrived, account: &str
         Action::Token => access::token_answer(simulation, call.model, &arrived.request),
         Action::Capture => capture_answer(simulation, arrived, account, None).await,
         Action::Update => update_answer(simulation, arrived, account).await,
-        Action::Courier => match known(simulation, call, account) {
-            true => Answer::json(200, "{}".to_owned()),
-            false => Refusal::usual(call.model, 404).answer(call.model),
-        },
+        Action::Courier | Action::Shipment => shipped::told(simulation, arrived, account).await,
         _ => read_answer(simulation, arrived, account),
     }
 }
@@ -190,14 +188,6 @@ fn twist(fault: Fault) -> Option<Twist> {
         Fault::HugeNumber => Some(Twist::Number),
         _ => None,
     }
-}
-
-fn known(simulation: &Simulation, call: &Call, account: &str) -> bool {
-    let payment_id = call.payment_id.as_deref().unwrap_or_default();
-    simulation
-        .books()
-        .find(call.model.provider(), account, payment_id)
-        .is_some()
 }
 
 /// For trying out: whatever is asked for exists. A million of the currency, or of the first capture's.

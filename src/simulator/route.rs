@@ -35,6 +35,8 @@ pub(super) enum Action {
     Update,
     /// `PUT /v2/payments/{id}/courier`.
     Courier,
+    /// `POST /shipments`; the body says of which invoice.
+    Shipment,
     Token,
     NoSuchPath,
     WrongMethod,
@@ -55,7 +57,7 @@ pub(super) fn route(head: &Head) -> Route {
 }
 
 fn call(provider: ProviderName, method: &str, path: &[&str]) -> Call {
-    use Action::{Capture, Courier, Details, Invoice, NoSuchPath, Show, Token, Update, WrongMethod};
+    use Action::{Capture, Courier, Details, Invoice, NoSuchPath, Shipment, Show, Token, Update, WrongMethod};
     use ProviderName::{Afterpay, Optty, Resolve};
     let usual = provider.usual_model();
     let (allowed, model, action, id) = match (provider, path) {
@@ -71,6 +73,7 @@ fn call(provider: ProviderName, method: &str, path: &[&str]) -> Call {
         (Resolve, ["charges", id]) if method == "PUT" => ("PUT", usual, Update, Some(*id)),
         (Resolve, ["charges", id]) => ("GET", usual, Show, Some(*id)),
         (Resolve, ["invoices", id]) => ("GET", usual, Invoice, Some(*id)),
+        (Resolve, ["shipments"]) => ("POST", usual, Shipment, None),
         (Resolve, ["orders", id, "capture"]) => ("POST", Model::ResolveOrder, Capture, Some(*id)),
         (Resolve, ["orders", id]) => ("GET", Model::ResolveOrder, Show, Some(*id)),
         _ => (method, usual, NoSuchPath, None),
@@ -79,7 +82,7 @@ fn call(provider: ProviderName, method: &str, path: &[&str]) -> Call {
     let operation = match action {
         Capture => Operation::Capture,
         Show | Details | Invoice => Operation::Read,
-        Update | Courier => Operation::Update,
+        Update | Courier | Shipment => Operation::Update,
         Token => Operation::Token,
         NoSuchPath | WrongMethod => Operation::Unknown,
     };

@@ -10,6 +10,7 @@
 //!   repeating it until the database has answered;
 //! - **upkeep** (`upkeep.rs`) rescues lapsed leases, matches releases, watches deadlines and keeps the heartbeat;
 //! - **operations** (`operations.rs`) are carried out in small steps, by whoever comes by;
+//! - **telling** (`telling.rs`) gives the shipping data of what is captured to providers that take it later, least urgent;
 //! - **hints** (`hints.rs`) tell who listens that the feed has grown, a few times a second at most.
 //!
 //! A lease is counted from an instant taken *before* the claim was sent. A claim whose answer was lost is never worked
@@ -21,6 +22,7 @@ mod operations;
 mod rest;
 mod settling;
 mod slots;
+mod telling;
 mod upkeep;
 
 use std::sync::Arc;
@@ -185,6 +187,11 @@ impl Worker {
             abilities.collect(),
             shutdown.clone(),
         ));
+        let telling = tokio::spawn(telling::tell_on(
+            self.outbox.clone(),
+            telling::tellers(&self.lanes, &self.lane_ids),
+            shutdown.clone(),
+        ));
         let errands = TaskTracker::new();
         self.claim_until(&shutdown, &errands, &finished).await;
 
@@ -207,6 +214,8 @@ impl Worker {
             );
         }
         hints.abort();
+        // A call of it may last a minute, and nobody waits for its end: it is made again elsewhere.
+        telling.abort();
         let _ = upkeep.await;
         let _ = operations.await;
         if let Err(error) = self.outbox.depart(self.id).await {
@@ -246,6 +255,18 @@ impl Worker {
         drop(finished);
         let _ = settling.await;
         Ok(claimed_in_all)
+    }
+
+    /// Makes every telling of shipping data that is due now, once. For tests and tools, as [`Worker::drain`] is. Returns how
+    /// many were tried and not put off.
+    pub async fn tell(&self) -> Result<usize, OutboxError> {
+        let mut told = 0;
+        for teller in telling::tellers(&self.lanes, &self.lane_ids) {
+            while telling::tell_next(self.outbox.as_ref(), &teller).await? {
+                told += 1;
+            }
+        }
+        Ok(told)
     }
 
     fn settler(&self) -> Settler {

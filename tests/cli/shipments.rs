@@ -132,3 +132,27 @@ async fn what_cannot_be_matched_is_told_and_changes_nothing() {
         .ends_with(0);
     assert_eq!(ids.stdout, "2\n1\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_of_telling_the_provider_of_a_parcel_is_shown_with_its_capture() {
+    let place = Place::with_outbox().await;
+    let id = place.enqueue("1001", 1234).await;
+    for (state, code, shown) in [
+        ("due", "null", "not yet"),
+        ("due", "'http_500'", "not yet: http_500"),
+        ("told", "null", "told"),
+        ("given_up", "'http_422'", "given up: http_422"),
+    ] {
+        place
+            .run_sql(&format!(
+                "delete from capture.shipping_notices;
+                 insert into capture.shipping_notices (intent, lane, state, due_at, since, ended_at, code)
+                 select '{id}', 1, '{state}', case when '{state}' = 'due' then now() end, now(), case when '{state}' <> 'due' then now() end, {code}"
+            ))
+            .await;
+        let one = place.run(&["get", &id, "-o", "json"]).await.ends_with(0).json();
+        assert_eq!(one["shipping_data"], shown);
+        let order = place.run(&["order", "o-1001", "-o", "json"]).await.ends_with(0).json();
+        assert_eq!(order[0]["shipping_data"], shown, "{order}");
+    }
+}

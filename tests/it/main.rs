@@ -48,6 +48,8 @@ mod shipment_rules;
 mod shipment_story;
 mod shipment_sums;
 mod shipments;
+mod shipping_notices;
+mod split_cancels;
 mod views;
 mod webhook_guards;
 mod webhook_stories;

@@ -28,7 +28,7 @@ fn dead(reason: DeadReason) -> Disposition {
 }
 
 impl World {
-    async fn cancel(&self, intent: Uuid) -> String {
+    pub async fn cancel(&self, intent: Uuid) -> String {
         self.outbox
             .cancel(intent, "the customer changed her mind")
             .await

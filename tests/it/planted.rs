@@ -74,7 +74,7 @@ const BUGS: [(&str, &str, &str, &str); 15] = [
     ),
     (
         "cancel_of_a_lost_history",
-        "cancel",
+        "cancel_one",
         "w.purpose < 2 and w.epoch = v_epoch",
         "w.purpose < 2",
     ),

@@ -17,7 +17,11 @@ pub const PAYMENT: &str = "10010001";
 
 impl World {
     pub async fn rule(&self, release_on: ReleaseOn, amount: ShipmentAmount) {
-        let fulfilment = Fulfilment { release_on, amount };
+        let fulfilment = Fulfilment {
+            release_on,
+            amount,
+            ..Fulfilment::default()
+        };
         self.outbox
             .set_fulfilment(&Kind::Afterpay.lane(), fulfilment)
             .await

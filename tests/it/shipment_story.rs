@@ -221,6 +221,7 @@ async fn play(orders: u32, seed: u64) {
         fulfilment: Fulfilment {
             release_on: ReleaseOn::Shipped,
             amount: ShipmentAmount::LineItems,
+            ..Fulfilment::default()
         },
         ..Plan::default()
     };

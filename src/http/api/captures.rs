@@ -139,7 +139,7 @@ pub struct Cancelled {
     result: &'static str,
 }
 
-/// Takes a capture back that was not sent.
+/// Takes a capture back that was not sent; of one that shipments have split, what is left.
 #[utoipa::path(post, path = "/v1/captures/{id}/cancel", tag = "captures", operation_id = "cancel_capture",
     security(("key" = ["cancel"])), params(("id" = Uuid, Path, description = "The capture")), request_body = Why,
     responses((status = 200, body = Cancelled), (status = 202, body = Cancelled)))]

@@ -2,12 +2,13 @@ use std::slice;
 
 use proptest::prelude::*;
 
+use super::courier;
 use super::payment::{observe, outcome};
-use crate::intent::{CaptureIntent, Currency, KeyGeneration, Money};
+use crate::intent::{CaptureIntent, Currency, KeyGeneration, Money, Parcel};
 use crate::outcome::{Class, Observation, Outcome, Proof};
 use crate::provider::answer::Answer;
 use crate::provider::samples::{
-    KEYED, Row, account, ago, answer, any_json, call, dollars, front_rows, hold, intent, name, others, spoil,
+    KEYED, Row, account, ago, answer, any_json, call, dollars, front_rows, hold, intent, name, others, parcel, spoil,
 };
 use crate::provider::{Model, build};
 
@@ -134,6 +135,20 @@ fn every_refusal_has_its_class() {
     ];
     hold(rows, classify);
     hold(front_rows(true), classify);
+}
+
+#[test]
+fn the_courier_is_as_documented_and_a_number_is_never_cut() {
+    let mut told = parcel(ID);
+    let body = |parcel: &Parcel| courier(parcel).map(|body| String::from_utf8(body).unwrap());
+    assert_eq!(
+        body(&told).unwrap(),
+        r#"{"shippedAt":"2023-11-14T22:13:20Z","name":"UPS","tracking":"1Z999"}"#
+    );
+    told.shipping.company = "é".repeat(200);
+    assert!(body(&told).unwrap().contains(&format!("\"{}\"", "é".repeat(128))));
+    told.shipping.tracking_number = "1".repeat(129);
+    assert_eq!(body(&told).unwrap_err().code.to_string(), "tracking_number_too_long");
 }
 
 #[test]
