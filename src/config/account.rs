@@ -1,6 +1,8 @@
 //! `[[account]]`: the merchant accounts at the providers.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use secrecy::SecretString;
 use url::Url;
@@ -32,6 +34,10 @@ pub struct AccountConfig {
     /// What a shipment does to its held captures: when (`release_on`, default `shipped`) and how much of them
     /// (`shipment_amount`, default `explicit`: as the order system asked).
     pub fulfilment: Fulfilment,
+    /// How long an authorisation lives, counted from the first intent of its payment, where neither the order system nor the
+    /// provider says when it ends. 1 h to 400 d; default none: then such a capture is warned of by nobody. The authorisation
+    /// is older than its first intent, so write less than the contract says. It warns and makes urgent, and stops nothing.
+    pub authorization_lifetime: Option<Duration>,
     /// What only this provider has.
     pub provider: ProviderConfig,
     secret: Result<SecretString, Fault>,
@@ -88,6 +94,9 @@ pub struct ResolveAccess {
     /// The API version to pin, sent as a header. Default none: the one set in the merchant's dashboard.
     pub api_version: Option<String>,
 }
+
+/// How long an authorisation may live: from an hour to somewhat over a year.
+const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(3600)..=Duration::from_secs(400 * 24 * 3600);
 
 /// A provider that accounts may name.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -247,6 +256,7 @@ fn ask_everything(reader: &mut Reader<'_>, scope: &TableScope) {
         "rate_per_minute",
         "release_on",
         "shipment_amount",
+        "authorization_lifetime",
     ];
     for name in common.into_iter().chain(ONLY_FOR.map(|(name, _)| name)) {
         let _ = reader.find(&scope.key(name));
@@ -306,6 +316,11 @@ fn read_account(
             &ShipmentAmount::ALL.map(|amount| (amount.name(), amount)),
         ),
     };
+    let authorization_lifetime = reader.optional(
+        &scope.key("authorization_lifetime"),
+        |raw| values::duration(raw, &LIFETIMES),
+        |lifetime| values::written_duration(*lifetime),
+    );
     let provider = match known {
         Known::Afterpay => {
             refuse_what_others_have(reader, scope, "afterpay");
@@ -330,6 +345,7 @@ fn read_account(
         concurrency,
         rate_per_minute,
         fulfilment,
+        authorization_lifetime,
         provider: provider?,
         secret,
     })

@@ -323,7 +323,7 @@ fn each_fault_names_its_place_and_says_what_to_do() {
         (
             format!("{AFTERPAY}colour = 'red'"),
             &[],
-            "capture.toml:7: account.colour: is no setting; an account has adopt_equal_captures, api_version, auth_url, base_url, bearer, concurrency, merchant_id, model, name, other_writers, platform_url, provider, rate_per_minute, release_on, require_shipping, secret_env, secret_file, shipment_amount",
+            "capture.toml:7: account.colour: is no setting; an account has adopt_equal_captures, api_version, auth_url, authorization_lifetime, base_url, bearer, concurrency, merchant_id, model, name, other_writers, platform_url, provider, rate_per_minute, release_on, require_shipping, secret_env, secret_file, shipment_amount",
         ),
         (
             format!("{AFTERPAY}concurency = 3"),

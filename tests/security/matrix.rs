@@ -16,7 +16,7 @@ pub const ROLES: [&str; 6] = [
 ];
 
 /// What each role, in the order of `ROLES`, may do to a relation: r(ead), i(nsert), u(pdate), d(elete). Nothing else.
-const RELATIONS: [(&str, [&str; 6]); 37] = [
+const RELATIONS: [(&str, [&str; 6]); 38] = [
     ("_sqlx_migrations", ["", "", "r", "r", "r", "r"]),
     ("api_keys", ["", "", "r", "r", "r", "r"]),
     ("attempts", ["", "", "r", "r", "r", "r"]),
@@ -29,6 +29,7 @@ const RELATIONS: [(&str, [&str; 6]); 37] = [
     ("deadlines", ["", "", "r", "r", "r", "r"]),
     ("epoch", ["", "", "r", "r", "r", "r"]),
     ("events", ["r", "", "r", "r", "r", "r"]),
+    ("expiries", ["", "", "r", "r", "r", "r"]),
     ("intents", ["ri", "", "r", "r", "ri", "r"]),
     ("lanes", ["", "", "ri", "r", "r", "r"]),
     ("late_results", ["", "", "r", "r", "r", "r"]),
@@ -58,14 +59,20 @@ const RELATIONS: [(&str, [&str; 6]); 37] = [
 ];
 
 /// The rights on a column alone: on these columns of this relation for this role.
-const COLUMN_RIGHTS: (&str, &str, [&str; 3]) = (
+const COLUMN_RIGHTS: (&str, &str, [&str; 4]) = (
     "capture_worker",
     "lanes",
-    ["rate_per_minute", "release_on", "shipment_amount"],
+    [
+        "authorization_lifetime",
+        "rate_per_minute",
+        "release_on",
+        "shipment_amount",
+    ],
 );
 
 /// Who may call what, by the letters p(roducer), f(ulfilment), w(orker), r(eadonly), o(perator), m(etrics).
-const FUNCTIONS: [(&str, &str); 84] = [
+const FUNCTIONS: [(&str, &str); 88] = [
+    ("assume_deadlines", "w"),
     ("audit_chained", ""),
     ("audit_hash", ""),
     ("audit_operation", ""),
@@ -86,6 +93,7 @@ const FUNCTIONS: [(&str, &str); 84] = [
     ("create_api_key", "o"),
     ("create_webhook_endpoint", "o"),
     ("current_epoch", "w"),
+    ("deadline_level", ""),
     ("end_cancelled", ""),
     ("end_console_session", "o"),
     ("enqueue", "po"),
@@ -98,6 +106,7 @@ const FUNCTIONS: [(&str, &str); 84] = [
     ("grant_roles", ""),
     ("held_for", ""),
     ("intents_placed", ""),
+    ("keep_deadline_of_the_dead", ""),
     ("match_release", ""),
     ("match_releases", "w"),
     ("match_shipment", "o"),
@@ -140,6 +149,7 @@ const FUNCTIONS: [(&str, &str); 84] = [
     ("split_held", ""),
     ("take_shipment", ""),
     ("take_shipments", "w"),
+    ("tell_deadlines", "w"),
     ("test_lane", "o"),
     ("urgency_of", ""),
     ("use_console_session", "o"),
