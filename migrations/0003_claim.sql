@@ -251,7 +251,10 @@ begin
     select c.place::integer - 1, c.lane, c.purpose, c.fence + 1, c.epoch <> v_epoch, v_now,
            i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref,
            i.amount_minor::bigint, i.currency, i.authorized_minor::bigint,
-           i.authorization_expires_at,
+           -- The earlier of what the producer and the provider said (looked up only where any provider did). What is only
+           -- assumed stops nothing.
+           least(i.authorization_expires_at, case when (select exists (select from deadlines t where t.source = 'provider'))
+                 then (select d.expires_at from deadlines d where d.intent = i.id and d.source = 'provider') end),
            i.details, i.traceparent, i.created_at,
            rel.company, rel.method, rel.tracking_number,
            p.progress, cr.wished is not null, late.receipt,

@@ -1,7 +1,8 @@
 -- What moves intents besides claim and settle: releases, deadlines, cancellation, operators. (Shipments: 0011_shipments.sql.)
 
 -- Tells of authorisations that end within 48 h and 24 h, held captures included, and makes what is over due at once, so
--- that the worker gives it up aloud. Returns how many it told of.
+-- that the worker gives it up aloud. An end that is only assumed (0013) is told of when it is over, and ends nothing.
+-- Returns how many it told of.
 create function watch_deadlines(p_margin_ms bigint, p_limit integer) returns integer
     language plpgsql volatile security definer set search_path from current
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
@@ -11,12 +12,12 @@ declare
     v_told integer;
 begin
     with near as materialized (
-        select d.ctid as row, d.intent, d.expires_at,
-               case when d.expires_at <= v_now + p_margin_ms * interval '1 millisecond' then 3
+        select d.ctid as row, d.intent, d.expires_at, d.source,
+               case when d.expires_at <= v_now + case d.source when 'assumed' then 0 else p_margin_ms end * interval '1 millisecond' then 3
                     when d.expires_at <= v_now + interval '24 hours' then 2 else 1 end::smallint as level
         from deadlines d
-        where d.expires_at <= v_now + interval '48 hours'
-          and d.warned < case when d.expires_at <= v_now + p_margin_ms * interval '1 millisecond' then 3
+        where d.expires_at <= v_now + interval '48 hours' and not (d.source = 'assumed' and d.warned = 3)
+          and d.warned < case when d.expires_at <= v_now + case d.source when 'assumed' then 0 else p_margin_ms end * interval '1 millisecond' then 3
                               when d.expires_at <= v_now + interval '24 hours' then 2 else 1 end
         order by d.expires_at limit p_limit
         for update skip locked
@@ -32,13 +33,13 @@ begin
         where r.lane = s.lane and r.purpose = s.purpose and r.urgency = s.urgency and r.seq = s.seq
     ), stopped as materialized (
         select w.intent from waiting w
-        where w.purpose < 2 and w.intent = any (array(select n.intent from near n where n.level = 3))
+        where w.purpose < 2 and w.intent = any (array(select n.intent from near n where n.level = 3 and n.source <> 'assumed'))
         for update skip locked
     ),
     -- That cancel may be rolled back: what could not be stopped is looked at again.
     sure as materialized (
         select n.* from near n
-        where n.level < 3 or n.intent in (select s.intent from stopped s)
+        where n.level < 3 or n.source = 'assumed' or n.intent in (select s.intent from stopped s)
            or not exists (select from waiting w where w.intent = n.intent and w.purpose < 2)
     ), noted as (
         update deadlines d set warned = n.level from sure n where d.ctid = n.row
@@ -48,7 +49,7 @@ begin
         insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
         select 'capture.auth_expiring', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
                jsonb_strip_nulls(jsonb_build_object(
-                   'expires_at', n.expires_at, 'within_hours', case n.level when 1 then 48 when 2 then 24 else 0 end,
+                   'expires_at', n.expires_at, 'source', n.source, 'within_hours', case n.level when 1 then 48 when 2 then 24 else 0 end,
                    -- Why it is not captured yet: what waits for a release is another matter than what fails.
                    'state', case when r.purpose = 2 or w.purpose = 2 then 'verifying' when r.purpose is not null then 'ready'
                                  when w.cause = 'held' then 'held' when w.purpose is not null then 'scheduled' else 'leased' end,
@@ -249,8 +250,11 @@ begin
             unknown_since = v_now, quiet_after = greatest(p.quiet_after, v_now);
     -- A wish to cancel that was written while the result that ended the intent was: its author asked before this replay.
     delete from cancel_requests c where c.intent = p_intent;
-    insert into deadlines (intent, expires_at) select i.id, i.authorization_expires_at from intents i
-        where i.id = p_intent and i.authorization_expires_at is not null on conflict do nothing;
+    insert into deadlines (intent, expires_at, source)
+        select i.id, ends.at, coalesce(o.expiry_source, 'producer')
+        from intents i
+        cross join lateral (select case when o.expiry_source is null then i.authorization_expires_at else o.expires_at end as at) ends
+        where i.id = p_intent and ends.at is not null on conflict do nothing;
     insert into audit (at, actor, action, reason, intent, lane, detail)
         values (v_now, p_actor, 'replay', p_reason, p_intent, o.lane, p_detail || jsonb_build_object('before', to_jsonb(o) - 'evidence'));
     insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)

@@ -303,8 +303,11 @@ begin
             unknown_since = v_now, quiet_after = greatest(p.quiet_after, v_now);
     -- A wish to cancel that was written while the result that ended the intent was: its author asked before this replay.
     delete from cancel_requests c where c.intent = p_intent;
-    insert into deadlines (intent, expires_at) select i.id, i.authorization_expires_at from intents i
-        where i.id = p_intent and i.authorization_expires_at is not null on conflict do nothing;
+    insert into deadlines (intent, expires_at, source)
+        select i.id, ends.at, coalesce(o.expiry_source, 'producer')
+        from intents i
+        cross join lateral (select case when o.expiry_source is null then i.authorization_expires_at else o.expires_at end as at) ends
+        where i.id = p_intent and ends.at is not null on conflict do nothing;
     insert into audit (at, actor, action, reason, intent, lane, operation, detail)
         values (v_now, p_actor, 'replay', p_reason, p_intent, o.lane, p_operation, p_detail || jsonb_build_object('before', to_jsonb(o) - 'evidence'));
     insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)

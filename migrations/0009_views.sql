@@ -47,7 +47,7 @@ declare
     v_told integer;
 begin
     with near as materialized (
-        select o.intent, o.expires_at, o.dead_reason, o.last_class, o.last_code,
+        select o.intent, o.expires_at, coalesce(o.expiry_source, 'producer') as source, o.dead_reason, o.last_class, o.last_code,
                case when o.expires_at <= v_now then 3 when o.expires_at <= v_now + interval '24 hours' then 2 else 1 end::smallint as level
         from outcomes o
         where o.state = 'dead' and o.last_code is distinct from 'resolved_not_captured' and o.warned < 3
@@ -62,7 +62,7 @@ begin
         insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
         select 'capture.auth_expiring', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
                jsonb_strip_nulls(jsonb_build_object(
-                   'expires_at', n.expires_at, 'within_hours', case n.level when 1 then 48 when 2 then 24 else 0 end,
+                   'expires_at', n.expires_at, 'source', n.source, 'within_hours', case n.level when 1 then 48 when 2 then 24 else 0 end,
                    'state', 'dead', 'reason', n.dead_reason, 'class', n.last_class, 'code', n.last_code)), v_now
         from near n cross join lateral (select i.* from intents i where i.id = n.intent limit 1) i
         returning 1

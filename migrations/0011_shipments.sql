@@ -349,6 +349,8 @@ declare
     v_lane integer;
     v_fence integer;
     v_rest uuid;
+    -- What the provider told of the authorisation (0013) holds for both parts.
+    v_told timestamptz := (select d.expires_at from deadlines d where d.intent = p_intent and d.source = 'provider');
     -- Of two or three payments of one order the same parcel may take a part; the reference is of the payment.
     v_reference text := case when char_length(rel.shipment_ref) <= 200 then rel.shipment_ref else encode(sha256(convert_to(rel.shipment_ref, 'UTF8')), 'hex') end;
 begin
@@ -373,6 +375,9 @@ begin
                          (2, v_rest, 'after shipment ' || v_reference, i.amount_minor - rel.amount_minor)) p(n, id, reference, minor)
             order by p.n;
         insert into splits (intent, part, rest) values (p_intent, part, v_rest);
+        insert into deadlines as d (intent, expires_at, source)
+            select p.id, v_told, 'provider' from unnest(array[part, v_rest]) p(id) where v_told is not null
+            on conflict (intent) do update set expires_at = excluded.expires_at, source = excluded.source;
     exception
         -- In the database's own words: too small for the provider, too late, a reference that is taken …
         when check_violation or unique_violation then

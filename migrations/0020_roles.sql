@@ -37,11 +37,12 @@ begin
                 'insert on shipment_events', 'execute on function release']),
             ('capture_worker', array[
                 'select on all tables in schema %1$I', 'insert, delete, update on workers', 'insert, delete, update on waiters',
-                'insert on lanes', 'update (rate_per_minute, release_on, shipment_amount, tell_shipments) on lanes', 'execute on function clock_now', 'execute on function current_epoch',
+                'insert on lanes', 'update (rate_per_minute, release_on, shipment_amount, tell_shipments, authorization_lifetime) on lanes', 'execute on function clock_now', 'execute on function current_epoch',
                 'execute on function server_timeline', 'execute on function server_identifier',
                 'execute on function claim', 'execute on function give_back', 'execute on function settle', 'execute on function rescue', 'execute on function move_due',
                 'execute on function take_shipments', 'execute on function match_releases', 'execute on function watch_shipments',
                 'execute on function watch_deadlines', 'execute on function watch_dead_letters',
+                'execute on function tell_deadlines', 'execute on function assume_deadlines',
                 'execute on function operation_step', 'execute on function operation_tokens',
                 'execute on function put_off_item', 'execute on function watch_replayed',
                 'execute on function claim_shipping_notice', 'execute on function settle_shipping_notice',

@@ -23,6 +23,7 @@ fn everything_once() -> String {
             amount: usd(1000),
             captured_at: None,
             proof: Proof::Answer,
+            authorization_expires_at: None,
             evidence: Evidence::default(),
         };
         attempt("afterpay", &Outcome::Captured(receipt.clone()));

@@ -209,6 +209,8 @@ pub struct Receipt {
     pub captured_at: Option<DateTime<Utc>>,
     /// How we know.
     pub proof: Proof,
+    /// When the authorisation of what is left ends, if the same answer tells. Advice: it never decides about this capture.
+    pub authorization_expires_at: Option<DateTime<Utc>>,
     /// What was seen.
     pub evidence: Evidence,
 }
@@ -258,6 +260,8 @@ pub enum Observation {
         open_minor: Option<i64>,
         /// What others captured of the same payment, in minor units, where the provider tells.
         others_minor: Option<i64>,
+        /// When the authorisation ends, if the same answer tells. Advice, as in [`Receipt`].
+        authorization_expires_at: Option<DateTime<Utc>>,
         /// What was seen.
         evidence: Evidence,
     },

@@ -82,6 +82,7 @@ fn receipt() -> Receipt {
         amount: Money::new(1000, Currency::from_code("USD").unwrap()),
         captured_at: None,
         proof: Proof::Answer,
+        authorization_expires_at: None,
         evidence: Evidence::default(),
     }
 }

@@ -136,6 +136,7 @@ fn receipt() -> Receipt {
         amount: Money::new(1000, Currency::from_code("USD").unwrap()),
         captured_at: None,
         proof: Proof::Reference,
+        authorization_expires_at: None,
         evidence: Evidence::default(),
     }
 }
@@ -144,6 +145,7 @@ fn not_captured() -> Observation {
     Observation::NotCaptured {
         open_minor: None,
         others_minor: None,
+        authorization_expires_at: None,
         evidence: Evidence::default(),
     }
 }

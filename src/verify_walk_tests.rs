@@ -127,6 +127,7 @@ fn receipt() -> Receipt {
         amount: Money::new(1000, Currency::from_code("USD").unwrap()),
         captured_at: None,
         proof: Proof::Answer,
+        authorization_expires_at: None,
         evidence: Evidence::default(),
     }
 }
@@ -386,6 +387,7 @@ impl World {
                 Some(_) | None => Observation::NotCaptured {
                     open_minor: None,
                     others_minor: None,
+                    authorization_expires_at: None,
                     evidence,
                 },
             },

@@ -37,6 +37,7 @@ impl Told {
             amount,
             captured_at: None,
             proof,
+            authorization_expires_at: None,
             evidence: Evidence::new(format!("amount_minor {}", self.amount_minor)),
         })
     }
@@ -129,6 +130,7 @@ impl Provider for Acme {
             return Observation::NotCaptured {
                 open_minor: None,
                 others_minor,
+                authorization_expires_at: None,
                 evidence,
             };
         };

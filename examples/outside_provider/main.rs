@@ -52,6 +52,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         concurrency: 32,
         rate_per_minute: 0,
         fulfilment: Fulfilment::default(),
+        authorization_lifetime: None,
     };
     let worker = Worker::new(outbox, vec![acme], Settings::default()).await?;
     let shutdown = CancellationToken::new();

@@ -9,7 +9,7 @@ use crate::outbox::{CaptureRow, RESOLVED_NOT_CAPTURED};
 use super::output::{Cell, Column, Format, Output};
 
 /// For programs: every field of the contract's view, under its names.
-const WHOLE: [Column; 18] = [
+const WHOLE: [Column; 19] = [
     Column::id("id"),
     Column::text("provider"),
     Column::text("account"),
@@ -28,6 +28,7 @@ const WHOLE: [Column; 18] = [
     Column::text("dead_reason"),
     Column::text("created_at"),
     Column::text("authorization_expires_at"),
+    Column::text("expiry_source"),
 ];
 
 /// For people: what answers "which, how much, how far, why". On a narrow terminal what `get` tells of one goes first; an
@@ -94,6 +95,7 @@ pub fn whole(row: &CaptureRow) -> Vec<Cell> {
         row.dead_reason.as_deref().into(),
         row.created_at.into(),
         row.authorization_expires_at.into(),
+        row.expiry_source.as_deref().into(),
     ]
 }
 
@@ -166,6 +168,7 @@ mod tests {
             dead_reason: Some("rejected".to_owned()),
             created_at: "2026-11-22T01:14:15.447Z".parse().unwrap(),
             authorization_expires_at: None,
+            expiry_source: None,
         }
     }
 

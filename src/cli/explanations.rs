@@ -127,7 +127,7 @@ first.",
         name: "expired",
         means: "The authorisation is over, or so nearly that a capture could not be told from a late one; it is known that \
 nothing was captured.",
-        look: "capture get ID (authorization_expires_at), capture timeline ID: what kept it so long? A hold, a paused lane, an \
+        look: "capture get ID (authorization_expires_at, and in expiry_source who said so), capture timeline ID: what kept it so long? A hold, a paused lane, an \
 outage?",
         act: "A replay ends the same way. Ask the customer for a new payment and enqueue that; then capture resolve ID --as \
 not-captured --evidence REF --reason '…' closes this one.",
@@ -175,7 +175,8 @@ provider, and tell the order system.",
         of: Of::Alert,
         name: "deadline_near",
         means: "Authorisations end within 24 hours, and their money is not captured. What ends uncaptured is lost, or needs a \
-new payment of the customer. Held captures count: nobody has released them. So do dead letters that nobody has closed.",
+new payment of the customer. Held captures count: nobody has released them. So do dead letters that nobody has closed. An end that \
+is only assumed (expiry_source) counts until it is over; then it is told once more, and nothing is ended by it.",
         look: "capture list --expires-within 24h: which states? Held: did the shipment not happen, or was it not told? \
 Scheduled, ready: what keeps them: a paused lane, an outage, a rate budget? Dead: see dead_letters.",
         act: "Held and shipped: capture release. A paused lane: see lane_paused. What cannot be captured in time: ask the \

@@ -58,6 +58,7 @@ async fn risk(outbox: &Outbox, within: Option<Duration>, output: &Output, page: 
             Column::text("hours"),
             Column::text("reason"),
             Column::number("captures"),
+            Column::number("assumed"),
             Column::money("amount"),
         ],
         page,
@@ -67,6 +68,7 @@ async fn risk(outbox: &Outbox, within: Option<Duration>, output: &Output, page: 
             row.hours.name().into(),
             row.reason.as_str().into(),
             row.captures.into(),
+            row.assumed.into(),
             amount(row.amount_minor, &row.currency),
         ])?;
     }
@@ -120,7 +122,7 @@ fn in_words(lane: &LaneRate) -> String {
     )
 }
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     Column::id("id").shortens(4, 13),
     Column::text("lane").leaves(3),
     Column::text("order_id").shortens(5, 10),
@@ -128,6 +130,7 @@ const COLUMNS: [Column; 9] = [
     Column::money("amount"),
     Column::text("state"),
     Column::text("authorization_expires_at"),
+    Column::text("expiry_source").leaves(4),
     Column::number("before_it").leaves(2),
     Column::text("turn_at"),
 ];
@@ -141,6 +144,7 @@ fn cells(row: &ForecastRow, output: &Output) -> Vec<super::output::Cell> {
         amount(row.amount_minor, &row.currency),
         row.state.as_str().into(),
         time(row.authorization_expires_at, output),
+        row.expiry_source.as_str().into(),
         row.before_it.into(),
         row.turn_at
             .map(|at| time(at, output))

@@ -161,6 +161,7 @@ pub fn served_lanes(config: &Config, adapters: Vec<Adapter>) -> Vec<ServedLane> 
             concurrency: account.concurrency,
             rate_per_minute: account.rate_per_minute.unwrap_or(0),
             fulfilment: account.fulfilment,
+            authorization_lifetime: account.authorization_lifetime,
         })
         .collect()
 }

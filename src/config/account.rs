@@ -1,6 +1,8 @@
 //! `[[account]]`: the merchant accounts at the providers.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use secrecy::SecretString;
 use url::Url;
@@ -35,6 +37,10 @@ pub struct AccountConfig {
     /// calls are documented, but nobody has tried them against a live account, and where a shop's plugin tells as well, two
     /// would tell.
     pub fulfilment: Fulfilment,
+    /// How long an authorisation lives, counted from the first intent of its payment, where neither the order system nor the
+    /// provider says when it ends. 1 h to 400 d; default none: then such a capture is warned of by nobody. The authorisation
+    /// is older than its first intent, so write less than the contract says. It warns and makes urgent, and stops nothing.
+    pub authorization_lifetime: Option<Duration>,
     /// What only this provider has.
     pub provider: ProviderConfig,
     secret: Result<SecretString, Fault>,
@@ -91,6 +97,9 @@ pub struct ResolveAccess {
     /// The API version to pin, sent as a header. Default none: the one set in the merchant's dashboard.
     pub api_version: Option<String>,
 }
+
+/// How long an authorisation may live: from an hour to somewhat over a year.
+const LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(3600)..=Duration::from_secs(400 * 24 * 3600);
 
 /// A provider that accounts may name.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -251,6 +260,7 @@ fn ask_everything(reader: &mut Reader<'_>, scope: &TableScope) {
         "rate_per_minute",
         "release_on",
         "shipment_amount",
+        "authorization_lifetime",
     ];
     for name in common.into_iter().chain(ONLY_FOR.map(|(name, _)| name)) {
         let _ = reader.find(&scope.key(name));
@@ -315,6 +325,11 @@ fn read_account(
             Known::Optty => false,
         },
     };
+    let authorization_lifetime = reader.optional(
+        &scope.key("authorization_lifetime"),
+        |raw| values::duration(raw, &LIFETIMES),
+        |lifetime| values::written_duration(*lifetime),
+    );
     let provider = match known {
         Known::Afterpay => {
             refuse_what_others_have(reader, scope, "afterpay");
@@ -339,6 +354,7 @@ fn read_account(
         concurrency,
         rate_per_minute,
         fulfilment,
+        authorization_lifetime,
         provider: provider?,
         secret,
     })

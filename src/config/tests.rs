@@ -323,7 +323,17 @@ fn each_fault_names_its_place_and_says_what_to_do() {
         (
             format!("{AFTERPAY}colour = 'red'"),
             &[],
-            "capture.toml:7: account.colour: is no setting; an account has adopt_equal_captures, api_version, auth_url, base_url, bearer, concurrency, merchant_id, model, name, other_writers, platform_url, provider, rate_per_minute, release_on, require_shipping, secret_env, secret_file, shipment_amount, tell_shipments",
+            "capture.toml:7: account.colour: is no setting; an account has adopt_equal_captures, api_version, auth_url, authorization_lifetime, base_url, bearer, concurrency, merchant_id, model, name, other_writers, platform_url, provider, rate_per_minute, release_on, require_shipping, secret_env, secret_file, shipment_amount, tell_shipments",
+        ),
+        (
+            format!("{AFTERPAY}authorization_lifetime = '10m'"),
+            &[],
+            "capture.toml:7: account[afterpay/default].authorization_lifetime: \"10m\" is out of bounds; choose between 1h and 400d",
+        ),
+        (
+            format!("{AFTERPAY}authorization_lifetime = 13"),
+            &[],
+            "capture.toml:7: account[afterpay/default].authorization_lifetime: 13 is no duration; write a number and its unit in quotes, such as \"200ms\", \"15s\" or \"10m\"",
         ),
         (
             format!("{AFTERPAY}concurency = 3"),
@@ -613,4 +623,15 @@ fn printing_the_settings_never_prints_a_secret() {
     let (config, _) = load(&format!("database_url = 'postgres://u:hunter2@db/x'\n{AFTERPAY}"), &[]).unwrap();
     let printed = format!("{config:?}");
     assert!(!printed.contains("hunter2") && !printed.contains("s3cret"), "{printed}");
+}
+
+#[test]
+fn how_long_authorisations_live_is_read_and_shown_in_days() {
+    for (text, shown) in [("13d", "13d"), ("40days", "40d"), ("36h", "1day 12h"), ("24h", "1day")] {
+        let (config, _) = load(&format!("{AFTERPAY}authorization_lifetime = '{text}'"), &[]).unwrap();
+        let lifetime = config.accounts[0].authorization_lifetime.unwrap();
+        assert_eq!(values::written_duration(lifetime), shown);
+    }
+    let (config, _) = load(AFTERPAY, &[]).unwrap();
+    assert_eq!(config.accounts[0].authorization_lifetime, None);
 }

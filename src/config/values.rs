@@ -25,8 +25,12 @@ impl Refusal {
     }
 }
 
-/// A duration as one would write it: `2m`, `10ms`.
+/// A duration as one would write it: `2m`, `10ms`, and `40d` rather than a month and the rest of it.
 pub(super) fn written_duration(value: Duration) -> String {
+    const DAY: u64 = 24 * 3600;
+    if value.as_secs() > DAY && value.as_secs().is_multiple_of(DAY) && value.subsec_nanos() == 0 {
+        return format!("{}d", value.as_secs() / DAY);
+    }
     humantime::format_duration(value).to_string()
 }
 

@@ -267,7 +267,12 @@ fn finding(facts: &CaptureFacts, reason: DeadReason, plan: String, left: Option<
         || facts.late_receipt
         || progress.is_some_and(|progress| progress.tainted || progress.accepted);
     // Where something may have been captured, reads can still tell, whatever the authorisation.
-    let over = facts.row.authorization_expires_at.filter(|over| *over <= facts.now);
+    // What is only assumed may be wrong: the provider says so then, and nothing is lost by asking it.
+    let is_known = facts.row.expiry_source.as_deref() != Some("assumed");
+    let over = facts
+        .row
+        .authorization_expires_at
+        .filter(|over| is_known && *over <= facts.now);
     if let (Some(over), false) = (over, in_doubt) {
         return Finding::left_alone(
             format!(

@@ -119,7 +119,8 @@ impl Outbox {
                         when '<' then i.amount_minor < $10::bigint when '<=' then i.amount_minor <= $10::bigint
                         when '=' then i.amount_minor = $10::bigint when '>=' then i.amount_minor >= $10::bigint
                         when '>' then i.amount_minor > $10::bigint end))
-                 and ($12::interval is null or (i.authorization_expires_at > (select clock_now()) and i.authorization_expires_at <= (select clock_now()) + $12))
+                 and ($12::interval is null or (coalesce(o.expires_at, i.authorization_expires_at) > (select clock_now())
+                      and coalesce(o.expires_at, i.authorization_expires_at) <= (select clock_now()) + $12))
                  and ($13::uuid is null or o.intent < $13)
                order by o.intent desc
                limit $14"#,
@@ -159,6 +160,7 @@ impl Outbox {
                ) open
                join intents i on i.id = open.intent
                left join progress p on p.intent = i.id
+               left join deadlines d on d.intent = i.id
                where open.state = any ($13)
                  and ($1::text is null or i.provider = $1)
                  and ($2::text is null or i.account = $2)
@@ -172,7 +174,7 @@ impl Outbox {
                         when '<' then i.amount_minor < $10::bigint when '<=' then i.amount_minor <= $10::bigint
                         when '=' then i.amount_minor = $10::bigint when '>=' then i.amount_minor >= $10::bigint
                         when '>' then i.amount_minor > $10::bigint end))
-                 and ($12::interval is null or (i.authorization_expires_at > (select clock_now()) and i.authorization_expires_at <= (select clock_now()) + $12))
+                 and ($12::interval is null or (d.expires_at > (select clock_now()) and d.expires_at <= (select clock_now()) + $12))
                order by i.id desc
                limit $14"#,
             filter.provider.as_deref(),
@@ -201,7 +203,7 @@ impl Outbox {
                       s.payment_id as "payment_id!", s.capture_ref as "capture_ref!", s.amount_minor::bigint as "amount_minor!",
                       s.currency as "currency!", s.state as "state!", s.attempts as "attempts!", s.last_class, s.last_code,
                       s.next_attempt_at, s.captured_minor::bigint as captured_minor, s.provider_capture_id, s.captured_at, s.dead_reason,
-                      s.created_at as "created_at!", i.authorization_expires_at,
+                      s.created_at as "created_at!", x.expires_at as "authorization_expires_at?", x.source as "expiry_source?",
                       o.ended_at as "ended_at?", p.progress as "progress?",
                       exists (select from late_results t where t.intent = s.id and t.proof in ('answer', 'reference')) as "late_receipt!",
                       coalesce(i.authorized_minor, sib.authorized_minor)::bigint as authorized_minor, sib.committed_minor as "committed_minor!",
@@ -212,6 +214,7 @@ impl Outbox {
                -- Each looked up by its key, whatever the statistics say of tables that fill and empty.
                cross join lateral (select s.* from status s where s.id = asked.id offset 0) s
                cross join lateral (select i.* from intents i where i.id = asked.id limit 1) i
+               cross join lateral (select x.* from expiries x where x.intent = asked.id limit 1) x
                left join lateral (select o.ended_at, o.proof, o.last_code from outcomes o where o.intent = asked.id limit 1) o on true
                left join lateral (select to_jsonb(p) - 'intent' as progress from progress p where p.intent = asked.id limit 1) p on true
                cross join lateral (
@@ -281,6 +284,7 @@ impl Outbox {
                     dead_reason: row.dead_reason,
                     created_at: row.created_at,
                     authorization_expires_at: row.authorization_expires_at,
+                    expiry_source: row.expiry_source,
                 },
             }
         });

@@ -51,8 +51,10 @@ pub struct CaptureRow {
     pub dead_reason: Option<String>,
     /// When it was asked.
     pub created_at: DateTime<Utc>,
-    /// When the authorisation ends.
+    /// When the authorisation ends, as far as anybody knows.
     pub authorization_expires_at: Option<DateTime<Utc>>,
+    /// Who said so: `producer`, `provider`, or `assumed` from the account's lifetime of authorisations.
+    pub expiry_source: Option<String>,
 }
 
 /// One closed attempt.
@@ -150,8 +152,8 @@ impl Outbox {
                       s.payment_id as "payment_id!", s.capture_ref as "capture_ref!", s.amount_minor::bigint as "amount_minor!",
                       s.currency as "currency!", s.state as "state!", s.attempts as "attempts!", s.last_class, s.last_code,
                       s.next_attempt_at, s.captured_minor::bigint as captured_minor, s.provider_capture_id, s.captured_at, s.dead_reason,
-                      s.created_at as "created_at!", i.authorization_expires_at
-               from status s join intents i on i.id = s.id where s.id = $1"#,
+                      s.created_at as "created_at!", x.expires_at as authorization_expires_at, x.source as expiry_source
+               from status s join expiries x on x.intent = s.id where s.id = $1"#,
             intent
         )
         .fetch_optional(&self.pool)

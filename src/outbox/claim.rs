@@ -291,6 +291,7 @@ impl Outbox {
                 } else {
                     Proof::Answer
                 },
+                authorization_expires_at: None,
                 evidence: Evidence::new(b"{\"late_result\":true}".to_vec()),
             });
             claimed.claims.push(Claim {

@@ -141,7 +141,7 @@ impl Outbox {
     pub async fn dead_letter(&self, intent: Uuid) -> Result<Option<DeadLetter>, OutboxError> {
         let row = sqlx::query!(
             r#"select i.id, i.provider, i.account, o.dead_reason as "dead_reason!", o.ended_at, to_jsonb(p) - 'intent' as progress,
-                      i.authorization_expires_at, clock_now() as "now!"
+                      coalesce(o.expires_at, i.authorization_expires_at) as authorization_expires_at, clock_now() as "now!"
                from outcomes o join intents i on i.id = o.intent left join progress p on p.intent = o.intent
                where o.intent = $1 and o.state = 'dead'"#,
             intent

@@ -60,6 +60,8 @@ pub struct ForecastRow {
     pub state: String,
     /// When the authorisation ends.
     pub authorization_expires_at: DateTime<Utc>,
+    /// Who said so: `producer`, `provider`, or `assumed` from the account's lifetime of authorisations.
+    pub expiry_source: String,
     /// How many are before it in its lane; `None`: it is held, and has no turn.
     pub before_it: Option<i64>,
     /// When its turn comes; `None`: never at this rate.
@@ -130,18 +132,18 @@ impl Outbox {
                                + coalesce(q.ready, 0) end
                    from waiting w left join queues q on q.lane = w.lane
                ), turns as (
-                   select l.*, d.expires_at,
+                   select l.*, d.expires_at, d.source,
                           case when l.cause <> 'held' and s.hour > 0
                                then greatest(coalesce(l.due_at, $1), $1 + l.place * (interval '1 hour' / s.hour)) end as turn_at
                    from line l
                    join unnest($2::integer[], $3::bigint[]) as s(lane, hour) on s.lane = l.lane
-                   cross join lateral (select d.expires_at from deadlines d where d.intent = l.intent limit 1) d
+                   cross join lateral (select d.expires_at, d.source from deadlines d where d.intent = l.intent limit 1) d
                )
                select i.id, i.provider, i.account, i.order_id, i.payment_id, i.amount_minor::bigint as "amount_minor!", i.currency,
                       case when t.purpose = 2 then 'verifying' when t.cause in ('ready', 'held') then t.cause else 'scheduled' end as "state!",
-                      t.expires_at, t.place as before_it, t.turn_at
+                      t.expires_at, t.source, t.place as before_it, t.turn_at
                from turns t cross join lateral (select i.* from intents i where i.id = t.intent limit 1) i
-               where t.turn_at is null or t.turn_at >= t.expires_at
+               where (t.turn_at is null or t.turn_at >= t.expires_at) and (t.source <> 'assumed' or t.expires_at > $1)
                order by t.expires_at, i.id
                limit $4"#,
             as_of,
@@ -165,6 +167,7 @@ impl Outbox {
                 currency: row.currency,
                 state: row.state,
                 authorization_expires_at: row.expires_at,
+                expiry_source: row.source,
                 before_it: row.before_it,
                 turn_at: row.turn_at,
             })

@@ -156,7 +156,7 @@ impl Outbox {
                                   -- Webhooks' secrets nobody may, the bytes of shipments only operators.
                                    and c.relname not in ('shipment_bodies', 'webhook_secrets')), false) as "may_look!",
                       coalesce((select bool_and(may) from mine where proname in
-                          ('claim', 'give_back', 'settle', 'rescue', 'move_due', 'take_shipments', 'match_releases', 'watch_deadlines', 'watch_dead_letters',
+                          ('claim', 'give_back', 'settle', 'rescue', 'move_due', 'take_shipments', 'match_releases', 'watch_deadlines', 'watch_dead_letters', 'tell_deadlines', 'assume_deadlines',
                             'watch_shipments')), false) as "may_work!",
                       coalesce((select bool_and(may) from mine where proname in ('replay', 'resolve', 'cancel', 'set_lane_pause')), false) as "may_operate!""#,
             self.schema

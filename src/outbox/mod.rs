@@ -20,6 +20,7 @@ mod checks;
 mod claim;
 mod codes;
 mod dead_letters;
+mod deadlines;
 mod deliveries;
 mod doubt;
 mod events;
@@ -63,6 +64,7 @@ pub use checks::{AtRisk, Check};
 pub use claim::{Claim, ClaimRequest, Claimed, LaneRequest, Purpose, Ticket, Unreadable};
 pub use codes::CodeRow;
 pub use dead_letters::{DeadGroup, DeadLetter, GroupBy, RESOLVED_NOT_CAPTURED, Replayed, Resolved};
+pub use deadlines::ToldDeadline;
 pub use deliveries::{
     ClaimedDelivery, Delivery, DeliveryFilter, DeliveryRecord, DeliveryRequest, DeliveryResult, FannedOut, Redelivery,
 };

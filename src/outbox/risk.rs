@@ -71,6 +71,8 @@ pub struct RiskRow {
     pub currency: String,
     /// How many.
     pub captures: i64,
+    /// Of how many of them the end is only assumed, from the account's lifetime of authorisations.
+    pub assumed: i64,
     /// Their sum, in minor units.
     pub amount_minor: i64,
 }
@@ -90,7 +92,8 @@ impl Outbox {
         let as_of = self.now().await?;
         let rows = sqlx::query!(
             r#"with open as (
-                   select p.reason, i.currency, i.amount_minor::bigint as amount_minor, i.authorization_expires_at as expires_at
+                   select p.reason, i.currency, i.amount_minor::bigint as amount_minor, d.expires_at,
+                          coalesce(d.source = 'assumed', false) as assumed
                    from (
                        select r.intent, case when r.purpose = 2 then 'verifying' else 'ready' end as reason from ready r
                        union all
@@ -100,15 +103,17 @@ impl Outbox {
                        where get_bit(x.settled, s.place::integer - 1) = 0
                    ) p
                    cross join lateral (select i.* from intents i where i.id = p.intent limit 1) i
+                   left join deadlines d on d.intent = p.intent
                ), dead as (
-                   select 'dead:' || o.dead_reason, o.currency, o.amount_minor, o.expires_at from outcomes o
+                   select 'dead:' || o.dead_reason, o.currency, o.amount_minor, o.expires_at, o.expiry_source is not distinct from 'assumed' from outcomes o
                    where o.state = 'dead' and o.last_code is distinct from 'resolved_not_captured'
                )
                select case when i.expires_at is null then 6 when i.expires_at <= $1 then 0
                            when i.expires_at <= $1 + interval '6 hours' then 1 when i.expires_at <= $1 + interval '24 hours' then 2
                            when i.expires_at <= $1 + interval '48 hours' then 3 when i.expires_at <= $1 + interval '168 hours' then 4
                            else 5 end as "hours!",
-                      i.reason as "reason!", i.currency as "currency!", count(*) as "captures!", sum(i.amount_minor)::bigint as "amount_minor!"
+                      i.reason as "reason!", i.currency as "currency!", count(*) as "captures!",
+                      count(*) filter (where i.assumed) as "assumed!", sum(i.amount_minor)::bigint as "amount_minor!"
                from (select * from open union all select * from dead) i
                where $2::interval is null or i.expires_at <= $1 + $2
                group by 1, 2, 3
@@ -124,6 +129,7 @@ impl Outbox {
                 reason: row.reason,
                 currency: row.currency,
                 captures: row.captures,
+                assumed: row.assumed,
                 amount_minor: row.amount_minor,
             })
         });

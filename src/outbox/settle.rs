@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{LaneId, Outbox, OutboxError, Purpose, Ticket, repeating};
+use super::{LaneId, Outbox, OutboxError, Purpose, Ticket, ToldDeadline, repeating};
+use chrono::{DateTime, Utc};
+
 use crate::intent::{IntentId, KeyGeneration};
 use crate::outcome::{Class, Evidence, Receipt};
 use crate::progress::Progress;
@@ -48,6 +50,7 @@ pub struct Settlement {
     pub(super) progress: Progress,
     pub(super) attempt: AttemptRecord,
     pub(super) was_unknown: bool,
+    pub(super) told: Option<DateTime<Utc>>,
 }
 
 impl Settlement {
@@ -77,7 +80,23 @@ impl Settlement {
             delay,
             progress: decision.progress,
             attempt,
+            told: None,
         }
+    }
+
+    /// The same, with what the provider told of when the authorisation ends.
+    pub fn telling(mut self, expires_at: Option<DateTime<Utc>>) -> Settlement {
+        self.told = expires_at;
+        self
+    }
+
+    /// What the provider told of when the authorisation ends: for [`Outbox::tell_deadlines`], after this is recorded. It is
+    /// advice, and no part of the record.
+    pub fn told(&self) -> Option<ToldDeadline> {
+        self.told.map(|expires_at| ToldDeadline {
+            intent: self.ticket.intent,
+            expires_at,
+        })
     }
 
     /// Which intent.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     CaptureFacts, ClaimRequest, Claimed, ClaimedNotice, DueOperation, LaneId, LaneNews, Moved, NoticeEnd, OpenItem,
-    Outbox, OutboxError, PlannedItem, Settled, Settlement, Sleep, Stepped,
+    Outbox, OutboxError, PlannedItem, Settled, Settlement, Sleep, Stepped, ToldDeadline,
 };
 use crate::intent::Lane;
 use crate::shipment::Fulfilment;
@@ -27,6 +27,11 @@ pub trait Store: Send + Sync {
 
     /// See [`Outbox::set_fulfilment`]. An outbox that is simulated has no shipments.
     async fn set_fulfilment(&self, _lane: &Lane, _fulfilment: Fulfilment) -> Result<(), OutboxError> {
+        Ok(())
+    }
+
+    /// See [`Outbox::set_authorization_lifetime`]. An outbox that is simulated assumes nothing.
+    async fn set_authorization_lifetime(&self, _lane: &Lane, _lifetime: Option<Duration>) -> Result<(), OutboxError> {
         Ok(())
     }
 
@@ -76,6 +81,16 @@ pub trait Store: Send + Sync {
 
     /// See [`Outbox::watch_deadlines`].
     async fn watch_deadlines(&self, margin: Duration, limit: i32) -> Result<i32, OutboxError>;
+
+    /// See [`Outbox::tell_deadlines`]. An outbox that is simulated knows what producers said.
+    async fn tell_deadlines(&self, _told: &[ToldDeadline]) -> Result<i32, OutboxError> {
+        Ok(0)
+    }
+
+    /// See [`Outbox::assume_deadlines`]. An outbox that is simulated assumes nothing.
+    async fn assume_deadlines(&self, _after: Option<Uuid>, _limit: i32) -> Result<Option<Uuid>, OutboxError> {
+        Ok(None)
+    }
 
     /// See [`Outbox::any_alone`].
     async fn any_alone(&self, lanes: &[LaneId]) -> Result<bool, OutboxError>;
@@ -171,6 +186,10 @@ impl Store for Outbox {
         Outbox::set_fulfilment(self, lane, fulfilment).await
     }
 
+    async fn set_authorization_lifetime(&self, lane: &Lane, lifetime: Option<Duration>) -> Result<(), OutboxError> {
+        Outbox::set_authorization_lifetime(self, lane, lifetime).await
+    }
+
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claimed, OutboxError> {
         Outbox::claim(self, request).await
     }
@@ -224,6 +243,14 @@ impl Store for Outbox {
         // Dead letters are only told of, nothing moves: the outbox in memory does without them.
         let open = Outbox::watch_deadlines(self, margin, limit).await?;
         Ok(open + Outbox::watch_dead_letters(self, limit).await?)
+    }
+
+    async fn tell_deadlines(&self, told: &[ToldDeadline]) -> Result<i32, OutboxError> {
+        Outbox::tell_deadlines(self, told).await
+    }
+
+    async fn assume_deadlines(&self, after: Option<Uuid>, limit: i32) -> Result<Option<Uuid>, OutboxError> {
+        Outbox::assume_deadlines(self, after, limit).await
     }
 
     async fn any_alone(&self, lanes: &[LaneId]) -> Result<bool, OutboxError> {

@@ -8,8 +8,9 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike, Utc};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 use super::json;
 use crate::outcome::{Class, Code, Evidence, Failure, printable_id};
@@ -223,6 +224,18 @@ pub(super) fn time(text: &str) -> Option<DateTime<Utc>> {
     // A time that is no time (the year 0 of an unset field) must not keep a capture from being recorded: the database
     // has no year 0.
     (2000..2200).contains(&time.year()).then_some(time)
+}
+
+/// A time that is only advice: whatever stands there instead, the rest of the answer counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct AdvisedTime(pub(super) Option<DateTime<Utc>>);
+
+impl<'de> Deserialize<'de> for AdvisedTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(deserializer)?;
+        let text = serde_json::from_str::<String>(raw.get()).ok();
+        Ok(AdvisedTime(text.as_deref().and_then(time)))
+    }
 }
 
 /// The code of a body that is not what the provider documents for its status: not JSON, or JSON of another shape.

@@ -54,6 +54,9 @@ impl Ended {
     }
 }
 
+/// A capture that may be sent, with this progress; and when its authorisation ends, if a read told.
+type Free = (Box<Progress>, Option<DateTime<Utc>>);
+
 /// What was done, for the record.
 struct Done {
     decision: Decision,
@@ -64,6 +67,8 @@ struct Done {
     generation: KeyGeneration,
     /// Did the provider answer? `None`: it was not called.
     answered: Option<bool>,
+    /// When the authorisation ends, if an answer told.
+    expires_at: Option<DateTime<Utc>>,
 }
 
 impl Done {
@@ -76,7 +81,14 @@ impl Done {
             failure: None,
             evidence: Evidence::default(),
             answered: None,
+            expires_at: None,
         }
+    }
+
+    /// The same, with what an earlier answer told, unless its own did.
+    fn or_told(mut self, expires_at: Option<DateTime<Utc>>) -> Done {
+        self.expires_at = self.expires_at.or(expires_at);
+        self
     }
 }
 
@@ -146,7 +158,13 @@ impl Errand {
             evidence: done.evidence,
         };
         let lane_order = decision.lane.clone();
-        let settlement = Settlement::new(claim.ticket, &claim.progress, decision, record);
+        // What ended well needs no deadline any more, unless something is left of its payment.
+        let ended = match &decision.disposition {
+            Disposition::Captured(_) | Disposition::Cancelled => true,
+            Disposition::Retry(_) | Disposition::Verify(_) | Disposition::Dead(..) | Disposition::Return => false,
+        };
+        let told = done.expires_at.filter(|_| !ended || claim.open_minor > 0);
+        let settlement = Settlement::new(claim.ticket, &claim.progress, decision, record).telling(told);
         Ended {
             settlement,
             lane_order,
@@ -170,22 +188,22 @@ impl Errand {
 
     async fn work(&self, claim: &Claim) -> Done {
         let way = self.way(claim);
-        let progress = match way.begin(self.now(claim), || self.provider.check(&claim.intent)) {
+        let (progress, told) = match way.begin(self.now(claim), || self.provider.check(&claim.intent)) {
             First::Decided(decision) => return Done::without_a_call(*decision),
             First::Read(progress) if self.stopping.is_cancelled() => {
                 return Done::without_a_call(Decision::of(Disposition::Return, *progress));
             }
             First::Read(progress) => match self.read(&way, progress).await {
-                Ok(progress) => progress,
+                Ok(free) => free,
                 Err(done) => return *done,
             },
-            First::Send(progress) => progress,
+            First::Send(progress) => (progress, None),
         };
-        self.send(&way, *progress).await
+        self.send(&way, *progress).await.or_told(told)
     }
 
-    /// `Ok`: the capture may be sent with this progress.
-    async fn read(&self, way: &Way<'_>, progress: Box<Progress>) -> Result<Box<Progress>, Box<Done>> {
+    /// `Ok`: the capture may be sent with this progress; and when the authorisation ends, if that was told.
+    async fn read(&self, way: &Way<'_>, progress: Box<Progress>) -> Result<Free, Box<Done>> {
         let claim = way.claim;
         let began = self.now(claim);
         let call = self.call(way, &progress);
@@ -206,9 +224,22 @@ impl Errand {
             | Observation::Foreign { evidence }
             | Observation::Contradicts { evidence, .. } => (None, evidence.clone(), true),
         };
+        let expires_at = match &observation {
+            Observation::Captured(receipt) => receipt.authorization_expires_at,
+            Observation::NotCaptured {
+                authorization_expires_at,
+                ..
+            } => *authorization_expires_at,
+            Observation::Pending { .. }
+            | Observation::Declined { .. }
+            | Observation::Closed { .. }
+            | Observation::Foreign { .. }
+            | Observation::Contradicts { .. }
+            | Observation::Failed(_) => None,
+        };
         let generation = progress.generation;
         match way.after_read(observation, progress, began, self.now(claim)) {
-            Then::Send(progress) => Ok(progress),
+            Then::Send(progress) => Ok((progress, expires_at)),
             Then::Decided(decision) => Err(Box::new(Done {
                 decision: *decision,
                 sent: false,
@@ -217,6 +248,7 @@ impl Errand {
                 evidence,
                 generation,
                 answered: Some(answered),
+                expires_at,
             })),
         }
     }
@@ -241,6 +273,7 @@ impl Errand {
                 evidence,
                 generation,
                 answered: Some(answered),
+                expires_at: None,
             };
         }
         if self.stopping.is_cancelled() || !self.guard(way).may_send() {
@@ -258,6 +291,10 @@ impl Errand {
 
     fn decided(&self, outcome: Outcome, progress: &Progress, way: &Way<'_>) -> Done {
         let generation = progress.generation;
+        let expires_at = match &outcome {
+            Outcome::Captured(receipt) => receipt.authorization_expires_at,
+            Outcome::Accepted { .. } | Outcome::Failed(_) | Outcome::NotSent => None,
+        };
         let (name, sent, failure, evidence, answered) = match &outcome {
             Outcome::Captured(receipt) => ("captured", true, None, receipt.evidence.clone(), Some(true)),
             Outcome::Accepted { evidence } => ("accepted", true, None, evidence.clone(), Some(true)),
@@ -278,6 +315,7 @@ impl Errand {
             evidence,
             generation,
             answered,
+            expires_at,
         }
     }
 

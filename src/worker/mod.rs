@@ -106,6 +106,8 @@ pub struct ServedLane {
     pub rate_per_minute: u32,
     /// What a shipment does to its held captures.
     pub fulfilment: Fulfilment,
+    /// How long an authorisation lives where nobody tells; `None`: nothing is assumed.
+    pub authorization_lifetime: Option<Duration>,
 }
 
 /// A worker.
@@ -132,6 +134,9 @@ impl Worker {
         for lane in &lanes {
             // Before the lane counts as registered: nothing is released by a rule that is not the account's.
             outbox.set_fulfilment(&lane.lane, lane.fulfilment).await?;
+            outbox
+                .set_authorization_lifetime(&lane.lane, lane.authorization_lifetime)
+                .await?;
             lane_ids.push(outbox.register_lane(&lane.lane, lane.rate_per_minute).await?);
         }
         let poke = Arc::new(Notify::new());

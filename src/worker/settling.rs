@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::Settings;
 use super::slots::{Slot, Slots};
 use crate::clock::Boottime;
-use crate::outbox::{LaneId, LaneNews, OutboxError, Settled, Settlement, Store};
+use crate::outbox::{LaneId, LaneNews, OutboxError, Settled, Settlement, Store, ToldDeadline};
 use crate::retry::LaneOrder;
 
 /// The most results in one statement.
@@ -100,6 +100,17 @@ impl Settler {
     }
 
     async fn settle(&self, settlements: &[Settlement], news: &[LaneNews]) {
+        self.record(settlements, news).await;
+        // Afterwards: what has not ended is at rest again. Advice, so it is said once: the next answer tells it again.
+        let told: Vec<ToldDeadline> = settlements.iter().filter_map(Settlement::told).collect();
+        if !told.is_empty()
+            && let Err(error) = self.outbox.tell_deadlines(&told).await
+        {
+            tracing::debug!(error = %error, told = told.len(), "what providers told of their authorisations is not recorded");
+        }
+    }
+
+    async fn record(&self, settlements: &[Settlement], news: &[LaneNews]) {
         match self.until_answered(settlements, news).await {
             Ok(settled) => self.account(settlements, &settled),
             Err(error) if settlements.len() > 1 => {

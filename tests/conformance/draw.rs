@@ -255,6 +255,7 @@ impl Draw {
                         Proof::Marker,
                     ],
                 ),
+                authorization_expires_at: None,
                 evidence: evidence.clone(),
             }),
             30..48 => Disposition::Retry(Wait::None),

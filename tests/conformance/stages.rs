@@ -179,6 +179,7 @@ fn captured(claim: &Claim) -> Disposition {
         amount: claim.intent.amount,
         captured_at: None,
         proof: Proof::Answer,
+        authorization_expires_at: None,
         evidence: Evidence::default(),
     })
 }

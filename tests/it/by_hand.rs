@@ -175,6 +175,7 @@ pub fn receipt(claim: &Claim) -> Receipt {
         amount: claim.intent.amount,
         captured_at: Some(claim.now),
         proof: Proof::Answer,
+        authorization_expires_at: None,
         evidence: Evidence::new(b"{}".to_vec()),
     }
 }

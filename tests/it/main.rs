@@ -16,6 +16,7 @@ mod client;
 mod contract;
 mod crowd;
 mod database;
+mod deadlines;
 mod decoding;
 mod epochs;
 mod faults;

@@ -184,6 +184,7 @@ async fn a_worker_serves_a_provider_from_outside_through_a_lost_answer() {
         concurrency: 4,
         rate_per_minute: 0,
         fulfilment: Default::default(),
+        authorization_lifetime: None,
     };
     let worker = Worker::new(outbox, vec![served], Settings::default()).await.unwrap();
     let intent = world

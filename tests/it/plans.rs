@@ -225,6 +225,8 @@ impl Hot {
             for function in UPKEEP {
                 self.call(function).await;
             }
+            self.call(WALK).await;
+            self.call("tell_deadlines('[]')").await;
             self.db.run("select capture.give_back(gen_random_uuid())").await;
         }
     }
@@ -236,6 +238,9 @@ impl Hot {
         claimed.is_at_most(100 * ROW, what);
     }
 }
+
+/// Looks at two hundred captures that have not ended, and at what their payments are.
+const WALK: &str = "assume_deadlines(null, 200)";
 
 const UPKEEP: [&str; 5] = [
     "move_due(1000)",
@@ -249,6 +254,10 @@ const UPKEEP: [&str; 5] = [
 async fn what_a_worker_reads_does_not_grow_with_what_lies_about() {
     let mut world = World::new().await;
     let mut hot = Hot::of(&world).await;
+    world
+        .db
+        .run("update capture.lanes set authorization_lifetime = interval '200 days'")
+        .await;
     // Plans are made, and kept, while every table is empty and known to be: the worst moment to learn from.
     world.db.run("vacuum analyze").await;
     hot.warm_up(1000).await;
@@ -263,6 +272,17 @@ async fn what_a_worker_reads_does_not_grow_with_what_lies_about() {
                 .await
                 .is_at_most(LOOK, &format!("{function}, {when}"));
         }
+        hot.call(WALK)
+            .await
+            .is_at_most(200 * ROW, &format!("a first walk, {when}"));
+        hot.call(WALK)
+            .await
+            .is_at_most(200 * ROW / 2, &format!("a second walk, {when}"));
+        let held = Uuid::from_u128(
+            0x0189_0000_0000_7000_8000_0000_0000_0000 + u128::from(FINISHED + SCHEDULED + 1000 + round),
+        );
+        let told = format!(r#"tell_deadlines('[{{"intent": "{held}", "expires_at": "2190-01-01T00:00:00Z"}}]')"#);
+        hot.call(&told).await.is_at_most(2 * ROW, &format!("told, {when}"));
         for (step, to) in (0..).zip(["captured", "waiting", "dead"]) {
             let lease = 100 + 10 * round + step;
             hot.enqueue(10 * round + step, 100).await;

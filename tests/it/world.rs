@@ -22,6 +22,7 @@ pub struct Plan {
     pub rate_per_minute: u32,
     /// What a shipment does to what is held, in every lane.
     pub fulfilment: Fulfilment,
+    pub authorization_lifetime: Option<Duration>,
     /// Changes an account before its adapter is built.
     pub account: fn(&mut AccountSettings),
 }
@@ -47,6 +48,7 @@ impl Default for Plan {
             concurrency: 8,
             rate_per_minute: 0,
             fulfilment: Fulfilment::default(),
+            authorization_lifetime: None,
             account: |_| {},
         }
     }
@@ -65,6 +67,7 @@ impl Plan {
                     concurrency: self.concurrency,
                     rate_per_minute: self.rate_per_minute,
                     fulfilment: self.fulfilment,
+                    authorization_lifetime: self.authorization_lifetime,
                 }
             })
             .collect()
@@ -289,7 +292,8 @@ impl World {
             .db
             .scalar(
                 "select count(*) from capture.outcomes o join capture.intents i on i.id = o.intent
-                 where o.state = 'dead' and (o.created_at, o.amount_minor, o.currency, o.expires_at)
+                 where o.state = 'dead' and (o.created_at, o.amount_minor, o.currency,
+                                             case when o.expiry_source is null then o.expires_at else i.authorization_expires_at end)
                        is distinct from (i.created_at, i.amount_minor, i.currency, i.authorization_expires_at)",
             )
             .await;

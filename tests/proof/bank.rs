@@ -196,6 +196,7 @@ impl Bank {
                 amount: capture::intent::Money::new(request.minor, intent.amount.currency),
                 captured_at: Some(now),
                 proof: Proof::Answer,
+                authorization_expires_at: None,
                 evidence: Evidence::default(),
             }),
             Answer::Refused => Outcome::Failed(Failure::new(Class::Rejected, "refused").answered(422)),
@@ -227,6 +228,7 @@ impl Bank {
                 amount: intent.amount,
                 captured_at: Some(moved.at),
                 proof,
+                authorization_expires_at: None,
                 evidence: Evidence::default(),
             })
         };
@@ -278,6 +280,7 @@ impl Bank {
         Observation::NotCaptured {
             open_minor: Some(open),
             others_minor: Some(moved),
+            authorization_expires_at: None,
             evidence,
         }
     }

@@ -165,6 +165,11 @@ fn calls(role: &str) -> Vec<(&'static str, String)> {
         ("match_releases", "select capture.match_releases(10)".to_owned()),
         ("watch_dead_letters", "select capture.watch_dead_letters(10)".to_owned()),
         ("watch_deadlines", "select capture.watch_deadlines(0, 10)".to_owned()),
+        ("assume_deadlines", "select capture.assume_deadlines(null, 10)".to_owned()),
+        (
+            "tell_deadlines",
+            "select capture.tell_deadlines('[{\"intent\":\"00000000-0000-0000-0000-000000000001\",\"expires_at\":\"2199-01-01Z\"}]')".to_owned(),
+        ),
         ("watch_shipments", "select capture.watch_shipments('0', '0', 10)".to_owned()),
         (
             "receive_shipment",

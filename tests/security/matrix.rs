@@ -16,7 +16,7 @@ pub const ROLES: [&str; 6] = [
 ];
 
 /// What each role, in the order of `ROLES`, may do to a relation: r(ead), i(nsert), u(pdate), d(elete). Nothing else.
-const RELATIONS: [(&str, [&str; 6]); 39] = [
+const RELATIONS: [(&str, [&str; 6]); 40] = [
     ("_sqlx_migrations", ["", "", "r", "r", "r", "r"]),
     ("api_keys", ["", "", "r", "r", "r", "r"]),
     ("attempts", ["", "", "r", "r", "r", "r"]),
@@ -29,6 +29,7 @@ const RELATIONS: [(&str, [&str; 6]); 39] = [
     ("deadlines", ["", "", "r", "r", "r", "r"]),
     ("epoch", ["", "", "r", "r", "r", "r"]),
     ("events", ["r", "", "r", "r", "r", "r"]),
+    ("expiries", ["", "", "r", "r", "r", "r"]),
     ("intents", ["ri", "", "r", "r", "ri", "r"]),
     ("lanes", ["", "", "ri", "r", "r", "r"]),
     ("late_results", ["", "", "r", "r", "r", "r"]),
@@ -60,15 +61,22 @@ const RELATIONS: [(&str, [&str; 6]); 39] = [
 ];
 
 /// The rights on a column alone: on these columns of this relation for this role.
-const COLUMN_RIGHTS: (&str, &str, [&str; 4]) = (
+const COLUMN_RIGHTS: (&str, &str, [&str; 5]) = (
     "capture_worker",
     "lanes",
-    ["rate_per_minute", "release_on", "shipment_amount", "tell_shipments"],
+    [
+        "authorization_lifetime",
+        "rate_per_minute",
+        "release_on",
+        "shipment_amount",
+        "tell_shipments",
+    ],
 );
 
 /// Who may call what, by the letters p(roducer), f(ulfilment), w(orker), r(eadonly), o(perator), m(etrics).
-const FUNCTIONS: [(&str, &str); 103] = [
+const FUNCTIONS: [(&str, &str); 107] = [
     ("all_ended", ""),
+    ("assume_deadlines", "w"),
     ("audit_chained", ""),
     ("audit_hash", ""),
     ("audit_operation", ""),
@@ -92,6 +100,7 @@ const FUNCTIONS: [(&str, &str); 103] = [
     ("create_api_key", "o"),
     ("create_webhook_endpoint", "o"),
     ("current_epoch", "w"),
+    ("deadline_level", ""),
     ("end_cancelled", ""),
     ("end_console_session", "o"),
     ("enqueue", "po"),
@@ -106,6 +115,7 @@ const FUNCTIONS: [(&str, &str); 103] = [
     ("hear_of_lanes", ""),
     ("held_for", ""),
     ("intents_placed", ""),
+    ("keep_deadline_of_the_dead", ""),
     ("left_of_split", ""),
     ("match_release", ""),
     ("match_releases", "w"),
@@ -158,6 +168,7 @@ const FUNCTIONS: [(&str, &str); 103] = [
     ("split_held", ""),
     ("take_shipment", ""),
     ("take_shipments", "w"),
+    ("tell_deadlines", "w"),
     ("test_lane", "o"),
     ("unmatched_is_settled", ""),
     ("urgency_of", ""),

@@ -96,6 +96,7 @@ async fn worker(outbox: Outbox, model: Model, wire: &Wire, concurrency: u32) -> 
         concurrency,
         rate_per_minute: 0,
         fulfilment: Default::default(),
+        authorization_lifetime: None,
     };
     let settings = Settings {
         settle_window: Duration::from_millis(1),

@@ -40,6 +40,7 @@ pub async fn play(given: Given) -> anyhow::Result<Done> {
         concurrency: given.concurrency,
         rate_per_minute: 0,
         fulfilment: Fulfilment::default(),
+        authorization_lifetime: None,
     };
     let worker = Worker::new(outbox.clone(), vec![lane], Settings::default()).await?;
     ready().await?;

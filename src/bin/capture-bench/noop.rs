@@ -75,6 +75,7 @@ impl Provider for Noop {
             amount: call.intent.amount,
             captured_at: None,
             proof: Proof::Answer,
+            authorization_expires_at: None,
             evidence: Evidence::new(EVIDENCE.as_bytes()),
         })
     }

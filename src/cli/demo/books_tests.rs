@@ -105,6 +105,7 @@ fn row(id: Uuid) -> CaptureRow {
         dead_reason: None,
         created_at: Utc::now(),
         authorization_expires_at: None,
+        expiry_source: None,
     }
 }
 

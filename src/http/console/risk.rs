@@ -116,7 +116,7 @@ fn too_late(forecast: &Forecast, now: DateTime<Utc>) -> TooLate {
         amount: money(row.amount_minor, &row.currency),
         state: row.state.clone(),
         tone: tone_of_state(&row.state),
-        ends: Ends::of(row.authorization_expires_at, now),
+        ends: Ends::of(row.authorization_expires_at, Some(&row.expiry_source), now),
         ends_at: Time::day(row.authorization_expires_at),
         before: row.before_it.map_or_else(|| "not in line".to_owned(), count),
         turn: row.turn_at.map(Time::day),
@@ -162,10 +162,11 @@ fn within(hours: Hours, rows: &[&RiskRow]) -> Option<Within> {
         .map(|name| {
             let of: Vec<&&RiskRow> = rows.iter().filter(|row| row.reason == name).collect();
             let captures = of.iter().map(|row| row.captures).sum();
+            let assumed = of.iter().map(|row| row.assumed).sum();
             let reason = Reason {
                 name: name.replace(':', ": "),
                 tone: tone_of_reason(name),
-                captures: count(captures),
+                captures: counted(captures, assumed),
                 amount: sums(of.iter().map(|row| (row.currency.as_str(), row.amount_minor))),
             };
             (captures, reason)
@@ -193,6 +194,14 @@ fn within(hours: Hours, rows: &[&RiskRow]) -> Option<Within> {
         mostly: most.name.clone(),
         reasons: reasons.into_iter().map(|(_, reason)| reason).collect(),
     })
+}
+
+/// `12`, or `12 (3 assumed)` where the end of some is only assumed.
+fn counted(captures: i64, assumed: i64) -> String {
+    match assumed {
+        0 => count(captures),
+        _ => format!("{} ({} assumed)", count(captures), count(assumed)),
+    }
 }
 
 fn tone_of_reason(reason: &str) -> &'static str {

@@ -78,7 +78,7 @@ impl Row {
             ends: row
                 .authorization_expires_at
                 .filter(|_| matters)
-                .map(|at| Ends::of(at, now)),
+                .map(|at| Ends::of(at, row.expiry_source.as_deref(), now)),
             created: Time::day(row.created_at),
             said: None,
         }

@@ -126,15 +126,15 @@ impl Time {
 /// How soon something ends.
 #[derive(Debug, Clone)]
 pub struct Ends {
-    /// `in 14 h`, `2 h ago`.
+    /// `in 14 h`, `2 h ago`; and who said so, if it was not the order system: `in 14 h, assumed`.
     pub shown: String,
     /// The tone of it: `bad`, `warn` or none.
     pub tone: &'static str,
 }
 
 impl Ends {
-    /// Of an authorisation that ends then.
-    pub fn of(at: DateTime<Utc>, now: DateTime<Utc>) -> Ends {
+    /// Of an authorisation that ends then, as `source` said.
+    pub fn of(at: DateTime<Utc>, source: Option<&str>, now: DateTime<Utc>) -> Ends {
         let left = (at - now).num_seconds();
         let (shown, tone) = match left {
             ..=0 => (format!("{} ago", span(left)), "bad"),
@@ -142,7 +142,13 @@ impl Ends {
             21_601..=172_800 => (format!("in {}", span(left)), "warn"),
             _ => (format!("in {}", span(left)), ""),
         };
-        Ends { shown, tone }
+        match source {
+            None | Some("producer") => Ends { shown, tone },
+            Some(source) => Ends {
+                shown: format!("{shown}, {source}"),
+                tone,
+            },
+        }
     }
 }
 

@@ -274,6 +274,7 @@ impl Tables {
                     amount: Money::new(*minor, currency),
                     captured_at: *at,
                     proof: *proof,
+                    authorization_expires_at: None,
                     evidence: Evidence::new(b"{\"late_result\":true}".to_vec()),
                 }),
                 End::Dead(_) | End::Cancelled => None,

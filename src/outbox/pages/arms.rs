@@ -62,7 +62,8 @@ pub fn push_arms(sql: &mut Sql, way: &Way, filter: &Filter, span: &Span, limit: 
         }),
         Way::Deadlines => {
             judged(sql, &|sql| {
-                sql.push("(select d.intent from deadlines d where d.expires_at > (select clock_now())");
+                sql.push("(select d.intent from deadlines d where not (d.source = 'assumed' and d.warned = 3)");
+                sql.push(" and d.expires_at > (select clock_now())");
                 sql.push(" and d.expires_at <= (select clock_now()) + ");
                 sql.push_bind(filter.expires_within.map(interval));
                 sql.push(") n cross join lateral (select i.* from intents i where i.id = n.intent limit 1) i");
@@ -151,13 +152,13 @@ fn push_dead_arm(sql: &mut Sql, filter: &Filter, span: &Span, limit: u32) {
     sql.push(
         "(select i.id, i.created_at from (
              select o.intent as id, o.created_at, o.lane, o.last_class, o.last_code, o.amount_minor, o.currency,
-                    o.expires_at as authorization_expires_at
+                    o.expires_at
              from outcomes o where o.state = 'dead'
          ) i where true",
     );
     push_lane_number(sql, filter, "i");
     push_failure(sql, filter, "i");
-    push_money(sql, filter);
+    push_money(sql, filter, "i.expires_at");
     push_end(sql, filter, span, limit);
 }
 
@@ -216,18 +217,24 @@ fn push_asked(sql: &mut Sql, filter: &Filter) {
     if let Some(order) = &filter.order_id {
         sql.push(" and i.order_id = ").push_bind(order.clone());
     }
-    push_money(sql, filter);
+    push_money(sql, filter, ENDS);
 }
 
-/// Amount and deadline, on `i`.
-fn push_money(sql: &mut Sql, filter: &Filter) {
+/// The end that counts of an intent `i`: of what is open, or dead; and of the rest what its producer said.
+const ENDS: &str = "coalesce((select d.expires_at from deadlines d where d.intent = i.id), \
+                    (select x.expires_at from outcomes x where x.intent = i.id), i.authorization_expires_at)";
+
+/// Amount and deadline, on `i`; `ends`: where its deadline is.
+fn push_money(sql: &mut Sql, filter: &Filter, ends: &str) {
     if let Some((comparison, money)) = filter.amount {
         sql.push(" and i.currency = ").push_bind(money.currency.code());
         sql.push(format!(" and i.amount_minor {} ", comparison.sign()))
             .push_bind(money.minor);
     }
     if let Some(within) = filter.expires_within {
-        sql.push(" and i.authorization_expires_at > (select clock_now()) and i.authorization_expires_at <= (select clock_now()) + ");
+        sql.push(format!(
+            " and {ends} > (select clock_now()) and {ends} <= (select clock_now()) + "
+        ));
         sql.push_bind(interval(within));
     }
 }

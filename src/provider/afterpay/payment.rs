@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::intent::Money;
 use crate::outcome::{Class, Code, Evidence, Observation, Outcome, Proof, Receipt, printable_id};
 use crate::provider::Call;
-use crate::provider::answer::{Answer, Manner, Verdict, time, unreadable, word};
+use crate::provider::answer::{AdvisedTime, Answer, Manner, Verdict, time, unreadable, word};
 use crate::provider::json::{Digits, Text};
 
 /// So many events are kept as evidence.
@@ -44,6 +44,8 @@ struct Amount {
 struct Event {
     id: Option<Text>,
     created: Option<String>,
+    #[serde(default)]
+    expires: AdvisedTime,
     r#type: Option<String>,
     amount: Option<Amount>,
     payment_event_merchant_reference: Option<String>,
@@ -74,7 +76,7 @@ pub(in crate::provider) fn outcome(call: &Call<'_>, manner: Manner, answer: &Ans
     }
     match (answer.status, &payment) {
         (200 | 201, Some(payment)) => match payment.capture(call) {
-            Ok(event) => Outcome::Captured(event.receipt(call, Proof::Answer, seen())),
+            Ok(event) => Outcome::Captured(event.receipt(call, payment, Proof::Answer, seen())),
             Err(verdict) => failed(verdict),
         },
         (409, _) if planted!(a_409_taken_for_a_refusal) => failed((Class::Rejected, code_or_status(answer, said))),
@@ -131,7 +133,7 @@ pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, answer: &Ans
         Ours::Several => return contradicts("several_captures", evidence),
         Ours::One(event) => {
             return match event.fit(call) {
-                Fit::Equal => Observation::Captured(event.receipt(call, Proof::Reference, evidence)),
+                Fit::Equal => Observation::Captured(event.receipt(call, &payment, Proof::Reference, evidence)),
                 Fit::OtherAmount => contradicts("wrong_amount", evidence),
                 Fit::OtherCurrency => contradicts("wrong_currency", evidence),
             };
@@ -153,6 +155,7 @@ pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, answer: &Ans
         return Observation::NotCaptured {
             open_minor: None,
             others_minor: payment.others_minor(call),
+            authorization_expires_at: payment.expires(),
             evidence,
         };
     };
@@ -161,6 +164,7 @@ pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, answer: &Ans
         Some(open) if open.minor >= call.intent.amount.minor => Observation::NotCaptured {
             open_minor: Some(open.minor),
             others_minor: payment.others_minor(call),
+            authorization_expires_at: payment.expires(),
             evidence,
         },
         Some(_) if payment.events().any(|event| event.is("CAPTURED")) => Observation::Foreign { evidence },
@@ -175,6 +179,16 @@ impl Payment {
 
     fn events(&self) -> impl Iterator<Item = &Event> {
         self.events.iter().flatten()
+    }
+
+    /// When the authorisation ends: 13 days are documented, 7 days and 36 hours are on record, so never a constant. Of
+    /// several the last: an authorisation that was renewed shows both. Whether it still takes a capture says the payment's
+    /// state, not this.
+    fn expires(&self) -> Option<DateTime<Utc>> {
+        self.events()
+            .filter(|event| event.is("AUTH_APPROVED"))
+            .filter_map(|event| event.expires.0)
+            .max()
     }
 
     /// Events of a type under our reference.
@@ -260,7 +274,7 @@ impl Event {
         self.created.as_deref().and_then(time)
     }
 
-    fn receipt(&self, call: &Call<'_>, proof: Proof, evidence: Evidence) -> Receipt {
+    fn receipt(&self, call: &Call<'_>, payment: &Payment, proof: Proof, evidence: Evidence) -> Receipt {
         let id = self
             .id
             .as_ref()
@@ -271,6 +285,7 @@ impl Event {
             amount: call.intent.amount,
             captured_at: self.created(),
             proof,
+            authorization_expires_at: payment.expires(),
             evidence,
         }
     }

@@ -1,5 +1,6 @@
 use std::slice;
 
+use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 
 use super::courier;
@@ -375,4 +376,71 @@ fn a_read_tells_what_others_captured() {
     assert_eq!(of(&[]), Some(0));
     assert_eq!(of(&both), Some(600));
     assert_eq!(of(&[foreign.replace("USD", "AUD")]), None, "unreadable is not nothing");
+}
+
+/// What an Afterpay payment tells of its authorisation: (reads, capture answer).
+fn told(expires: &[&str]) -> [Option<DateTime<Utc>>; 2] {
+    let approved = |expires: &&str| format!(r#"{{"id":"a","type":"AUTH_APPROVED","expires":{expires}}}"#);
+    // The end of another event is not the authorisation's.
+    let mut events = vec![r#"{"id":"r","type":"REFUNDED","expires":"2099-01-01T00:00:00Z"}"#.to_owned()];
+    events.extend(expires.iter().map(approved));
+    let open = payment("APPROVED", "AUTH_APPROVED", "30.00", &events);
+    events.push(ours("CAPTURED", "10.00"));
+    let captured = payment("APPROVED", "PARTIALLY_CAPTURED", "20.00", &events);
+    let read = match observe(&call(&intent(ID)), KEYED, &answer(200, &open)) {
+        Observation::NotCaptured {
+            authorization_expires_at,
+            ..
+        } => authorization_expires_at,
+        other => panic!("{other:?}"),
+    };
+    let sent = match classify(&answer(201, &captured)) {
+        Outcome::Captured(receipt) => receipt.authorization_expires_at,
+        other => panic!("{other:?}"),
+    };
+    [read, sent]
+}
+
+#[test]
+fn an_answer_tells_when_the_authorisation_ends() {
+    let at = |text: &str| [Some(text.parse().unwrap()); 2];
+    assert_eq!(told(&[r#""2026-12-01T10:00:00.000Z""#]), at("2026-12-01T10:00:00Z"));
+    assert_eq!(told(&[r#""2026-12-01T10:00:00+10:00""#]), at("2026-12-01T00:00:00Z"));
+    // Renewed: the last one holds.
+    let two = [r#""2026-12-09T10:00:00Z""#, r#""2026-12-01T10:00:00Z""#];
+    assert_eq!(told(&two), at("2026-12-09T10:00:00Z"));
+    // What is over is told as it is; whether the payment still takes a capture its state says.
+    assert_eq!(told(&[r#""2001-01-01T00:00:00Z""#]), at("2001-01-01T00:00:00Z"));
+}
+
+#[test]
+fn an_end_that_makes_no_sense_is_none_and_the_capture_counts_all_the_same() {
+    assert_eq!(told(&[]), [None; 2]);
+    for odd in [
+        "null",
+        "true",
+        "0",
+        "1765000000",
+        "1e400",
+        "-1",
+        "[]",
+        "{}",
+        r#""""#,
+        r#""never""#,
+        r#""2026-12-01""#,
+        r#""2026-12-01T10:00:00""#,
+        r#""2026-13-45T99:99:99Z""#,
+        r#""0000-00-00T00:00:00Z""#,
+        r#""9999-12-31T23:59:59Z""#,
+    ] {
+        assert_eq!(told(&[odd]), [None; 2], "{odd}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_in_the_place_of_an_end_keeps_an_answer_from_being_read(text in ".{0,40}") {
+        let [read, sent] = told(&[&serde_json::Value::String(text).to_string()]);
+        prop_assert_eq!(read, sent);
+    }
 }

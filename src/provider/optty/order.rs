@@ -277,6 +277,7 @@ impl Order {
             Some(_) | None => Observation::NotCaptured {
                 open_minor: None,
                 others_minor: self.others_minor(call),
+                authorization_expires_at: None,
                 evidence,
             },
         }
@@ -364,6 +365,7 @@ impl Capture {
             amount: call.intent.amount,
             captured_at: self.created(),
             proof,
+            authorization_expires_at: None,
             evidence,
         }
     }

@@ -117,6 +117,7 @@ pub(in crate::provider) fn judge(
             Some(_) | None => Observation::NotCaptured {
                 open_minor: authorised.map(|authorised| authorised.minor),
                 others_minor: Some(0),
+                authorization_expires_at: None,
                 evidence,
             },
         };
@@ -246,6 +247,7 @@ impl Charge {
             amount: Money::new(minor, currency),
             captured_at: self.captured_at(),
             proof,
+            authorization_expires_at: None,
             evidence,
         }
     }

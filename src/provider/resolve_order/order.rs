@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::intent::{KeyGeneration, Money};
 use crate::outcome::{Class, Code, Evidence, Observation, Outcome, Proof, Receipt, printable_id};
 use crate::provider::Call;
-use crate::provider::answer::{Answer, Manner, Verdict, time, unreadable, word};
+use crate::provider::answer::{AdvisedTime, Answer, Manner, Verdict, time, unreadable, word};
 use crate::provider::json::{Digits, Text};
 use crate::provider::resolve::{CURRENCY, error_type, is_not_found, refusal};
 
@@ -24,7 +24,8 @@ struct Order {
     currency: Option<String>,
     amount_captured: Option<Digits>,
     amount_remaining: Option<Digits>,
-    authorization_expires_at: Option<String>,
+    #[serde(default)]
+    authorization_expires_at: AdvisedTime,
     capture_events: Option<Vec<Event>>,
 }
 
@@ -49,7 +50,7 @@ pub(in crate::provider) fn outcome(call: &Call<'_>, manner: Manner, answer: &Ans
     let seen = || evidence(call, answer, order.as_ref());
     let verdict = match (answer.status, &order) {
         (200 | 201, Some(order)) if order.id.is_some() => match order.capture(call) {
-            Ok(event) => return Outcome::Captured(event.receipt(call, Proof::Answer, seen())),
+            Ok(event) => return Outcome::Captured(event.receipt(call, order, Proof::Answer, seen())),
             Err(verdict) => verdict,
         },
         (200 | 201, _) => (Class::Ambiguous, unreadable(answer)),
@@ -84,7 +85,7 @@ pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, answer: &Ans
     match order.ours(call) {
         Ours::Several => return contradicts("several_captures", evidence),
         Ours::One(event) if event.fits(call) => {
-            return Observation::Captured(event.receipt(call, Proof::Reference, evidence));
+            return Observation::Captured(event.receipt(call, &order, Proof::Reference, evidence));
         }
         Ours::One(_) => return contradicts("wrong_amount", evidence),
         Ours::None => {}
@@ -94,7 +95,7 @@ pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, answer: &Ans
     let enough = remaining.is_none_or(|left| left.minor >= call.intent.amount.minor);
     let captured = money(&order.amount_captured).map(|captured| captured.minor);
     let somebody_captured = captured.is_some_and(|minor| minor > 0);
-    let expires = order.authorization_expires_at.as_deref().and_then(time);
+    let expires = order.authorization_expires_at.0;
     match order.status.as_deref() {
         _ if !enough && somebody_captured => Observation::Foreign { evidence },
         Some(ended @ ("canceled" | "cancelled" | "expired" | "declined")) => closed(ended, evidence),
@@ -103,6 +104,7 @@ pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, answer: &Ans
         Some(_) | None => Observation::NotCaptured {
             open_minor: remaining.map(|left| left.minor),
             others_minor: captured,
+            authorization_expires_at: expires,
             evidence,
         },
     }
@@ -170,7 +172,7 @@ impl Event {
         self.processed_at.as_deref().and_then(time)
     }
 
-    fn receipt(&self, call: &Call<'_>, proof: Proof, evidence: Evidence) -> Receipt {
+    fn receipt(&self, call: &Call<'_>, order: &Order, proof: Proof, evidence: Evidence) -> Receipt {
         let Money { minor, currency } = call.intent.amount;
         let invoice = self
             .invoice_id
@@ -182,6 +184,7 @@ impl Event {
             amount: Money::new(minor, currency),
             captured_at: self.processed(),
             proof,
+            authorization_expires_at: order.authorization_expires_at.0,
             evidence,
         }
     }

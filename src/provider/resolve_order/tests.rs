@@ -1,8 +1,9 @@
+use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 
 use super::order::{observe, outcome};
 use crate::intent::{CaptureIntent, Currency, KeyGeneration, Money};
-use crate::outcome::{Class, Outcome, Proof};
+use crate::outcome::{Class, Observation, Outcome, Proof};
 use crate::provider::answer::Answer;
 use crate::provider::samples::{
     KEYED, Row, account, ago, answer, any_json, call, dollars, front_rows, hold, intent, name, others, spoil,
@@ -238,4 +239,44 @@ fn a_read_tells_what_others_captured() {
     };
     assert_eq!(of("3.00"), Some(300));
     assert_eq!(of("1e400000"), None, "unreadable is not nothing");
+}
+
+/// What an order tells of its authorisation: (read, capture answer).
+fn told(expires: &str) -> [Option<DateTime<Utc>>; 2] {
+    let with = |body: String| body.replace("\"2099-01-01T00:00:00Z\"", expires);
+    let open = with(order("authorized", "0", "10.00", &[]));
+    let read = match observe(&call(&intent(ID)), KEYED, &answer(200, &open)) {
+        Observation::NotCaptured {
+            authorization_expires_at,
+            ..
+        } => authorization_expires_at,
+        other => panic!("{other:?}"),
+    };
+    let sent = match classify(&answer(200, &with(good()))) {
+        Outcome::Captured(receipt) => receipt.authorization_expires_at,
+        other => panic!("{other:?}"),
+    };
+    [read, sent]
+}
+
+#[test]
+fn an_answer_tells_when_the_authorisation_ends() {
+    assert_eq!(
+        told(r#""2099-01-01T00:00:00Z""#),
+        [Some("2099-01-01T00:00:00Z".parse().unwrap()); 2]
+    );
+    for odd in [
+        "null",
+        "17",
+        "1e400",
+        "[]",
+        "{}",
+        "true",
+        r#""""#,
+        r#""soon""#,
+        r#""2099-01-01""#,
+        r#""9999-01-01T00:00:00Z""#,
+    ] {
+        assert_eq!(told(odd), [None; 2], "{odd}");
+    }
 }

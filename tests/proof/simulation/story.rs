@@ -442,6 +442,7 @@ async fn work(
                     concurrency,
                     rate_per_minute,
                     fulfilment: Default::default(),
+                    authorization_lifetime: None,
                 })
                 .collect()
         };
