@@ -41,6 +41,7 @@ declare
     v_open integer[];
     -- What is picked, in the order in which it goes: one place in each array is one row of `ready`.
     v_rows tid[];
+    v_gone integer;
     v_intents uuid[];
     v_lanes integer[];
     v_purposes smallint[];
@@ -78,155 +79,166 @@ begin
     end if;
     v_now := clock_now();
 
-    with asked as materialized (
-        select a.lane, a.favour, a.send_calls, a.read_calls, a.sending, a.retrying, a.verifying,
-               -- A breaker that was open lets one through to test.
-               case when l.open_until is not null or p_alone then least(a.free, 1) else least(a.free, p_batch) end as free,
-               budget.step, budget.step * burst.calls as span, budget.step is not null or l.open_until is not null as accounted,
-               -- How many calls the lane's budget still holds; null: no limit.
-               case when budget.step is not null then
-                   greatest(0, floor(extract(epoch from v_now - greatest(l.budget_spent_until, v_now - budget.step * burst.calls))
-                                     / extract(epoch from budget.step)))::integer end as calls_left
-        from jsonb_to_recordset(p_lanes) as a(
-                 lane integer, free integer, sending integer, retrying integer, verifying integer,
-                 favour smallint, send_calls integer, read_calls integer)
-        join lanes l on l.id = a.lane
-        -- An operator's word goes before the settings'.
-        cross join lateral (select coalesce(l.rate_override, l.rate_per_minute) as per_minute) rate
-        -- A tenth of the minute's calls may burst, or what one intent needs if that is more; the rest flows evenly, so
-        -- that no sliding minute sees more than the limit.
-        cross join lateral (select greatest(a.send_calls, a.read_calls, rate.per_minute / 10) as calls) burst
-        cross join lateral (
-            select case when rate.per_minute > 0 then interval '60 seconds' / greatest(1, rate.per_minute - burst.calls) end as step
-        ) budget
-        where a.lane = any (v_open) and a.free > 0
-    ),
-    seen as (
-        select a.*, r.row, r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch,
-               case when r.purpose = 2 then a.read_calls else a.send_calls end as cost,
-               -- Slots are shared 2 : 1 : 1; what a purpose does not use another may.
-               case r.purpose when 0 then a.sending + r.place when 1 then 2 * (a.retrying + r.place)
-                              else 2 * (a.verifying + r.place) end as turn,
-               r.place = 1 and r.purpose = a.favour as favoured
-        from asked a
-        cross join lateral (values (0::smallint), (1::smallint), (2::smallint)) p(purpose)
-        cross join lateral (
-            select c.*, row_number() over (order by c.urgency, c.seq) as place
-            from (
-                select r.ctid as row, r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch
-                from ready r
-                where r.lane = a.lane and r.purpose = p.purpose and r.alone = p_alone
-                order by r.urgency, r.seq
-                limit a.free
-                for update skip locked
-            ) c
-        ) r
-    ),
-    ranked as (
-        select s.*,
-               row_number() over w as place,
-               sum(s.cost) over (w rows unbounded preceding) as calls
-        from seen s
-        window w as (partition by s.lane order by s.favoured desc, s.turn, s.purpose, s.urgency, s.seq)
-    )
-    select array_agg(k.row), array_agg(k.intent), array_agg(k.lane), array_agg(k.purpose), array_agg(k.urgency), array_agg(k.fence),
-           array_agg(k.epoch), bool_or(k.accounted), array_agg(k.cost), array_agg(k.step), array_agg(k.span)
-    into v_rows, v_intents, v_lanes, v_purposes, v_urgencies, v_fences, v_epochs, v_accounted, v_costs, v_steps, v_spans
-    from (
-        select k.* from ranked k
-        where k.place <= k.free and (k.calls_left is null or k.calls <= k.calls_left)
-        order by k.place, k.lane
-        limit p_batch
-    ) k;
-    if v_rows is null then
-        return;
-    end if;
-
-    select array_agg(k.generation), array_agg(k.accompanied) into v_generations, v_accompanied
-    from (
-        select coalesce(p.generation, 0::smallint) as generation,
-               exists (
-                   select from intents s
-                   where s.provider = i.provider and s.account = i.account and s.payment_id = i.payment_id and s.id <> x.intent
-                   offset 0
-               ) as accompanied
-        from unnest(v_intents) with ordinality x(intent, place)
-        cross join lateral (select i.provider, i.account, i.payment_id from intents i where i.id = x.intent limit 1) i
-        left join lateral (select p.generation from progress p where p.intent = x.intent limit 1) p on true
-        order by x.place
-    ) k;
-
-    -- One money movement at a time per authorisation: a sibling that is in a lease or whose outcome is unknown holds
-    -- it. A verification is its own holder, but for one that comes back from a dead letter, which let go of it: that one
-    -- waits for a holder like any other, and holds it from its next claim on. Of several in this batch the first goes.
-    -- Who is held off, and what the others are told of their siblings, is seen with one snapshot.
-    if true = any (v_accompanied) then
-        select jsonb_object_agg(j.intent, jsonb_build_object(
-                   'blocked', j.blocked, 'committed', sib.committed_minor, 'open', sib.open_minor, 'undecided', sib.undecided,
-                   'captures', sib.captures, 'authorized', sib.authorized_minor))
-        into v_beside
+    for v_round in 1..100 loop
+        v_beside := null;
+        with asked as materialized (
+            select a.lane, a.favour, a.send_calls, a.read_calls, a.sending, a.retrying, a.verifying,
+                   -- A breaker that was open lets one through to test.
+                   case when l.open_until is not null or p_alone then least(a.free, 1) else least(a.free, p_batch) end as free,
+                   budget.step, budget.step * burst.calls as span, budget.step is not null or l.open_until is not null as accounted,
+                   -- How many calls the lane's budget still holds; null: no limit.
+                   case when budget.step is not null then
+                       greatest(0, floor(extract(epoch from v_now - greatest(l.budget_spent_until, v_now - budget.step * burst.calls))
+                                         / extract(epoch from budget.step)))::integer end as calls_left
+            from jsonb_to_recordset(p_lanes) as a(
+                     lane integer, free integer, sending integer, retrying integer, verifying integer,
+                     favour smallint, send_calls integer, read_calls integer)
+            join lanes l on l.id = a.lane
+            -- An operator's word goes before the settings'.
+            cross join lateral (select coalesce(l.rate_override, l.rate_per_minute) as per_minute) rate
+            -- A tenth of the minute's calls may burst, or what one intent needs if that is more; the rest flows evenly, so
+            -- that no sliding minute sees more than the limit.
+            cross join lateral (select greatest(a.send_calls, a.read_calls, rate.per_minute / 10) as calls) burst
+            cross join lateral (
+                select case when rate.per_minute > 0 then interval '60 seconds' / greatest(1, rate.per_minute - burst.calls) end as step
+            ) budget
+            where a.lane = any (v_open) and a.free > 0
+        ),
+        seen as (
+            select a.*, r.row, r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch,
+                   case when r.purpose = 2 then a.read_calls else a.send_calls end as cost,
+                   -- Slots are shared 2 : 1 : 1; what a purpose does not use another may.
+                   case r.purpose when 0 then a.sending + r.place when 1 then 2 * (a.retrying + r.place)
+                                  else 2 * (a.verifying + r.place) end as turn,
+                   r.place = 1 and r.purpose = a.favour as favoured
+            from asked a
+            cross join lateral (values (0::smallint), (1::smallint), (2::smallint)) p(purpose)
+            cross join lateral (
+                select c.*, row_number() over (order by c.urgency, c.seq) as place
+                from (
+                    select r.ctid as row, r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch
+                    from ready r
+                    where r.lane = a.lane and r.purpose = p.purpose and r.alone = p_alone
+                    order by r.urgency, r.seq
+                    limit a.free
+                    for update skip locked
+                ) c
+            ) r
+        ),
+        ranked as (
+            select s.*,
+                   row_number() over w as place,
+                   sum(s.cost) over (w rows unbounded preceding) as calls
+            from seen s
+            window w as (partition by s.lane order by s.favoured desc, s.turn, s.purpose, s.urgency, s.seq)
+        )
+        select array_agg(k.row), array_agg(k.intent), array_agg(k.lane), array_agg(k.purpose), array_agg(k.urgency), array_agg(k.fence),
+               array_agg(k.epoch), bool_or(k.accounted), array_agg(k.cost), array_agg(k.step), array_agg(k.span)
+        into v_rows, v_intents, v_lanes, v_purposes, v_urgencies, v_fences, v_epochs, v_accounted, v_costs, v_steps, v_spans
         from (
-            select k.*,
-                   (k.purpose < 2 or k.replayed) and (
-                       exists (
-                           select from intents s
-                           where s.provider = k.provider and s.account = k.account and s.payment_id = k.payment_id and s.id <> k.intent
-                             and not exists (select from outcomes o where o.intent = s.id offset 0)
-                             and not exists (select from ready r where r.intent = s.id and r.purpose < 2 offset 0)
-                             and not exists (select from waiting w where w.intent = s.id and w.purpose < 2 offset 0)
-                             and not (k.replayed and exists (select from progress p where p.intent = s.id and p.replayed offset 0)
-                                      and (exists (select from ready r where r.intent = s.id offset 0)
-                                           or exists (select from waiting w where w.intent = s.id offset 0)))
-                           offset 0
-                       )
-                       or row_number() over (partition by k.provider, k.account, k.payment_id
-                                             order by k.purpose desc, k.replayed, k.place) > 1
-                   ) as blocked
-            from (
-                select x.intent, x.purpose, x.place, i.provider, i.account, i.payment_id,
-                       x.purpose = 2 and exists (select from progress p where p.intent = x.intent and p.replayed offset 0) as replayed
-                from unnest(v_intents, v_purposes, v_accompanied) with ordinality x(intent, purpose, accompanied, place)
-                cross join lateral (select i.provider, i.account, i.payment_id from intents i where i.id = x.intent limit 1) i
-                where x.accompanied
-            ) k
-        ) j
-        cross join lateral (
-            select coalesce(sum(case when o.state = 'captured' then o.captured_minor
-                                     when o.dead_reason = 'undecided' then s.amount_minor else 0 end), 0)::bigint as committed_minor,
-                   coalesce(sum(s.amount_minor) filter (where o.state is null), 0)::bigint as open_minor,
-                   -- Whose capture a person meant nobody can tell by its id: their evidence may be a statement's number.
-                   coalesce(bool_or(o.dead_reason = 'undecided' or o.proof = 'person'), false) as undecided,
-                   coalesce(array_agg(o.provider_capture_id) filter (where o.state = 'captured'), '{}') as captures,
-                   (array_agg(s.authorized_minor order by s.created_at desc, s.id desc)
-                       filter (where s.authorized_minor is not null))[1]::bigint as authorized_minor
-            from intents s
-            left join lateral (
-                select o.state, o.dead_reason, o.captured_minor, o.provider_capture_id, o.proof from outcomes o where o.intent = s.id limit 1
-            ) o on true
-            where s.provider = j.provider and s.account = j.account and s.payment_id = j.payment_id and s.id <> j.intent
-        ) sib;
-    end if;
-
-    delete from ready r where r.ctid = any (v_rows);
-
-    if v_beside is not null then
-        insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
-        select x.intent, x.lane, x.purpose, x.urgency, x.fence, x.epoch, 'sibling', v_now + interval '5 seconds', v_now
-        from unnest(v_intents, v_lanes, v_purposes, v_urgencies, v_fences, v_epochs) as x(intent, lane, purpose, urgency, fence, epoch)
-        where (v_beside -> x.intent::text ->> 'blocked')::boolean;
-
-        select array_agg(x.intent), array_agg(x.lane), array_agg(x.purpose), array_agg(x.fence), array_agg(x.epoch),
-               array_agg(x.generation), array_agg(x.cost), array_agg(x.step), array_agg(x.span)
-        into v_intents, v_lanes, v_purposes, v_fences, v_epochs, v_generations, v_costs, v_steps, v_spans
-        from (
-            select * from unnest(v_intents, v_lanes, v_purposes, v_fences, v_epochs, v_generations, v_costs, v_steps, v_spans) with ordinality
-                as x(intent, lane, purpose, fence, epoch, generation, cost, step, span, place)
-            where not coalesce((v_beside -> x.intent::text ->> 'blocked')::boolean, false)
-            order by x.place
-        ) x;
-        if v_intents is null then
+            select k.* from ranked k
+            where k.place <= k.free and (k.calls_left is null or k.calls <= k.calls_left)
+            order by k.place, k.lane
+            limit p_batch
+        ) k;
+        if v_rows is null then
             return;
         end if;
+
+        select array_agg(k.generation), array_agg(k.accompanied) into v_generations, v_accompanied
+        from (
+            select coalesce(p.generation, 0::smallint) as generation,
+                   exists (
+                       select from intents s
+                       where s.provider = i.provider and s.account = i.account and s.payment_id = i.payment_id and s.id <> x.intent
+                       offset 0
+                   ) as accompanied
+            from unnest(v_intents) with ordinality x(intent, place)
+            cross join lateral (select i.provider, i.account, i.payment_id from intents i where i.id = x.intent limit 1) i
+            left join lateral (select p.generation from progress p where p.intent = x.intent limit 1) p on true
+            order by x.place
+        ) k;
+
+        -- One money movement at a time per authorisation: a sibling that is in a lease or whose outcome is unknown holds
+        -- it. A verification is its own holder, but for one that comes back from a dead letter, which let go of it: that one
+        -- waits for a holder like any other, and holds it from its next claim on. Of several in this batch the first goes.
+        -- Who is held off, and what the others are told of their siblings, is seen with one snapshot.
+        if true = any (v_accompanied) then
+            select jsonb_object_agg(j.intent, jsonb_build_object(
+                       'blocked', j.blocked, 'committed', sib.committed_minor, 'open', sib.open_minor, 'undecided', sib.undecided,
+                       'captures', sib.captures, 'authorized', sib.authorized_minor))
+            into v_beside
+            from (
+                select k.*,
+                       (k.purpose < 2 or k.replayed) and (
+                           exists (
+                               select from intents s
+                               where s.provider = k.provider and s.account = k.account and s.payment_id = k.payment_id and s.id <> k.intent
+                                 and not exists (select from outcomes o where o.intent = s.id offset 0)
+                                 and not exists (select from ready r where r.intent = s.id and r.purpose < 2 offset 0)
+                                 and not exists (select from waiting w where w.intent = s.id and w.purpose < 2 offset 0)
+                                 and not (k.replayed and exists (select from progress p where p.intent = s.id and p.replayed offset 0)
+                                          and (exists (select from ready r where r.intent = s.id offset 0)
+                                               or exists (select from waiting w where w.intent = s.id offset 0)))
+                               offset 0
+                           )
+                           or row_number() over (partition by k.provider, k.account, k.payment_id
+                                                 order by k.purpose desc, k.replayed, k.place) > 1
+                       ) as blocked
+                from (
+                    select x.intent, x.purpose, x.place, i.provider, i.account, i.payment_id,
+                           x.purpose = 2 and exists (select from progress p where p.intent = x.intent and p.replayed offset 0) as replayed
+                    from unnest(v_intents, v_purposes, v_accompanied) with ordinality x(intent, purpose, accompanied, place)
+                    cross join lateral (select i.provider, i.account, i.payment_id from intents i where i.id = x.intent limit 1) i
+                    where x.accompanied
+                ) k
+            ) j
+            cross join lateral (
+                select coalesce(sum(case when o.state = 'captured' then o.captured_minor
+                                         when o.dead_reason = 'undecided' then s.amount_minor else 0 end), 0)::bigint as committed_minor,
+                       coalesce(sum(s.amount_minor) filter (where o.state is null), 0)::bigint as open_minor,
+                       -- Whose capture a person meant nobody can tell by its id: their evidence may be a statement's number.
+                       coalesce(bool_or(o.dead_reason = 'undecided' or o.proof = 'person'), false) as undecided,
+                       coalesce(array_agg(o.provider_capture_id) filter (where o.state = 'captured'), '{}') as captures,
+                       (array_agg(s.authorized_minor order by s.created_at desc, s.id desc)
+                           filter (where s.authorized_minor is not null))[1]::bigint as authorized_minor
+                from intents s
+                left join lateral (
+                    select o.state, o.dead_reason, o.captured_minor, o.provider_capture_id, o.proof from outcomes o where o.intent = s.id limit 1
+                ) o on true
+                where s.provider = j.provider and s.account = j.account and s.payment_id = j.payment_id and s.id <> j.intent
+            ) sib;
+        end if;
+
+        -- They are locked, so all of them are there. If ever one were not, it would be claimed and ready at once: rather no claim.
+        delete from ready r where r.ctid = any (v_rows);
+        get diagnostics v_gone = row_count;
+        if v_gone <> cardinality(v_rows) then
+            raise exception 'claim: of % rows that were picked % were there', cardinality(v_rows), v_gone using errcode = '40001';
+        end if;
+
+        if v_beside is not null then
+            insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
+            select x.intent, x.lane, x.purpose, x.urgency, x.fence, x.epoch, 'sibling', v_now + interval '5 seconds', v_now
+            from unnest(v_intents, v_lanes, v_purposes, v_urgencies, v_fences, v_epochs) as x(intent, lane, purpose, urgency, fence, epoch)
+            where (v_beside -> x.intent::text ->> 'blocked')::boolean;
+
+            select array_agg(x.intent), array_agg(x.lane), array_agg(x.purpose), array_agg(x.fence), array_agg(x.epoch),
+                   array_agg(x.generation), array_agg(x.cost), array_agg(x.step), array_agg(x.span)
+            into v_intents, v_lanes, v_purposes, v_fences, v_epochs, v_generations, v_costs, v_steps, v_spans
+            from (
+                select * from unnest(v_intents, v_lanes, v_purposes, v_fences, v_epochs, v_generations, v_costs, v_steps, v_spans) with ordinality
+                    as x(intent, lane, purpose, fence, epoch, generation, cost, step, span, place)
+                where not coalesce((v_beside -> x.intent::text ->> 'blocked')::boolean, false)
+                order by x.place
+            ) x;
+        end if;
+        -- All of them held off: who stands behind them may go. Else a few hundred siblings of one unknown outcome would keep a lane
+        -- from everybody else's captures.
+        exit when v_intents is not null;
+    end loop;
+    if v_intents is null then
+        return;
     end if;
 
     insert into leases (id, worker, epoch, claimed_at, until, request_format, intents, lanes, fences, generations, purposes, epochs, settled)
@@ -251,10 +263,7 @@ begin
     select c.place::integer - 1, c.lane, c.purpose, c.fence + 1, c.epoch <> v_epoch, v_now,
            i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref,
            i.amount_minor::bigint, i.currency, i.authorized_minor::bigint,
-           -- The earlier of what the producer and the provider said (looked up only where any provider did). What is only
-           -- assumed stops nothing.
-           least(i.authorization_expires_at, case when (select exists (select from deadlines t where t.source = 'provider'))
-                 then (select d.expires_at from deadlines d where d.intent = i.id and d.source = 'provider') end),
+           i.authorization_expires_at,
            i.details, i.traceparent, i.created_at,
            rel.company, rel.method, rel.tracking_number,
            p.progress, cr.wished is not null, late.receipt,
@@ -394,11 +403,12 @@ begin
         delete from leases l where l.id = p_lease and position('1' in l.settled::text) = 0 returning l.*
     ), put as (
         insert into ready (lane, purpose, urgency, intent, fence, epoch, alone, since)
-        select s.lane, s.purpose, urgency_of(i.priority, i.authorization_expires_at, v_now), s.intent, s.fence, s.epoch,
+        select s.lane, s.purpose, urgency_of(i.priority, coalesce(d.expires_at, i.authorization_expires_at), v_now), s.intent, s.fence, s.epoch,
                coalesce(p.alone, false), v_now
         from gone g
         cross join lateral unnest(g.intents, g.lanes, g.fences, g.purposes, g.epochs) as s(intent, lane, fence, purpose, epoch)
         cross join lateral (select i.priority, i.authorization_expires_at from intents i where i.id = s.intent limit 1) i
+        left join lateral (select d.expires_at from deadlines d where d.intent = s.intent limit 1) d on true
         left join lateral (select p.lost_leases >= 2 as alone from progress p where p.intent = s.intent limit 1) p on true
         returning 1
     )

@@ -213,8 +213,10 @@ begin
     ),
     returned as (
         insert into ready (lane, purpose, urgency, intent, fence, epoch, alone, since)
-        select h.lane, h.purpose, urgency_of(h.priority, h.authorization_expires_at, v_now), h.intent, h.fence, h.epoch, false, v_now
+        select h.lane, h.purpose, urgency_of(h.priority, coalesce(d.expires_at, h.authorization_expires_at), v_now), h.intent, h.fence, h.epoch,
+               false, v_now
         from held h
+        left join lateral (select d.expires_at from deadlines d where d.intent = h.intent limit 1) d on true
         where h."to" = 'ready'
     ),
     kept as (

@@ -357,3 +357,25 @@ async fn a_siblings_capture_is_never_recorded_a_second_time_as_ours() {
     assert!(end.starts_with("dead: captured_elsewhere"), "{end}");
     world.books_agree().await;
 }
+
+/// Three hundred siblings of one unknown outcome stand in line before somebody else's capture.
+#[tokio::test]
+async fn what_is_held_off_keeps_nobody_waiting_who_stands_behind_it() {
+    let mut world = World::new().await;
+    let parts = world.parts(Kind::Afterpay, 1).await;
+    let unknown = world.claim_one(Kind::Afterpay).await;
+    world.settle(unknown, Disposition::Verify(Wait::None)).await;
+    let payment = Kind::Afterpay.payment(1);
+    world
+        .db
+        .run(&format!(
+            "insert into capture.intents (provider, order_id, payment_id, capture_ref, amount_minor, currency, priority)
+             select 'afterpay', 'o', '{payment}', 'many ' || n, 100, 'USD', -5 from generate_series(1, 300) n"
+        ))
+        .await;
+    let other = world.capture(Kind::Afterpay, 2, 1000).await;
+    let claimed = claim(&world.outbox, &Ask::of(Kind::Afterpay).free(4)).await;
+    let ids: Vec<Uuid> = claimed.iter().map(|claim| claim.intent.id.0).collect();
+    assert_eq!(ids, [other], "one look is enough");
+    assert_eq!(world.state(parts[0]).await, "verifying");
+}

@@ -11,6 +11,9 @@ use crate::outcome::{Evidence, Proof, Receipt};
 use crate::provider::Siblings;
 use crate::retry::DeadReason;
 
+/// So often what is held off is passed over for who stands behind.
+const ROUNDS: u32 = 100;
+
 /// What a lane may take in this claim.
 struct Asked<'a> {
     request: &'a LaneRequest,
@@ -48,44 +51,50 @@ impl Tables {
             .iter()
             .filter_map(|lane| self.ask(now, lane, request))
             .collect();
-        let mut picked: Vec<Seen> = asked.iter().flat_map(|asked| self.rank(asked, request.alone)).collect();
-        picked.sort_by_key(|seen| (seen.place, seen.key.lane));
-        picked.truncate(usize::try_from(request.batch).unwrap_or(usize::MAX));
-        let blocked: Vec<bool> = (0..picked.len()).map(|at| self.blocked(&picked, at)).collect();
-
-        let mut claims = Vec::new();
         let mut slots = Vec::new();
         let mut calls: BTreeMap<LaneId, i64> = BTreeMap::new();
-        for (seen, blocked) in picked.iter().zip(blocked) {
-            self.ready.remove(&seen.key);
-            if blocked {
-                self.put_waiting(
-                    seen.row.intent,
-                    Waiting {
-                        lane: seen.key.lane,
-                        purpose: seen.key.purpose,
-                        urgency: seen.key.urgency,
-                        fence: seen.row.fence,
-                        epoch: seen.row.epoch,
-                        cause: Cause::Sibling,
-                        due_at: Some(now + TimeDelta::seconds(5)),
-                        since: now,
-                    },
-                );
-                continue;
+        // Where all that was picked is held off, who stands behind them may go.
+        for _ in 0..ROUNDS {
+            if !slots.is_empty() {
+                break;
             }
-            let progress = self.progress.get(&seen.row.intent);
-            slots.push(SlotRow {
-                intent: seen.row.intent,
-                lane: seen.key.lane,
-                fence: seen.row.fence + 1,
-                generation: progress.map_or(KeyGeneration::default(), |row| row.progress.generation),
-                purpose: seen.key.purpose,
-                epoch: seen.row.epoch,
-                settled: false,
-            });
-            *calls.entry(seen.key.lane).or_default() += i64::from(seen.cost);
+            let mut picked: Vec<Seen> = asked.iter().flat_map(|asked| self.rank(asked, request.alone)).collect();
+            picked.sort_by_key(|seen| (seen.place, seen.key.lane));
+            picked.truncate(usize::try_from(request.batch).unwrap_or(usize::MAX));
+            let blocked: Vec<bool> = (0..picked.len()).map(|at| self.blocked(&picked, at)).collect();
+
+            for (seen, blocked) in picked.iter().zip(blocked) {
+                self.ready.remove(&seen.key);
+                if blocked {
+                    self.put_waiting(
+                        seen.row.intent,
+                        Waiting {
+                            lane: seen.key.lane,
+                            purpose: seen.key.purpose,
+                            urgency: seen.key.urgency,
+                            fence: seen.row.fence,
+                            epoch: seen.row.epoch,
+                            cause: Cause::Sibling,
+                            due_at: Some(now + TimeDelta::seconds(5)),
+                            since: now,
+                        },
+                    );
+                    continue;
+                }
+                let progress = self.progress.get(&seen.row.intent);
+                slots.push(SlotRow {
+                    intent: seen.row.intent,
+                    lane: seen.key.lane,
+                    fence: seen.row.fence + 1,
+                    generation: progress.map_or(KeyGeneration::default(), |row| row.progress.generation),
+                    purpose: seen.key.purpose,
+                    epoch: seen.row.epoch,
+                    settled: false,
+                });
+                *calls.entry(seen.key.lane).or_default() += i64::from(seen.cost);
+            }
         }
+        let mut claims = Vec::new();
         for (slot, number) in slots.iter().zip(0..) {
             claims.extend(self.claimed(now, request, epoch, slot, number));
         }
