@@ -163,12 +163,19 @@ pub trait Store: Send + Sync {
 pub trait Listener: Send + Sync {
     /// See [`Sleep::wait`].
     async fn wait(&mut self, at_most: Duration) -> Result<bool, OutboxError>;
+
+    /// See [`Sleep::drain`].
+    fn drain(&mut self) {}
 }
 
 #[async_trait]
 impl Listener for Sleep {
     async fn wait(&mut self, at_most: Duration) -> Result<bool, OutboxError> {
         Sleep::wait(self, at_most).await
+    }
+
+    fn drain(&mut self) {
+        Sleep::drain(self);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use sqlx::postgres::PgListener;
 use uuid::Uuid;
 
@@ -37,12 +38,17 @@ pub struct Sleep {
 }
 
 impl Sleep {
+    /// Drops the notifications that have come: one look answers them all. Also while nobody waits, or they would fill the
+    /// connection, and at last the server's queue.
+    pub fn drain(&mut self) {
+        while let Some(Ok(_)) = self.listener.recv().now_or_never() {}
+    }
+
     /// Waits for a notification, at most so long; true if one came. An error means that the connection is gone.
     pub async fn wait(&mut self, at_most: Duration) -> Result<bool, OutboxError> {
         match tokio::time::timeout(at_most, self.listener.recv()).await {
             Ok(Ok(_)) => {
-                // One look answers all that have come.
-                while self.listener.next_buffered().is_some() {}
+                self.drain();
                 Ok(true)
             }
             Err(_) => Ok(false),

@@ -48,6 +48,9 @@ use slots::Slots;
 /// So often what is due is looked for while there is always something to claim.
 const DUE_NOW_AND_THEN: Duration = Duration::from_millis(20);
 
+/// For so long a few free slots wait for more of them.
+const FULL: Duration = Duration::from_secs(1);
+
 /// The settings of a worker. Defaults are those of `capture.toml`.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -329,7 +332,17 @@ impl Worker {
         }
         // A row that must be claimed alone waits until nothing else is in flight, so that it alone is to blame.
         let alone = self.slots.alone_is_waiting();
-        if (alone && self.slots.in_use() > 0) || self.slots.all_full() {
+        let all_full = match self.slots.all_full() {
+            false => {
+                looks.full = None;
+                false
+            }
+            // A few slots are not worth a claim, unless the calls that hold the others do not end.
+            true => {
+                Boottime::now().since(*looks.full.get_or_insert_with(Boottime::now)) < FULL || self.slots.none_free()
+            }
+        };
+        if (alone && self.slots.in_hand() > 0) || all_full {
             return Ok(Some(Why::Full));
         }
         // While there is always something to claim, what is due is looked for now and then, and not with each claim.
@@ -469,6 +482,8 @@ struct Looks {
     lost: Vec<Uuid>,
     /// When it was last seen to what is due.
     due: Option<Boottime>,
+    /// Since when no lane is worth a claim.
+    full: Option<Boottime>,
 }
 
 /// A claim that failed; perhaps only its answer was lost.

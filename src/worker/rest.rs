@@ -79,6 +79,9 @@ impl Rest {
         self.naps = 0;
         self.troubles = 0;
         self.found = self.found.saturating_add(1);
+        if let Some(listener) = &mut self.listener {
+            listener.drain();
+        }
         if self.found >= BUSY {
             self.get_up().await;
         }
@@ -96,7 +99,12 @@ impl Rest {
 
     pub(super) async fn rest(&mut self, why: Why) {
         match why {
-            Why::Full => self.nap(Duration::from_secs(1)).await,
+            Why::Full => {
+                if let Some(listener) = &mut self.listener {
+                    listener.drain();
+                }
+                self.nap(Duration::from_secs(1)).await;
+            }
             Why::Trouble => {
                 // The listener's connection is likely gone too.
                 self.listener = None;
@@ -126,6 +134,14 @@ impl Rest {
                         .await;
                 }
             }
+            // Old: upkeep may have swept the row meanwhile, so it is written again, and the second look is made again.
+            Stage::Lying(_) if Boottime::now().since(self.renewed) >= RENEWED => {
+                self.stage = if self.lie_down().await {
+                    Stage::Lying(self.renewed)
+                } else {
+                    Stage::Awake
+                };
+            }
             Stage::Lying(since) => {
                 let second_look = SECOND_LOOK.saturating_sub(Boottime::now().since(since));
                 let at_most = match second_look.is_zero() {
@@ -142,15 +158,7 @@ impl Rest {
                     }
                     None => Ok(true),
                 };
-                let renewed = match heard {
-                    Ok(_) if Boottime::now().since(self.renewed) < RENEWED => Ok(()),
-                    Ok(_) => {
-                        self.renewed = Boottime::now();
-                        self.outbox.lie_down(self.worker).await
-                    }
-                    Err(error) => Err(error),
-                };
-                if let Err(error) = renewed {
+                if let Err(error) = heard {
                     tracing::debug!(error = %error, "the listening connection is gone");
                     self.listener = None;
                     self.stage = Stage::Awake;

@@ -44,6 +44,8 @@ impl InUse {
 
 struct LaneSlots {
     concurrency: u32,
+    /// How many are claimed ahead of their calls, at most.
+    ahead: u32,
     send_calls: u32,
     read_calls: u32,
     in_use: InUse,
@@ -54,9 +56,10 @@ struct LaneSlots {
 }
 
 impl LaneSlots {
-    fn new(concurrency: u32, send_calls: u32, read_calls: u32) -> LaneSlots {
+    fn new(concurrency: u32, ahead: u32, send_calls: u32, read_calls: u32) -> LaneSlots {
         LaneSlots {
             concurrency,
+            ahead,
             send_calls,
             read_calls,
             in_use: InUse::default(),
@@ -66,21 +69,16 @@ impl LaneSlots {
         }
     }
 
-    /// How many are claimed ahead of their calls, at most.
-    fn ahead(&self) -> u32 {
-        self.concurrency / 4
-    }
-
     fn free(&self) -> u32 {
         let in_use = self.in_use.sum();
-        let of_calls = (self.concurrency + self.ahead()).saturating_sub(in_use);
-        let of_results = (2 * self.concurrency + self.ahead()).saturating_sub(in_use + self.unrecorded);
+        let of_calls = (self.concurrency + self.ahead).saturating_sub(in_use);
+        let of_results = (2 * self.concurrency + self.ahead).saturating_sub(in_use + self.unrecorded);
         of_calls.min(of_results)
     }
 
     /// A claim for one at a time costs as much as one for many.
     fn is_worth_a_claim(&self) -> bool {
-        self.free() >= self.ahead().div_ceil(2).max(1)
+        self.free() >= self.ahead.div_ceil(2).max(1)
     }
 }
 
@@ -145,7 +143,12 @@ impl Slots {
             .into_iter()
             .map(|(id, lane)| {
                 let calls = lane.provider.abilities().calls;
-                (id, LaneSlots::new(lane.concurrency, calls.send, calls.read))
+                // Calls are counted against a rate when they are claimed, so they are not put off then.
+                let ahead = match lane.rate_per_minute {
+                    0 => lane.concurrency / 4,
+                    _ => 0,
+                };
+                (id, LaneSlots::new(lane.concurrency, ahead, calls.send, calls.read))
             })
             .collect();
         Slots {
@@ -227,6 +230,19 @@ impl Slots {
         self.lanes().values().map(|lane| lane.in_use.sum()).sum()
     }
 
+    /// In use, or results that are not recorded yet.
+    pub(super) fn in_hand(&self) -> u32 {
+        self.lanes()
+            .values()
+            .map(|lane| lane.in_use.sum() + lane.unrecorded)
+            .sum()
+    }
+
+    pub(super) fn none_free(&self) -> bool {
+        self.lanes().values().all(|lane| lane.free() == 0)
+    }
+
+    /// Is no lane worth a claim?
     pub(super) fn all_full(&self) -> bool {
         !self.lanes().values().any(LaneSlots::is_worth_a_claim)
     }
@@ -258,7 +274,7 @@ mod tests {
     use super::*;
 
     fn slots(concurrency: u32) -> Arc<Slots> {
-        let lane = || LaneSlots::new(concurrency, 4, 1);
+        let lane = || LaneSlots::new(concurrency, concurrency / 4, 4, 1);
         Arc::new(Slots {
             lanes: Mutex::new(BTreeMap::from([(LaneId(1), lane()), (LaneId(2), lane())])),
             poke: Arc::new(Notify::new()),
