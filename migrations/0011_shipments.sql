@@ -390,6 +390,33 @@ end $$;
 
 -- Matches one release: frees what its account's rule says. Returns how many it freed; `why` and `waits` say what it waits
 -- for, if something is held that it does not free.
+-- Is any of the held intents that a release names in other hands?
+create function held_is_busy(rel releases) returns boolean
+    language plpgsql volatile set search_path from current
+    set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
+as $$
+begin
+    return exists (
+        select from (
+            select i.id from intents i
+            where rel.payment_id is not null and i.provider = rel.provider and i.account = rel.account
+              and i.payment_id = rel.payment_id and (rel.order_id is null or i.order_id = rel.order_id)
+              and (rel.capture_ref is null or i.capture_ref = rel.capture_ref)
+            union all
+            select i.id from intents i
+            where rel.payment_id is null and i.provider = rel.provider and i.account = rel.account
+              and i.order_id = rel.order_id and i.hold is not null
+              and (rel.capture_ref is null or i.capture_ref = rel.capture_ref)
+            offset 0
+        ) named
+        cross join lateral (select w.intent from waiting w where w.intent = named.id and w.cause = 'held' limit 1) held
+        left join lateral (
+            select w.intent from waiting w where w.intent = held.intent and w.cause = 'held' limit 1 for update skip locked
+        ) ours on true
+        where ours.intent is null
+        offset 0);
+end $$;
+
 create function match_release(rel releases, p_now timestamptz, out freed integer, out why text, out waits text)
     language plpgsql volatile set search_path from current set enable_seqscan = off set jit = off as $$
 declare
@@ -412,6 +439,11 @@ begin
     -- Who calls release(), and a person, mean what is held, whole.
     if rel.shipment is null or rel.whole then
         v_rule := 'explicit';
+    end if;
+    -- What somebody is at (a cancel, a deadline that is written) is not passed over for another one: which capture goes, and how
+    -- many, would hang on the moment. The next round tries again.
+    if held_is_busy(rel) then
+        return;
     end if;
 
     if v_rule in ('line_items', 'remaining_on_final') and not rel.is_final and rel.amount_minor is null then

@@ -25,7 +25,7 @@ create table shipping_notices (
 create index shipping_notices_due on shipping_notices (lane, due_at) where state = 'due';
 
 -- Begins a try: of the notices of a lane that are due and whose capture is on record, the oldest. Those whose capture is not
--- are looked at again after a tenth of their age, for a week: what is dead may still be replayed. Captures go first: a lane
+-- are looked at again after a tenth of their age; where it has ended, for a week: what is dead may still be replayed. Captures go first: a lane
 -- that is paused, limited or broken is left alone; where the rate is limited nothing is told while a capture is ready, nor
 -- from the second half of what the budget holds. p_calls: the most calls that one capture costs here.
 create function claim_shipping_notice(p_lane integer, p_calls integer, p_lease_ms bigint)
@@ -72,15 +72,17 @@ begin
         where n.lane = p_lane and n.state = 'due' and n.due_at <= v_now
         order by n.due_at limit 200 for update skip locked
     ), judged as materialized (
-        select k.intent, k.since, coalesce(o.state = 'captured', false) as captured
-        from looked k left join lateral (select o.state from outcomes o where o.intent = k.intent limit 1) o on true
+        -- What a person has put on record says nothing of the provider's id: their evidence may be any words.
+        select k.intent, coalesce(o.state = 'captured' and o.proof <> 'person', false) as captured,
+               o.proof = 'person' or o.state is not null and k.since <= v_now - interval '7 days' as over, k.since
+        from looked k left join lateral (select o.state, o.proof from outcomes o where o.intent = k.intent limit 1) o on true
     ), forgotten as (
         delete from shipping_notices n
-        where n.intent = any (array(select j.intent from judged j where not j.captured and j.since <= v_now - interval '7 days'))
+        where n.intent = any (array(select j.intent from judged j where not j.captured and j.over))
     ), later as (
         update shipping_notices n
         set due_at = v_now + greatest(interval '5 seconds', least(interval '10 minutes', (v_now - n.since) / 10))
-        where n.intent = any (array(select j.intent from judged j where not j.captured and j.since > v_now - interval '7 days'))
+        where n.intent = any (array(select j.intent from judged j where not j.captured and j.over is not true))
     ), taken as (
         update shipping_notices n set tries = n.tries + 1, due_at = v_now + p_lease_ms * interval '1 millisecond'
         where n.intent = any (array(select j.intent from judged j where j.captured order by j.since, j.intent limit 1))

@@ -7,6 +7,7 @@ use capture::shipment::{Fulfilment, ReleaseOn, ShipmentAmount};
 use sqlx::Row;
 use uuid::Uuid;
 
+use crate::database::Session;
 use crate::kind::Kind;
 use crate::releases::HELD;
 use crate::world::World;
@@ -124,6 +125,29 @@ async fn an_account_may_wait_for_the_first_scan_and_then_releases_once() {
     world.parcel("6", "1Z2", "shipped", ("", "")).await;
     world.fulfil().await;
     assert_eq!(world.intents().await, ["c1 2000 captured", "c2 2000 captured"]);
+    world.books_agree().await;
+}
+
+/// A deadline that is written, or a cancel that is open: what is in other hands is not left behind by what takes everything.
+#[tokio::test]
+async fn what_somebody_is_at_is_waited_for_and_not_passed_over() {
+    let mut world = World::new().await;
+    world.rule(ReleaseOn::Shipped, ShipmentAmount::FullOnFirst).await;
+    world.held_of("c1", 2000).await;
+    let second = world.held_of("c2", 3000).await;
+    world.parcel("1", "1Z1", "shipped", ("", "")).await;
+    let mut busy = Session::open(&world.url).await;
+    busy.run("begin").await;
+    busy.run(&format!(
+        "select from capture.waiting where intent = '{second}' for update"
+    ))
+    .await;
+    world.fulfil().await;
+    assert_eq!(world.intents().await, ["c1 2000 held", "c2 3000 held"]);
+    busy.run("rollback").await;
+    world.pass(Duration::from_secs(5)).await;
+    world.fulfil().await;
+    assert_eq!(world.intents().await, ["c1 2000 captured", "c2 3000 captured"]);
     world.books_agree().await;
 }
 
