@@ -45,11 +45,11 @@ begin
                 'execute on function tell_deadlines', 'execute on function assume_deadlines',
                 'execute on function operation_step', 'execute on function operation_tokens',
                 'execute on function put_off_item', 'execute on function watch_replayed',
-                'execute on function claim_shipping_notice', 'execute on function settle_shipping_notice',
+                'execute on function claim_shipping_notice', 'execute on function settle_shipping_notice', 'execute on function left_of_split',
                 'execute on function fan_out_webhooks', 'execute on function claim_webhook_deliveries',
                 'execute on function settle_webhook_deliveries', 'execute on function prune_webhook_deliveries']),
             ('capture_readonly', array['select on all tables in schema %1$I', 'execute on function events_after', 'execute on function clock_now',
-                'execute on function verify_audit', 'execute on function would_prune_shipments']),
+                'execute on function verify_audit', 'execute on function would_prune_shipments', 'execute on function left_of_split']),
             ('capture_operator', array[
                 'select on all tables in schema %1$I', 'insert on intents', 'execute on function clock_now',
                 'execute on function new_id', 'execute on function enqueue', 'execute on function enqueue_json',
@@ -67,7 +67,8 @@ begin
                 'execute on function create_webhook_endpoint', 'execute on function change_webhook_endpoint',
                 'execute on function set_webhook_endpoint_state', 'execute on function remove_webhook_endpoint',
                 'execute on function rotate_webhook_secret', 'execute on function redeliver_webhooks',
-                'execute on function begin_webhook_redelivery', 'execute on function redeliver_webhooks_step']),
+                'execute on function begin_webhook_redelivery', 'execute on function redeliver_webhooks_step',
+                'execute on function left_of_split']),
             ('capture_metrics', array['select on all tables in schema %1$I', 'execute on function clock_now'])
         ) as t(role, verbs)
     loop

@@ -158,7 +158,7 @@ impl Outbox {
                       coalesce((select bool_and(may) from mine where proname in
                           ('claim', 'give_back', 'settle', 'rescue', 'move_due', 'take_shipments', 'match_releases', 'watch_deadlines', 'watch_dead_letters', 'tell_deadlines', 'assume_deadlines',
                             'watch_shipments')), false) as "may_work!",
-                      coalesce((select bool_and(may) from mine where proname in ('replay', 'resolve', 'cancel', 'set_lane_pause')), false) as "may_operate!""#,
+                      coalesce((select bool_and(may) from mine where proname in ('replay', 'resolve', 'cancel', 'set_lane_pause', 'left_of_split')), false) as "may_operate!""#,
             self.schema
         )
         .fetch_one(&self.pool)

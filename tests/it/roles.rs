@@ -64,8 +64,8 @@ async fn the_role_of_a_worker_is_enough_for_a_worker() {
         intents.push(world.capture(kind, 1, 1234).await);
     }
     assert_eq!(worker.drain().await.unwrap(), 4);
-    for intent in intents {
-        assert_eq!(world.state(intent).await, "captured");
+    for intent in &intents {
+        assert_eq!(world.state(*intent).await, "captured");
     }
     outbox.check_schema().await.unwrap();
     outbox.verify_schema().await.unwrap();
@@ -88,6 +88,7 @@ async fn the_role_of_a_worker_is_enough_for_a_worker() {
     outbox.watch_dead_letters(10).await.unwrap();
     outbox.watch_replayed().await.unwrap();
     outbox.put_off_item(Uuid::new_v4(), 1, "why").await.unwrap();
+    assert_eq!(outbox.capture_facts(&intents).await.unwrap().len(), 4);
     outbox.give_back(Uuid::new_v4()).await.unwrap();
     outbox.releases_are_open().await.unwrap();
     outbox.backlog().await.unwrap();
@@ -118,6 +119,9 @@ async fn the_role_of_metrics_is_enough_to_look_and_that_of_an_operator_to_act() 
             .await
             .unwrap();
         outbox.doctor_facts().await.unwrap();
+        // What every act of a person, and every step of an operation, looks at first.
+        let facts = outbox.capture_facts(&[intent]).await;
+        assert_eq!(facts.is_ok(), role != "capture_metrics", "{role}: {facts:?}");
         let acts = outbox.cancel(intent, "why").await;
         assert_eq!(acts.is_ok(), role == "capture_operator", "{role}");
     }

@@ -74,7 +74,7 @@ const COLUMN_RIGHTS: (&str, &str, [&str; 5]) = (
 );
 
 /// Who may call what, by the letters p(roducer), f(ulfilment), w(orker), r(eadonly), o(perator), m(etrics).
-const FUNCTIONS: [(&str, &str); 107] = [
+const FUNCTIONS: [(&str, &str); 108] = [
     ("all_ended", ""),
     ("assume_deadlines", "w"),
     ("audit_chained", ""),
@@ -114,9 +114,10 @@ const FUNCTIONS: [(&str, &str); 107] = [
     ("grant_roles", ""),
     ("hear_of_lanes", ""),
     ("held_for", ""),
+    ("held_is_busy", ""),
     ("intents_placed", ""),
     ("keep_deadline_of_the_dead", ""),
-    ("left_of_split", ""),
+    ("left_of_split", "wro"),
     ("match_release", ""),
     ("match_releases", "w"),
     ("match_shipment", "o"),
