@@ -13,11 +13,11 @@ declare
 begin
     with near as materialized (
         select d.ctid as row, d.intent, d.expires_at, d.source,
-               case when d.expires_at <= v_now + case d.source when 'assumed' then 0 else p_margin_ms end * interval '1 millisecond' then 3
+               case when d.expires_at <= v_now + case d.source when 'producer' then p_margin_ms else 0 end * interval '1 millisecond' then 3
                     when d.expires_at <= v_now + interval '24 hours' then 2 else 1 end::smallint as level
         from deadlines d
-        where d.expires_at <= v_now + interval '48 hours' and not (d.source = 'assumed' and d.warned = 3)
-          and d.warned < case when d.expires_at <= v_now + case d.source when 'assumed' then 0 else p_margin_ms end * interval '1 millisecond' then 3
+        where d.expires_at <= v_now + interval '48 hours' and not (d.source <> 'producer' and d.warned = 3)
+          and d.warned < case when d.expires_at <= v_now + case d.source when 'producer' then p_margin_ms else 0 end * interval '1 millisecond' then 3
                               when d.expires_at <= v_now + interval '24 hours' then 2 else 1 end
         order by d.expires_at limit p_limit
         for update skip locked
@@ -33,13 +33,13 @@ begin
         where r.lane = s.lane and r.purpose = s.purpose and r.urgency = s.urgency and r.seq = s.seq
     ), stopped as materialized (
         select w.intent from waiting w
-        where w.purpose < 2 and w.intent = any (array(select n.intent from near n where n.level = 3 and n.source <> 'assumed'))
+        where w.purpose < 2 and w.intent = any (array(select n.intent from near n where n.level = 3 and n.source = 'producer'))
         for update skip locked
     ),
     -- That cancel may be rolled back: what could not be stopped is looked at again.
     sure as materialized (
         select n.* from near n
-        where n.level < 3 or n.source = 'assumed' or n.intent in (select s.intent from stopped s)
+        where n.level < 3 or n.source <> 'producer' or n.intent in (select s.intent from stopped s)
            or not exists (select from waiting w where w.intent = n.intent and w.purpose < 2)
     ), noted as (
         update deadlines d set warned = n.level from sure n where d.ctid = n.row

@@ -5,8 +5,9 @@
 --   provider  an answer or a read of the payment. Of two that are known the earlier one counts.
 --   assumed   where neither has said anything: from the first intent of the payment (intents.created_at) so long as the
 --             account's `authorization_lifetime` says. The authorisation is older than that.
--- All three warn, and make urgent. Only what is known stops a send or ends an intent: the provider refuses what comes after
--- the end, harmlessly, and an assumption must not lose money that it would still have given.
+-- All three warn, and make urgent. Only the producer's word stops a send or ends an intent. What a provider told may have been
+-- extended or renewed since, and nobody would hear of it; it refuses what comes after the end, harmlessly. Neither that nor an
+-- assumption may lose money that it would still have given.
 --
 -- Neither claim nor settle writes any of this, and an intent that is captured at once never has a row of it.
 
@@ -16,14 +17,12 @@ alter table lanes add column authorization_lifetime interval
 
 alter table deadlines add column source text not null default 'producer'
     constraint deadlines_source_known check (source in ('producer', 'provider', 'assumed'));
--- A claim looks up its rows here; it is empty where no provider tells.
-create index deadlines_told on deadlines (intent) where source = 'provider';
 -- Are there any? Asked where no account has a lifetime any more.
 create index deadlines_assumed on deadlines (intent) where source = 'assumed';
--- What is over is given up and leaves. What is over by assumption stays until somebody acts: it was told, and must not be
--- read again and again.
+-- What is over by the producer's word is given up and leaves. What is over by another's stays until somebody acts: it was told,
+-- and must not be read again and again.
 drop index deadlines_expires_at;
-create index deadlines_expires_at on deadlines (expires_at) where not (source = 'assumed' and warned = 3);
+create index deadlines_expires_at on deadlines (expires_at) where not (source <> 'producer' and warned = 3);
 
 -- Of dead letters: who told of expires_at. Null: the producer.
 alter table outcomes add column expiry_source text

@@ -267,8 +267,9 @@ fn finding(facts: &CaptureFacts, reason: DeadReason, plan: String, left: Option<
         || facts.late_receipt
         || progress.is_some_and(|progress| progress.tainted || progress.accepted);
     // Where something may have been captured, reads can still tell, whatever the authorisation.
-    // What is only assumed may be wrong: the provider says so then, and nothing is lost by asking it.
-    let is_known = facts.row.expiry_source.as_deref() != Some("assumed");
+    // What a provider told once may have been extended since, and what is assumed may be wrong: the provider says so then, and
+    // nothing is lost by asking it.
+    let is_known = facts.row.expiry_source.as_deref() == Some("producer");
     let over = facts
         .row
         .authorization_expires_at

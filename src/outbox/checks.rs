@@ -58,7 +58,7 @@ impl Outbox {
                    select d.intent, d.expires_at from deadlines d
                    where d.expires_at < (select clock_now()) + interval '48 hours'
                      -- Over by assumption is told, and nothing follows from it: it is near no more.
-                     and not (d.source = 'assumed' and d.warned = 3) and (d.source <> 'assumed' or d.expires_at > (select clock_now()))
+                     and not (d.source <> 'producer' and d.warned = 3) and (d.source = 'producer' or d.expires_at > (select clock_now()))
                    union all
                    select o.intent, o.expires_at from outcomes o
                    where o.state = 'dead' and o.last_code is distinct from 'resolved_not_captured' and o.warned < 3
@@ -99,7 +99,7 @@ impl Outbox {
             r#"with now as materialized (select clock_now() as at)
                select (select count(*) from deadlines d
                        where d.expires_at < (select at from now) + interval '24 hours'
-                         and not (d.source = 'assumed' and d.warned = 3) and (d.source <> 'assumed' or d.expires_at > (select at from now))) as "open_near!",
+                         and not (d.source <> 'producer' and d.warned = 3) and (d.source = 'producer' or d.expires_at > (select at from now))) as "open_near!",
                       (select count(*) from outcomes o
                        where o.state = 'dead' and o.last_code is distinct from 'resolved_not_captured' and o.warned < 3
                          and o.expires_at > (select at from now) and o.expires_at < (select at from now) + interval '24 hours') as "dead_near!",

@@ -143,7 +143,7 @@ impl Outbox {
                       case when t.purpose = 2 then 'verifying' when t.cause in ('ready', 'held') then t.cause else 'scheduled' end as "state!",
                       t.expires_at, t.source, t.place as before_it, t.turn_at
                from turns t cross join lateral (select i.* from intents i where i.id = t.intent limit 1) i
-               where (t.turn_at is null or t.turn_at >= t.expires_at) and (t.source <> 'assumed' or t.expires_at > $1)
+               where (t.turn_at is null or t.turn_at >= t.expires_at) and (t.source = 'producer' or t.expires_at > $1)
                order by t.expires_at, i.id
                limit $4"#,
             as_of,

@@ -144,7 +144,7 @@ async fn of_two_known_ends_the_earlier_counts_and_an_assumed_one_only_where_nobo
 }
 
 #[tokio::test]
-async fn only_a_known_end_is_handed_to_the_worker_that_may_send() {
+async fn only_the_producers_word_is_handed_to_the_worker_that_may_send() {
     let mut world = World::assuming(240 * HOUR).await;
     let kind = Kind::Afterpay;
     let assumed = world.capture(kind, 1, 1000).await;
@@ -155,7 +155,30 @@ async fn only_a_known_end_is_handed_to_the_worker_that_may_send() {
     world.settle(claim, Disposition::Return).await;
     world.tell_end(assumed, 100).await;
     let claim = world.claim_one(kind).await;
-    assert!(claim.intent.authorization_expires_at.is_some());
+    assert_eq!(
+        claim.intent.authorization_expires_at, None,
+        "it may have been extended since"
+    );
+}
+
+/// A worker that stops hands back what it had claimed: as urgent as it was.
+#[tokio::test]
+async fn what_goes_back_goes_on_being_urgent() {
+    let mut world = World::assuming(240 * HOUR).await;
+    let kind = Kind::Afterpay;
+    let intent = world.capture(kind, 1, 1000).await;
+    world.tell_end(intent, 10).await;
+    world.look_ahead().await;
+    let urgency = format!("select urgency from capture.ready where intent = '{intent}'");
+    assert_eq!(world.db.scalar::<i16>(&urgency).await, i16::MIN);
+    let claim = world.claim_one(kind).await;
+    world.settle(claim, Disposition::Return).await;
+    assert_eq!(world.db.scalar::<i16>(&urgency).await, i16::MIN);
+    let claim = world.claim_one(kind).await;
+    let lease: Uuid = world.db.scalar("select id from capture.leases").await;
+    assert_eq!(world.outbox.give_back(lease).await.unwrap(), 1);
+    drop(claim);
+    assert_eq!(world.db.scalar::<i16>(&urgency).await, i16::MIN);
 }
 
 /// Held, and nobody said when its authorisation ends.
@@ -318,18 +341,18 @@ async fn the_answer_of_one_part_tells_the_end_for_those_that_are_held() {
         assert_eq!(world.state(first).await, "captured");
         assert_eq!(world.ends(held).await, "60 h provider", "{kind:?}");
         assert_eq!(world.ends(first).await, "unknown", "it needs none any more");
-        // Known: warned of, and given up when it is over, never sent.
+        // Warned of, and not given up: it may have been extended since, and nobody would hear of it.
         for _ in 0..31 {
             world.look_ahead().await;
             world.drain().await;
             world.pass(2 * HOUR).await;
         }
-        assert_eq!(world.end(held).await, "dead: expired ()");
+        assert_eq!(world.state(held).await, "held");
         assert_eq!(
             world.told_of(held).await,
             ["48 provider held", "24 provider held", "0 provider held"]
         );
-        assert_eq!(world.ends(held).await, "60 h provider", "of the dead letter too");
+        assert_eq!(world.ends(held).await, "60 h provider");
         assert_eq!(world.sends(&payment), 1);
         world.books_agree().await;
     }
