@@ -176,7 +176,7 @@ provider, and tell the order system.",
         name: "deadline_near",
         means: "Authorisations end within 24 hours, and their money is not captured. What ends uncaptured is lost, or needs a \
 new payment of the customer. Held captures count: nobody has released them. So do dead letters that nobody has closed. An end that \
-is only assumed (expiry_source) counts until it is over; then it is told once more, and nothing is ended by it.",
+a provider told or an account assumes (expiry_source) counts until it is over; then it is told once more, and nothing is ended by it.",
         look: "capture list --expires-within 24h: which states? Held: did the shipment not happen, or was it not told? \
 Scheduled, ready: what keeps them: a paused lane, an outage, a rate budget? Dead: see dead_letters.",
         act: "Held and shipped: capture release. A paused lane: see lane_paused. What cannot be captured in time: ask the \
