@@ -74,7 +74,7 @@ pub fn of(track: Track, kinds: &[Kind], seed: u64, seconds: u64, workers: usize)
             draw: dice.random(),
         });
         at_ms += match track {
-            Track::Wire => dice.random_range(60..360),
+            Track::Wire => dice.random_range(100..600),
             Track::Process => dice.random_range(700..2500),
             Track::Server => for_ms + dice.random_range(1500..4000),
             Track::World => for_ms + dice.random_range(300..1500),
