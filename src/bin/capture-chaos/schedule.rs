@@ -91,6 +91,9 @@ fn times(kind: Kind, dice: &mut StdRng) -> u32 {
         (Track::Wire, KilledAfterClaim | KilledAfterPost | KilledBeforeSettle | KilledAfterSettle) => {
             dice.random_range(1..=2)
         }
+        // Once: a worker whose claims fail claims seldom, and more traps than claims would let nothing come through to spring
+        // the others.
+        (Track::Wire, ClaimSwallowed | ClaimReset | ClaimCut | ClaimStalled | GiveBackSwallowed | StatementReset) => 1,
         (Track::Wire, _) => dice.random_range(2..=6),
         (Track::Process | Track::Server | Track::World, _) => 1,
     }
