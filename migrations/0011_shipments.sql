@@ -440,9 +440,9 @@ begin
     if rel.shipment is null or rel.whole then
         v_rule := 'explicit';
     end if;
-    -- What somebody is at (a cancel, a deadline that is written) is not passed over for another one: which capture goes, and how
-    -- many, would hang on the moment. The next round tries again.
-    if held_is_busy(rel) then
+    -- Where a shipment takes a part, or everything, what somebody is at (a cancel, a deadline that is written) is not passed over
+    -- for another one: which capture goes, and how many, would hang on the moment. The next round tries again.
+    if v_rule <> 'explicit' and held_is_busy(rel) then
         return;
     end if;
 

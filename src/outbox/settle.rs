@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{LaneId, Outbox, OutboxError, Purpose, Ticket, ToldDeadline, repeating};
-use chrono::{DateTime, Utc};
-
 use crate::intent::{IntentId, KeyGeneration};
 use crate::outcome::{Class, Evidence, Receipt};
 use crate::progress::Progress;
@@ -370,7 +369,7 @@ impl<'a> Captures<'a> {
 }
 
 /// As serde writes it: events read the same whichever way a capture was recorded.
-fn rfc3339(time: chrono::DateTime<chrono::Utc>) -> Option<String> {
+fn rfc3339(time: DateTime<Utc>) -> Option<String> {
     match serde_json::to_value(time) {
         Ok(Value::String(text)) => Some(text),
         Ok(_) | Err(_) => None,
