@@ -54,7 +54,7 @@ pub async fn drain(
         if Instant::now() > until {
             return Ok(false);
         }
-        nemesis.resume_lanes().await?;
+        nemesis.resume_lanes(Duration::ZERO).await?;
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

@@ -283,7 +283,7 @@ impl Nemesis {
         };
         tokio::time::sleep(Duration::from_millis(step.for_ms)).await;
         let paused = told.contains("\"paused\"");
-        // Tried again when all is healed.
+        // Tried again by whoever is on duty.
         let _away_just_now = self.operator.run(&[&["lane", "resume", lane], &why[..]].concat()).await;
         Ok(paused)
     }
@@ -316,11 +316,12 @@ impl Nemesis {
         for worker in 0..self.workers.count() {
             self.stage.signal(worker, Signal::CONT);
         }
-        self.resume_lanes().await
+        self.resume_lanes(Duration::ZERO).await
     }
 
-    /// Resumes what an operator paused, or a worker that found its credentials refused.
-    pub async fn resume_lanes(&self) -> anyhow::Result<()> {
+    /// Resumes what has stood still for that long: an operator paused it, or a worker that found its credentials refused.
+    /// Whoever paused it resumes it too, but may not be heard, or the history in which it was heard may be lost.
+    pub async fn resume_lanes(&self, after: Duration) -> anyhow::Result<()> {
         let socket = self
             .stage
             .primary
@@ -330,11 +331,12 @@ impl Nemesis {
             .context("there is no primary")?;
         let mut connection = sqlx::PgConnection::connect_with(&options(&socket, Who::Administrator)).await?;
         let paused: Vec<String> =
-            sqlx::query_scalar("select provider || '/' || account from capture.lanes where paused_at is not null")
+            sqlx::query_scalar("select provider || '/' || account from capture.lanes where paused_at <= now() - $1")
+                .bind(sqlx::postgres::types::PgInterval::try_from(after).unwrap_or_default())
                 .fetch_all(&mut connection)
                 .await?;
         for lane in paused {
-            let verb = ["lane", "resume", &lane, "--actor", "chaos", "--reason", "all is healed"];
+            let verb = ["lane", "resume", &lane, "--actor", "chaos", "--reason", "it stands still"];
             self.operator.run(&verb).await?;
         }
         Ok(())

@@ -248,7 +248,11 @@ async fn trouble(wish: &Wish, nemesis: &Arc<Nemesis>, load: &Arc<Load>, progress
     }
 }
 
-/// Somebody replays some dead letters, now and then, in the middle of it.
+/// Longer than a lane is paused on purpose.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// Somebody replays some dead letters, now and then, in the middle of it, and resumes lanes that nobody resumed: else the
+/// trouble would go on beside workers that have nothing to send.
 async fn on_duty(nemesis: Arc<Nemesis>, replayed: Arc<AtomicU64>, troubled: Arc<AtomicBool>) {
     let mut rounds = 0u32;
     while troubled.load(Ordering::SeqCst) {
@@ -276,6 +280,7 @@ async fn on_duty(nemesis: Arc<Nemesis>, replayed: Arc<AtomicU64>, troubled: Arc<
             let ids = u64::try_from(ids.lines().count()).unwrap_or(0);
             replayed.fetch_add(ids, Ordering::Relaxed);
         }
+        let _away_just_now = nemesis.resume_lanes(STUCK).await;
     }
 }
 

@@ -75,8 +75,10 @@ pub fn of(track: Track, kinds: &[Kind], seed: u64, seconds: u64, workers: usize)
         });
         at_ms += match track {
             Track::Wire => dice.random_range(100..600),
-            Track::Process => dice.random_range(700..2500),
-            Track::Server => for_ms + dice.random_range(1500..4000),
+            Track::Process => dice.random_range(1500..4000),
+            // What was claimed before a fail-over is read until it has been quiet for a while: where the next fail-over comes
+            // sooner, nothing is ever sent.
+            Track::Server => for_ms + dice.random_range(4000..9000),
             Track::World => for_ms + dice.random_range(300..1500),
         };
     }
@@ -91,9 +93,10 @@ fn times(kind: Kind, dice: &mut StdRng) -> u32 {
         (Track::Wire, KilledAfterClaim | KilledAfterPost | KilledBeforeSettle | KilledAfterSettle) => {
             dice.random_range(1..=2)
         }
-        // Once: a worker whose claims fail claims seldom, and more traps than claims would let nothing come through to spring
-        // the others.
+        // Once: a worker whose claims fail claims seldom, a settle holds many results, and more traps than claims and settles
+        // would let nothing come through to spring the others.
         (Track::Wire, ClaimSwallowed | ClaimReset | ClaimCut | ClaimStalled | GiveBackSwallowed | StatementReset) => 1,
+        (Track::Wire, SettleSwallowed | SettleReset | SettleCut | SettleStalled) => 1,
         (Track::Wire, _) => dice.random_range(2..=6),
         (Track::Process | Track::Server | Track::World, _) => 1,
     }

@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use super::kind::Kind;
 use super::schedule::Step;
 
-/// A trap that nothing ran into is taken away after this.
-const TRAP_LIFE: Duration = Duration::from_secs(20);
+/// A trap that nothing ran into is taken away after this. Not much longer than it takes to run into one: traps that pile up
+/// while a lane stands still would let nothing come through for as long when it goes on.
+const TRAP_LIFE: Duration = Duration::from_secs(8);
 
 /// A lock that a panic elsewhere does not take from us.
 pub fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
