@@ -292,7 +292,7 @@ end $$;
 
 -- Moves what is due from `waiting` to `ready`, a bounded number at a time; returns how many, and how long until the
 -- next is due (null: nothing waits for a time).
-create function move_due(p_limit integer, out moved integer, out next_due_ms bigint)
+create function move_due(p_limit integer, out moved integer, out next_due_ms bigint, out any_ready boolean)
     language plpgsql volatile security definer set search_path from current
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
 as $$
@@ -316,6 +316,8 @@ begin
     select (extract(epoch from min(w.due_at) - v_now) * 1000)::bigint into next_due_ms from waiting w where w.due_at is not null;
     -- greatest() passes over nulls: nothing that waits must stay nothing.
     next_due_ms := case when next_due_ms < 0 then 0 else next_due_ms end;
+    -- Who finds nothing here need not claim.
+    any_ready := exists (select from ready);
 end $$;
 
 -- Leases that lapsed, or were given in another history of the database: their unsettled attempts become verifications,

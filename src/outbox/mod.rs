@@ -93,7 +93,7 @@ pub use shipments::{Matched, ShipmentMatch, ShipmentRequest, ShipmentRow, Unmatc
 pub use shipping_notices::{ClaimedNotice, NoticeEnd, ShippingNotice};
 pub use store::{Listener, Store};
 pub use tally::{OpenOperation, StateCount, Tally};
-pub use upkeep::Moved;
+pub use upkeep::{Chores, Moved};
 pub use webhooks::{EndpointActed, EndpointChange, WebhookEndpoint, WebhookTally};
 pub use workers::{Sleep, WorkerRow};
 

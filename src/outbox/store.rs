@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    CaptureFacts, ClaimRequest, Claimed, ClaimedNotice, DueOperation, LaneId, LaneNews, Moved, NoticeEnd, OpenItem,
+    CaptureFacts, Chores, ClaimRequest, Claimed, ClaimedNotice, DueOperation, LaneId, LaneNews, Moved, NoticeEnd, OpenItem,
     Outbox, OutboxError, PlannedItem, Settled, Settlement, Sleep, Stepped, ToldDeadline,
 };
 use crate::intent::Lane;
@@ -50,8 +50,8 @@ pub trait Store: Send + Sync {
     /// See [`Outbox::rescue`].
     async fn rescue(&self, limit: i32) -> Result<i32, OutboxError>;
 
-    /// See [`Outbox::releases_are_open`].
-    async fn releases_are_open(&self) -> Result<bool, OutboxError>;
+    /// See [`Outbox::chores`].
+    async fn chores(&self, lanes: &[LaneId]) -> Result<Chores, OutboxError>;
 
     /// See [`Outbox::take_shipments`].
     async fn take_shipments(&self, limit: i32) -> Result<i32, OutboxError>;
@@ -91,9 +91,6 @@ pub trait Store: Send + Sync {
     async fn assume_deadlines(&self, _after: Option<Uuid>, _limit: i32) -> Result<Option<Uuid>, OutboxError> {
         Ok(None)
     }
-
-    /// See [`Outbox::any_alone`].
-    async fn any_alone(&self, lanes: &[LaneId]) -> Result<bool, OutboxError>;
 
     /// See [`Outbox::heartbeat`].
     async fn heartbeat(&self, worker: Uuid, listen: Option<&str>, lanes: &[LaneId]) -> Result<(), OutboxError>;
@@ -217,8 +214,8 @@ impl Store for Outbox {
         Outbox::rescue(self, limit).await
     }
 
-    async fn releases_are_open(&self) -> Result<bool, OutboxError> {
-        Outbox::releases_are_open(self).await
+    async fn chores(&self, lanes: &[LaneId]) -> Result<Chores, OutboxError> {
+        Outbox::chores(self, lanes).await
     }
 
     async fn take_shipments(&self, limit: i32) -> Result<i32, OutboxError> {
@@ -258,10 +255,6 @@ impl Store for Outbox {
 
     async fn assume_deadlines(&self, after: Option<Uuid>, limit: i32) -> Result<Option<Uuid>, OutboxError> {
         Outbox::assume_deadlines(self, after, limit).await
-    }
-
-    async fn any_alone(&self, lanes: &[LaneId]) -> Result<bool, OutboxError> {
-        Outbox::any_alone(self, lanes).await
     }
 
     async fn heartbeat(&self, worker: Uuid, listen: Option<&str>, lanes: &[LaneId]) -> Result<(), OutboxError> {

@@ -11,13 +11,36 @@ pub struct Moved {
     pub moved: i32,
     /// How long until the next one is due; `None`: nothing waits for a time.
     pub next_due: Option<Duration>,
+    /// Is any row ready now, in whatever lane? Where none is, a claim would find nothing.
+    pub any_ready: bool,
+}
+
+/// What there is to do for everybody, as one look tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chores {
+    /// Shipment events that nobody has read, or releases that are to be matched.
+    pub releases: bool,
+    /// Operations that run, or that wait for the ends of what they replayed.
+    pub operations: bool,
+    /// Leases that lapsed, or were given in another history.
+    pub lapsed: bool,
+    /// Rows of workers that died asleep, for which every insert would notify for ever.
+    pub waiters: bool,
+    /// A row of these lanes that must be claimed with nothing else in flight, and may be claimed now. One in a lane that
+    /// stands still must not make the others stand still for it.
+    pub alone: bool,
+    /// Ends of authorisations that are assumed, or were.
+    pub lifetimes: bool,
+    /// Workers that showed themselves in the last quarter of a minute.
+    pub workers: u32,
 }
 
 impl Outbox {
     /// Moves what is due from `waiting` to `ready`.
     pub async fn move_due(&self, limit: i32) -> Result<Moved, OutboxError> {
         let row = repeating(|| {
-            sqlx::query!(r#"select moved as "moved!", next_due_ms from move_due($1)"#, limit).fetch_one(&self.pool)
+            sqlx::query!(r#"select moved as "moved!", next_due_ms, any_ready as "any_ready!" from move_due($1)"#, limit)
+                .fetch_one(&self.pool)
         })
         .await?;
         Ok(Moved {
@@ -25,6 +48,7 @@ impl Outbox {
             next_due: row
                 .next_due_ms
                 .map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0))),
+            any_ready: row.any_ready,
         })
     }
 
@@ -80,31 +104,42 @@ impl Outbox {
         .await?)
     }
 
-    /// Is there a shipment event or a release to look at? One cheap statement instead of two that write. (The clock is asked
-    /// once, in a subquery: asked row by row it could not be looked up in the index.)
-    pub async fn releases_are_open(&self) -> Result<bool, OutboxError> {
-        Ok(sqlx::query_scalar!(
-            r#"select (exists (select from shipment_events where handled_at is null)
-                    or exists (select from releases where intent is null and withdrawn_at is null and next_try_at <= (select clock_now()))) as "open!""#
-        )
-        .fetch_one(&self.pool)
-        .await?)
-    }
-
-    /// Does a row wait that must be claimed with nothing else in flight, and may it be claimed now? One in a lane that
-    /// stands still must not make the others stand still for it.
-    pub async fn any_alone(&self, lanes: &[super::LaneId]) -> Result<bool, OutboxError> {
+    /// Looks what there is to do, for everybody and in these lanes. One cheap statement that writes nothing, instead of eight
+    /// that would. (The clock is asked once, in a subquery: asked row by row it could not be looked up in an index.)
+    pub async fn chores(&self, lanes: &[super::LaneId]) -> Result<Chores, OutboxError> {
         let lanes: Vec<i32> = lanes.iter().map(|lane| lane.0).collect();
-        Ok(sqlx::query_scalar!(
-            r#"select exists (
-                   select from ready r join lanes l on l.id = r.lane
-                   where r.alone and r.lane = any ($1) and l.paused_at is null
-                     and (l.limited_until is null or l.limited_until <= clock_now())
-                     and (l.open_until is null or l.open_until <= clock_now())) as "any!""#,
+        let row = sqlx::query!(
+            r#"select
+                 (exists (select from shipment_events where handled_at is null)
+                  or exists (select from releases
+                             where intent is null and withdrawn_at is null and next_try_at <= (select clock_now()))) as "releases!",
+                 (exists (select from operations where state = 'running')
+                  or exists (select from operations
+                             where act = 'replay' and state <> 'running' and ended < done
+                               and coalesce(ended_at, (select clock_now())) > (select clock_now()) - interval '7 days')) as "operations!",
+                 (exists (select from leases where until < (select clock_now()))
+                  or exists (select from leases where epoch <> (select current_epoch()))) as "lapsed!",
+                 exists (select from waiters where since < (select clock_now()) - interval '1 minute') as "waiters!",
+                 exists (select from ready r join lanes l on l.id = r.lane
+                         where r.alone and r.lane = any ($1) and l.paused_at is null
+                           and (l.limited_until is null or l.limited_until <= (select clock_now()))
+                           and (l.open_until is null or l.open_until <= (select clock_now()))) as "alone!",
+                 (exists (select from lanes where authorization_lifetime is not null)
+                  or exists (select from deadlines where source = 'assumed')) as "lifetimes!",
+                 (select count(*) from workers where heartbeat_at > (select clock_now()) - interval '15 seconds') as "workers!""#,
             &lanes
         )
         .fetch_one(&self.pool)
-        .await?)
+        .await?;
+        Ok(Chores {
+            releases: row.releases,
+            operations: row.operations,
+            lapsed: row.lapsed,
+            waiters: row.waiters,
+            alone: row.alone,
+            lifetimes: row.lifetimes,
+            workers: u32::try_from(row.workers).unwrap_or(u32::MAX),
+        })
     }
 
     /// Removes the rows of workers that died asleep, for which every insert would notify for ever.

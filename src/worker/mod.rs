@@ -176,16 +176,16 @@ impl Worker {
         let settler = self.settler();
         let hints = tokio::spawn(hints::give(self.outbox.clone(), settler.recorded()));
         let settling = tokio::spawn(settler.settle_all(queue));
-        let upkeep = tokio::spawn(upkeep::keep_up(
-            self.outbox.clone(),
-            self.settings.clone(),
-            upkeep::Identity {
-                worker: self.id,
-                lanes: self.lane_ids.clone(),
-            },
-            self.slots.clone(),
-            shutdown.clone(),
-        ));
+        let operations_are_due = Arc::new(Notify::new());
+        let upkeep = upkeep::Upkeep {
+            outbox: self.outbox.clone(),
+            settings: self.settings.clone(),
+            worker: self.id,
+            lanes: self.lane_ids.clone(),
+            slots: self.slots.clone(),
+            operations_are_due: operations_are_due.clone(),
+        };
+        let upkeep = tokio::spawn(upkeep.keep_up(shutdown.clone()));
         let abilities = self
             .lanes
             .iter()
@@ -193,6 +193,7 @@ impl Worker {
         let operations = tokio::spawn(operations::carry_on(
             self.outbox.clone(),
             abilities.collect(),
+            operations_are_due,
             shutdown.clone(),
         ));
         let telling = tokio::spawn(telling::tell_on(
@@ -351,7 +352,13 @@ impl Worker {
             true => None,
             false => Some(self.move_due(looks).await?),
         };
-        let claimed = match self.claim(alone, errands, finished).await {
+        // One statement of an idle worker, instead of two.
+        let nothing = moved.is_some_and(|moved| !moved.any_ready);
+        let claimed = match nothing {
+            true => Ok(0),
+            false => self.claim(alone, errands, finished).await,
+        };
+        let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(LostClaim { lease, error }) => {
                 if error.is_connection_lost() && !planted!(lost_claim_forgotten) {
@@ -366,6 +373,7 @@ impl Worker {
         let moved = moved.unwrap_or(Moved {
             moved: 0,
             next_due: None,
+            any_ready: false,
         });
         if alone {
             self.slots.looked_for_alone(claimed > 0);

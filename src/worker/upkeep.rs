@@ -1,9 +1,14 @@
 //! Upkeep: what every worker does every now and then for everybody. Each step takes a bounded number of rows, skips what
 //! another worker is at, and is safe to do twice.
+//!
+//! One statement a second looks what there is to do at all, and only that is done. Workers share the looking: each of three
+//! looks every three seconds, so that idle ones together cost the database three statements a second and not fifteen.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -11,10 +16,17 @@ use super::Settings;
 use super::slots::Slots;
 use crate::outbox::{LaneId, OutboxError, Store};
 
-/// Between two rounds. Releases and lapsed leases wait at most about this long.
-const ROUND: Duration = Duration::from_secs(1);
-/// Every so many rounds: lapsed leases, deadlines, heartbeat.
-const SELDOM: u32 = 5;
+/// Between two looks for chores: releases and lapsed leases wait at most about this long where one worker runs. Several
+/// share the looking.
+const LOOK: Duration = Duration::from_secs(1);
+/// Between two heartbeats.
+const BEAT: Duration = Duration::from_secs(5);
+/// Between two looks at deadlines, where one worker runs.
+const WATCH: Duration = Duration::from_secs(5);
+/// Between two rows that are claimed alone, where nobody else is idle: each has all calls of this worker end first.
+const ALONE: Duration = Duration::from_secs(5);
+/// Looks are at most so many times rarer, however many workers there are.
+const SHARED: u32 = 5;
 /// Rows (or leases) per step and round.
 const ROWS: i32 = 200;
 /// Captures looked at per step for an end that nobody told: a walk over all that have not ended, a hundred thousand of them
@@ -27,56 +39,124 @@ const UNMATCHED_AFTER: Duration = Duration::from_secs(3600);
 /// How long the bytes of a request are kept, for support: 30 days.
 const BODIES_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
-pub(super) struct Identity {
+pub(super) struct Upkeep {
+    pub(super) outbox: Arc<dyn Store>,
+    pub(super) settings: Arc<Settings>,
     pub(super) worker: Uuid,
     pub(super) lanes: Vec<LaneId>,
+    pub(super) slots: Arc<Slots>,
+    pub(super) operations_are_due: Arc<Notify>,
 }
 
-pub(super) async fn keep_up(
-    outbox: Arc<dyn Store>,
-    settings: Arc<Settings>,
-    me: Identity,
-    slots: Arc<Slots>,
-    shutdown: CancellationToken,
-) {
-    let mut round = 0u32;
-    let mut quiet = true;
-    let mut walked = None;
-    loop {
-        let faults = one_round(outbox.as_ref(), &settings, &me, &slots, round, &mut walked).await;
-        // Said once, not every second.
-        if quiet {
-            for (step, error) in &faults {
-                tracing::warn!(step, error = %error, "upkeep fails; trying again every second");
+/// What a step that failed is called, and why it did.
+type Faults = Vec<(&'static str, OutboxError)>;
+
+/// When what is done next, and what is remembered from round to round.
+struct Rounds {
+    look_at: Instant,
+    beat_at: Instant,
+    watch_at: Instant,
+    alone_at: Instant,
+    /// Who shares the looking; this one too.
+    workers: u32,
+    lifetimes: bool,
+    walked: Option<Uuid>,
+}
+
+impl Upkeep {
+    pub(super) async fn keep_up(self, shutdown: CancellationToken) {
+        let now = Instant::now();
+        let mut rounds = Rounds {
+            look_at: now,
+            beat_at: now,
+            watch_at: now,
+            alone_at: now,
+            workers: 1,
+            lifetimes: true,
+            walked: None,
+        };
+        let mut quiet = true;
+        loop {
+            let faults = self.one_round(&mut rounds).await;
+            // Said once, not every second.
+            if quiet {
+                for (step, error) in &faults {
+                    tracing::warn!(step, error = %error, "upkeep fails; trying again every second");
+                }
+            }
+            quiet = faults.is_empty();
+            let next = match quiet {
+                true => rounds.look_at.min(rounds.beat_at).min(rounds.watch_at),
+                false => Instant::now() + LOOK,
+            };
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep_until(next) => {}
             }
         }
-        quiet = faults.is_empty();
-        round = round.wrapping_add(1);
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(ROUND) => {}
+    }
+
+    /// What is due of it. The steps do not depend on each other: one that fails, for whatever reason and for however long,
+    /// keeps no other from being done, and is due again.
+    async fn one_round(&self, rounds: &mut Rounds) -> Faults {
+        let mut faults = Vec::new();
+        let now = Instant::now();
+        if rounds.beat_at <= now {
+            let listen = self.settings.listen.as_deref();
+            let beat = self.outbox.heartbeat(self.worker, listen, &self.lanes).await;
+            if note(&mut faults, "heartbeat", beat).is_some() {
+                rounds.beat_at = now + BEAT;
+            }
+        }
+        if rounds.look_at <= now {
+            let before = faults.len();
+            self.look(rounds, &mut faults).await;
+            if faults.len() == before {
+                rounds.look_at = now + self.share(LOOK, rounds.workers);
+            }
+        }
+        if rounds.watch_at <= now {
+            let before = faults.len();
+            self.watch(rounds, &mut faults).await;
+            if faults.len() == before {
+                rounds.watch_at = now + self.share(WATCH, rounds.workers);
+            }
+        }
+        faults
+    }
+
+    /// So many workers look in turns, each as much more seldom. A little more or less by worker, so that those that were
+    /// started together do not go on looking together.
+    fn share(&self, every: Duration, workers: u32) -> Duration {
+        let workers = workers.clamp(1, SHARED);
+        let own = u32::from(self.worker.as_bytes()[0]);
+        match workers {
+            1 => every,
+            _ => every * workers - every / 4 + every / 2 * own / 255,
         }
     }
-}
 
-/// One round. The steps do not depend on each other: one that fails, for whatever reason and for however long, keeps no
-/// other from being done.
-async fn one_round(
-    outbox: &dyn Store,
-    settings: &Settings,
-    me: &Identity,
-    slots: &Slots,
-    round: u32,
-    walked: &mut Option<Uuid>,
-) -> Vec<(&'static str, OutboxError)> {
-    let mut faults = Vec::new();
-    match outbox.releases_are_open().await {
-        Ok(false) => {}
-        Ok(true) => {
+    /// Looks what there is to do now, and does it.
+    async fn look(&self, rounds: &mut Rounds, faults: &mut Faults) {
+        let outbox = self.outbox.as_ref();
+        let Some(chores) = note(faults, "look for chores", outbox.chores(&self.lanes).await) else {
+            return;
+        };
+        rounds.workers = chores.workers;
+        rounds.lifetimes = chores.lifetimes;
+        let now = Instant::now();
+        if rounds.alone_at <= now {
+            self.slots.set_alone_waiting(chores.alone);
+            rounds.alone_at = now + ALONE;
+        }
+        if chores.operations {
+            self.operations_are_due.notify_one();
+        }
+        if chores.releases {
             for _ in 0..MORE {
-                let taken = note(&mut faults, "take shipments", outbox.take_shipments(ROWS).await);
-                let freed = note(&mut faults, "match releases", outbox.match_releases(ROWS).await);
+                let taken = note(faults, "take shipments", outbox.take_shipments(ROWS).await);
+                let freed = note(faults, "match releases", outbox.match_releases(ROWS).await);
                 if let Some(freed) = freed.filter(|freed| *freed > 0) {
                     tracing::info!(freed, "held captures were released");
                 }
@@ -85,46 +165,42 @@ async fn one_round(
                 }
             }
         }
-        Err(error) => faults.push(("look for releases", error)),
-    }
-    if round.is_multiple_of(SELDOM) {
-        let beat = outbox.heartbeat(me.worker, settings.listen.as_deref(), &me.lanes).await;
-        note(&mut faults, "heartbeat", beat);
-        let rescued = note(&mut faults, "rescue", outbox.rescue(ROWS).await);
-        if let Some(rescued) = rescued.filter(|rescued| *rescued > 0) {
-            crate::metrics::rescued(u64::try_from(rescued).unwrap_or(0));
-            tracing::warn!(
-                rescued,
-                "leases lapsed: their outcomes are unknown and will be verified"
-            );
+        if chores.lapsed {
+            let rescued = note(faults, "rescue", outbox.rescue(ROWS).await);
+            if let Some(rescued) = rescued.filter(|rescued| *rescued > 0) {
+                crate::metrics::rescued(u64::try_from(rescued).unwrap_or(0));
+                tracing::warn!(
+                    rescued,
+                    "leases lapsed: their outcomes are unknown and will be verified"
+                );
+            }
         }
-        let assumed = outbox.assume_deadlines(*walked, WALKED).await;
-        *walked = note(&mut faults, "assume deadlines", assumed).flatten();
-        let watched = outbox.watch_deadlines(settings.policy.deadline_margin, ROWS).await;
-        note(&mut faults, "watch deadlines", watched);
+        if chores.waiters {
+            note(faults, "sweep waiters", outbox.sweep_waiters().await);
+        }
+    }
+
+    /// Watches ends of authorisations, and shipments that released nothing.
+    async fn watch(&self, rounds: &mut Rounds, faults: &mut Faults) {
+        let outbox = self.outbox.as_ref();
+        if rounds.lifetimes || rounds.walked.is_some() {
+            let assumed = outbox.assume_deadlines(rounds.walked, WALKED).await;
+            rounds.walked = note(faults, "assume deadlines", assumed).flatten();
+        }
+        let watched = outbox
+            .watch_deadlines(self.settings.policy.deadline_margin, ROWS)
+            .await;
+        note(faults, "watch deadlines", watched);
         let unmatched = outbox.watch_shipments(UNMATCHED_AFTER, BODIES_KEPT, ROWS).await;
-        if let Some(unmatched) = note(&mut faults, "watch shipments", unmatched).filter(|told| *told > 0) {
+        if let Some(unmatched) = note(faults, "watch shipments", unmatched).filter(|told| *told > 0) {
             tracing::warn!(
                 unmatched,
                 "goods left, and no capture of theirs is held: capture shipment list --unmatched"
             );
         }
-        note(&mut faults, "sweep waiters", outbox.sweep_waiters().await);
-        if let Some(waiting) = note(
-            &mut faults,
-            "look for rows to claim alone",
-            outbox.any_alone(&me.lanes).await,
-        ) {
-            slots.set_alone_waiting(waiting);
-        }
     }
-    faults
 }
 
-fn note<T>(
-    faults: &mut Vec<(&'static str, OutboxError)>,
-    step: &'static str,
-    done: Result<T, OutboxError>,
-) -> Option<T> {
+fn note<T>(faults: &mut Faults, step: &'static str, done: Result<T, OutboxError>) -> Option<T> {
     done.map_err(|error| faults.push((step, error))).ok()
 }

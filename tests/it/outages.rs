@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use capture::intent::Lane;
 use capture::outbox::{
-    ClaimRequest, Claimed, LaneId, LaneNews, Listener, Moved, Outbox, OutboxError, Settled, Settlement, Store,
+    Chores, ClaimRequest, Claimed, LaneId, LaneNews, Listener, Moved, Outbox, OutboxError, Settled, Settlement, Store,
 };
 use capture::worker::Worker;
 use uuid::Uuid;
@@ -85,8 +85,8 @@ impl Store for Shaky {
     async fn rescue(&self, limit: i32) -> Result<i32, OutboxError> {
         self.outbox.rescue(limit).await
     }
-    async fn releases_are_open(&self) -> Result<bool, OutboxError> {
-        self.outbox.releases_are_open().await
+    async fn chores(&self, lanes: &[LaneId]) -> Result<Chores, OutboxError> {
+        self.outbox.chores(lanes).await
     }
     async fn take_shipments(&self, limit: i32) -> Result<i32, OutboxError> {
         self.outbox.take_shipments(limit).await
@@ -96,9 +96,6 @@ impl Store for Shaky {
     }
     async fn watch_deadlines(&self, margin: Duration, limit: i32) -> Result<i32, OutboxError> {
         self.outbox.watch_deadlines(margin, limit).await
-    }
-    async fn any_alone(&self, lanes: &[LaneId]) -> Result<bool, OutboxError> {
-        self.outbox.any_alone(lanes).await
     }
     async fn heartbeat(&self, worker: Uuid, listen: Option<&str>, lanes: &[LaneId]) -> Result<(), OutboxError> {
         self.outbox.heartbeat(worker, listen, lanes).await

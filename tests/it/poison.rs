@@ -103,7 +103,7 @@ async fn a_row_whose_lease_was_lost_twice_is_claimed_alone_and_after_five_a_pers
         if alone {
             let lanes = world.outbox.lanes().await.unwrap();
             let ids: Vec<_> = lanes.iter().map(|lane| lane.id).collect();
-            assert!(world.outbox.any_alone(&ids).await.unwrap());
+            assert!(world.outbox.chores(&ids).await.unwrap().alone);
             others.push(world.capture(Kind::Afterpay, 20 + lost, 100).await);
             let mut ask = Ask::of(Kind::Afterpay);
             ask.alone = true;
@@ -111,7 +111,7 @@ async fn a_row_whose_lease_was_lost_twice_is_claimed_alone_and_after_five_a_pers
             assert_eq!(given_back.len(), 1, "nothing else with it");
             world.outbox.give_back(ask.lease).await.unwrap();
             assert!(
-                world.outbox.any_alone(&ids).await.unwrap(),
+                world.outbox.chores(&ids).await.unwrap().alone,
                 "a claim given back stays alone"
             );
             ask.lease = uuid::Uuid::new_v4();

@@ -222,17 +222,17 @@ async fn a_row_to_be_claimed_alone_in_a_lane_that_stands_still_stops_no_other_la
     world.db.run("update capture.ready set alone = true").await;
     let lanes = world.outbox.lanes().await.unwrap();
     let lanes: Vec<_> = lanes.iter().map(|lane| lane.id).collect();
-    assert!(world.outbox.any_alone(&lanes).await.unwrap());
+    assert!(world.outbox.chores(&lanes).await.unwrap().alone);
     for still in [
         "paused_at = now(), paused_by = 'a', pause_reason = 'b'",
         "paused_at = null, paused_by = null, pause_reason = null, limited_until = now() + interval '1 hour'",
         "limited_until = null, open_until = now() + interval '1 hour'",
     ] {
         world.db.run(&format!("update capture.lanes set {still}")).await;
-        assert!(!world.outbox.any_alone(&lanes).await.unwrap(), "{still}");
+        assert!(!world.outbox.chores(&lanes).await.unwrap().alone, "{still}");
     }
     world.db.run("update capture.lanes set open_until = null").await;
-    assert!(world.outbox.any_alone(&lanes).await.unwrap());
+    assert!(world.outbox.chores(&lanes).await.unwrap().alone);
 }
 
 /// Watches, while somebody looks that it waits for nobody's lock.

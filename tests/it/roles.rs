@@ -90,7 +90,7 @@ async fn the_role_of_a_worker_is_enough_for_a_worker() {
     outbox.put_off_item(Uuid::new_v4(), 1, "why").await.unwrap();
     assert_eq!(outbox.capture_facts(&intents).await.unwrap().len(), 4);
     outbox.give_back(Uuid::new_v4()).await.unwrap();
-    outbox.releases_are_open().await.unwrap();
+    outbox.chores(&[]).await.unwrap();
     outbox.backlog().await.unwrap();
     outbox.sweep_waiters().await.unwrap();
     outbox.depart(worker.id()).await.unwrap();

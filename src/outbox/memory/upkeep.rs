@@ -42,7 +42,16 @@ impl Tables {
                 let micros = (at - now).num_microseconds().unwrap_or(i64::MAX).max(0);
                 Duration::from_millis(u64::try_from(micros.saturating_add(500) / 1000).unwrap_or(0))
             }),
+            any_ready: !self.ready.is_empty(),
         }
+    }
+
+    /// Is there a lease for [`Tables::rescue`]?
+    pub fn any_lapsed(&mut self, now: DateTime<Utc>) -> bool {
+        let epoch = self.begin_epoch(now);
+        self.leases
+            .values()
+            .any(|lease| lease.until < now || lease.epoch != epoch)
     }
 
     /// Leases that lapsed, or were given in another history: their unsettled attempts become verifications, never runs.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use capture::intent::Lane;
 use capture::outbox::memory::Cause;
 use capture::outbox::{
-    ClaimRequest, Claimed, LaneId, LaneNews, Listener, Moved, OutboxError, Settled, Settlement, Store, repeating,
+    Chores, ClaimRequest, Claimed, LaneId, LaneNews, Listener, Moved, OutboxError, Settled, Settlement, Store, repeating,
 };
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -380,10 +380,15 @@ impl Store for SimStore {
         .await
     }
 
-    async fn releases_are_open(&self) -> Result<bool, OutboxError> {
-        self.statement(Sort::Other, |world, _| {
-            let mut releases = world.tables.releases.iter();
-            releases.any(|release| release.matched.is_none())
+    async fn chores(&self, lanes: &[LaneId]) -> Result<Chores, OutboxError> {
+        self.statement(Sort::Other, |world, now| Chores {
+            releases: world.tables.releases.iter().any(|release| release.matched.is_none()),
+            operations: false,
+            lapsed: world.tables.any_lapsed(now),
+            waiters: true,
+            alone: world.tables.ready.keys().any(|key| key.alone && lanes.contains(&key.lane)),
+            lifetimes: false,
+            workers: 1,
         })
         .await
     }
@@ -404,14 +409,6 @@ impl Store for SimStore {
                 .tally
                 .paths_by(Path::AuthorisationExpiring, u64::try_from(told).unwrap());
             told
-        })
-        .await
-    }
-
-    async fn any_alone(&self, lanes: &[LaneId]) -> Result<bool, OutboxError> {
-        self.statement(Sort::Other, |world, _| {
-            let mut ready = world.tables.ready.keys();
-            ready.any(|key| key.alone && lanes.contains(&key.lane))
         })
         .await
     }
