@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -15,6 +16,8 @@ from oban import Oban, telemetry, worker
 from oban.schema import install
 
 AT_ONCE = 5_000
+# Each records in one transaction, row by row, what has ended since it last asked for more, so others should be asking meanwhile.
+MOST_INSTANCES = 4
 
 
 @worker(queue="capture")
@@ -45,6 +48,7 @@ async def enqueue(pool, jobs):
 
 
 async def work(pool, jobs, mode, concurrency):
+    instances = min(MOST_INSTANCES, concurrency)
     # How many jobs are recorded as done is told by the queue itself, after the commit.
     recorded = 0
     all_recorded = asyncio.get_running_loop().create_future()
@@ -65,8 +69,11 @@ async def work(pool, jobs, mode, concurrency):
     async with aiohttp.ClientSession(connector=connector) as Capture.session:
         Capture.mode = mode
         started = time.time_ns() // 1000
-        # One queue, as wide as may be: it records in one transaction, row by row, what has ended since it last asked for more.
-        async with Oban(pool=pool, queues={"capture": concurrency}):
+        async with contextlib.AsyncExitStack() as running:
+            for number in range(instances):
+                name = f"bench-{number}"
+                oban = Oban(pool=pool, name=name, node=name, queues={"capture": concurrency // instances})
+                await running.enter_async_context(oban)
             finished = await all_recorded
     print(json.dumps({"version": version("oban"), "started": started, "finished": finished, "jobs": recorded}))
 
@@ -79,7 +86,7 @@ async def main():
     parser.add_argument("--concurrency", type=int, required=True)
     arguments = parser.parse_args()
     logging.disable(logging.INFO)
-    pool = await Oban.create_pool(os.environ["DATABASE_URL"], min_size=2, max_size=10)
+    pool = await Oban.create_pool(os.environ["DATABASE_URL"], min_size=2, max_size=20)
     async with pool:
         if arguments.verb == "enqueue":
             await enqueue(pool, arguments.jobs)
