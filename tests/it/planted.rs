@@ -3,7 +3,7 @@
 use super::Session;
 
 /// Name, function, what is replaced (it must stand there exactly once), and by what.
-const BUGS: [(&str, &str, &str, &str); 15] = [
+const BUGS: [(&str, &str, &str, &str); 16] = [
     (
         "settled_twice",
         "settle_each",
@@ -39,6 +39,12 @@ const BUGS: [(&str, &str, &str, &str); 15] = [
         "claim",
         "(k.purpose < 2 or k.replayed) and (",
         "false and (",
+    ),
+    (
+        "each_sibling_reads_them_all",
+        "claim",
+        "where not j.blocked",
+        "where true",
     ),
     ("epoch_not_compared", "claim", "c.epoch <> v_epoch", "false"),
     (
