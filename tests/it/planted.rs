@@ -3,7 +3,7 @@
 use super::Session;
 
 /// Name, function, what is replaced (it must stand there exactly once), and by what.
-const BUGS: [(&str, &str, &str, &str); 16] = [
+const BUGS: [(&str, &str, &str, &str); 17] = [
     (
         "settled_twice",
         "settle_each",
@@ -65,6 +65,12 @@ const BUGS: [(&str, &str, &str, &str); 16] = [
         "settle",
         "from held h\n        order by h.n",
         "from held h\n        where false order by h.n",
+    ),
+    (
+        "intents_held_after_the_captures",
+        "settle",
+        "if jsonb_array_length(p_results) > 0 or not p_lease <@ v_leases then",
+        "if false then",
     ),
     (
         "worked_lease_given_back",
