@@ -57,6 +57,8 @@ declare
     -- Which of them have siblings, and what is to be known of these: {intent: {"blocked", "committed", …}}.
     v_accompanied boolean[];
     v_beside jsonb;
+    -- Which payments the round before found held.
+    v_held text[] := '{}';
 begin
     v_epoch := current_epoch();
     v_now := clock_now();
@@ -163,15 +165,22 @@ begin
         -- it. A verification is its own holder, but for one that comes back from a dead letter, which let go of it: that one
         -- waits for a holder like any other, and holds it from its next claim on. Of several in this batch the first goes.
         -- Who is held off, and what the others are told of their siblings, is seen with one snapshot.
+        --
+        -- To look at a payment is to read all its siblings, and there may be thousands. So only its first in this batch looks
+        -- for a holder, only who is not held off reads sums, and what the round before found held is held in this one too: if
+        -- it was let go of between the two, who stands behind waits five seconds, as who stood before.
         if true = any (v_accompanied) then
-            select jsonb_object_agg(j.intent, jsonb_build_object(
-                       'blocked', j.blocked, 'committed', sib.committed_minor, 'open', sib.open_minor, 'undecided', sib.undecided,
-                       'captures', sib.captures, 'authorized', sib.authorized_minor))
-            into v_beside
+            select jsonb_object_agg(j.intent, case when j.blocked then jsonb_build_object('blocked', true) else jsonb_build_object(
+                       'blocked', false, 'committed', sib.committed_minor, 'open', sib.open_minor, 'undecided', sib.undecided,
+                       'captures', sib.captures, 'authorized', sib.authorized_minor) end),
+                   coalesce(array_agg(j.key) filter (where j.blocked and j.turn = 1), '{}')
+            into v_beside, v_held
             from (
                 select k.*,
                        (k.purpose < 2 or k.replayed) and (
-                           exists (
+                           k.turn > 1
+                           or k.key = any (v_held)
+                           or exists (
                                select from intents s
                                where s.provider = k.provider and s.account = k.account and s.payment_id = k.payment_id and s.id <> k.intent
                                  and not exists (select from outcomes o where o.intent = s.id offset 0)
@@ -182,16 +191,23 @@ begin
                                                or exists (select from waiting w where w.intent = s.id offset 0)))
                                offset 0
                            )
-                           or row_number() over (partition by k.provider, k.account, k.payment_id
-                                                 order by k.purpose desc, k.replayed, k.place) > 1
                        ) as blocked
                 from (
-                    select x.intent, x.purpose, x.place, i.provider, i.account, i.payment_id,
-                           x.purpose = 2 and exists (select from progress p where p.intent = x.intent and p.replayed offset 0) as replayed
-                    from unnest(v_intents, v_purposes, v_accompanied) with ordinality x(intent, purpose, accompanied, place)
-                    cross join lateral (select i.provider, i.account, i.payment_id from intents i where i.id = x.intent limit 1) i
-                    where x.accompanied
+                    select x.*,
+                           -- Its payment, and whether it let go of that: who may go before it is not the same for both.
+                           concat_ws(' ', x.lane, x.replayed, x.payment_id) as key,
+                           row_number() over (partition by x.provider, x.account, x.payment_id
+                                              order by x.purpose desc, x.replayed, x.place) as turn
+                    from (
+                        select x.intent, x.lane, x.purpose, x.place, i.provider, i.account, i.payment_id,
+                               x.purpose = 2 and exists (select from progress p where p.intent = x.intent and p.replayed offset 0) as replayed
+                        from unnest(v_intents, v_lanes, v_purposes, v_accompanied) with ordinality x(intent, lane, purpose, accompanied, place)
+                        cross join lateral (select i.provider, i.account, i.payment_id from intents i where i.id = x.intent limit 1) i
+                        where x.accompanied
+                    ) x
                 ) k
+                -- (the look is made once, not wherever its result is used)
+                offset 0
             ) j
             cross join lateral (
                 select coalesce(sum(case when o.state = 'captured' then o.captured_minor
@@ -206,7 +222,8 @@ begin
                 left join lateral (
                     select o.state, o.dead_reason, o.captured_minor, o.provider_capture_id, o.proof from outcomes o where o.intent = s.id limit 1
                 ) o on true
-                where s.provider = j.provider and s.account = j.account and s.payment_id = j.payment_id and s.id <> j.intent
+                where not j.blocked
+                  and s.provider = j.provider and s.account = j.account and s.payment_id = j.payment_id and s.id <> j.intent
             ) sib;
         end if;
 

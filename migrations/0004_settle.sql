@@ -320,16 +320,31 @@ as $$
 #variable_conflict use_column
 declare
     v_now timestamptz;
+    v_leases uuid[];
     v_recorded integer[];
     v_ended uuid[];
     v_results jsonb := p_results;
 begin
     perform current_epoch();
     -- All of them now, in one order: what follows takes no lease that is not had already.
-    perform from leases l
-    where l.id = any (p_lease || array(select (x ->> 'lease')::uuid from jsonb_array_elements(p_results) x))
-    order by l.id
-    for update;
+    v_leases := array(
+        select l.id from leases l
+        where l.id = any (p_lease || array(select (x ->> 'lease')::uuid from jsonb_array_elements(p_results) x))
+        order by l.id
+        for update);
+    -- And all intents that settle_each() holds, before anything is written: it waits there for a producer who cancels one of
+    -- them, and that transaction may want next what this one has written (a sibling that it woke), which would be a deadlock.
+    -- Captures whose leases are there hold none.
+    if jsonb_array_length(p_results) > 0 or not p_lease <@ v_leases then
+        perform from intents i
+        where i.id = any (array(
+            select (x ->> 'intent')::uuid from jsonb_array_elements(p_results) x
+            where x ->> 'to' in ('dead', 'cancelled') or (x ->> 'lease')::uuid <> all (v_leases)
+            union all
+            select r.intent from unnest(p_intent, p_lease) r(intent, lease) where r.lease <> all (v_leases)))
+        order by i.id
+        for no key update;
+    end if;
     v_now := clock_now();
 
     with held as materialized (

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use capture::outbox::{OutboxError, SchemaFault, Settled};
-use capture::retry::Disposition;
+use capture::retry::{Disposition, Wait};
 
-use crate::by_hand::{Ask, LEASE, captured, claim, settlement, try_claim};
+use crate::by_hand::{Ask, LEASE, captured, claim, receipt, settlement, try_claim};
 use crate::database::{Session, connect, log_in};
 use crate::kind::Kind;
 use crate::world::World;
@@ -177,4 +177,54 @@ async fn a_worker_sees_what_was_committed_while_it_waited_whatever_the_isolation
     assert_eq!(taken, 1);
     other.run("commit").await;
     assert_eq!(claiming.await.unwrap(), 0, "two captures of one payment at once");
+}
+
+/// A settle waits for who cancels what it has a late result of. What that transaction wants next must not be with the settle
+/// by then: each would wait for the other, and one of them would lose.
+#[tokio::test]
+async fn a_settle_that_waits_for_a_cancel_has_nothing_that_the_next_cancel_wants() {
+    for is_receipt in [true, false] {
+        let mut world = World::new().await;
+        // A call that outlives its lease, and an intent that may be cancelled again by the time it comes back.
+        let cancelled = world.capture(Kind::Optty, 2, 1234).await;
+        let late = world.claim_one(Kind::Optty).await;
+        world.lose_lease().await;
+        let verification = world.claim_one(Kind::Optty).await;
+        world.settle(verification, Disposition::Retry(Wait::None)).await;
+        // A capture, and a sibling that its end wakes.
+        let payment = Kind::Afterpay.payment(1);
+        let first = world.insert(Kind::Afterpay, &payment, "c1", 1000, "").await;
+        let sibling = world.insert(Kind::Afterpay, &payment, "c2", 1000, "").await;
+        let claim = world.claim_one(Kind::Afterpay).await;
+        assert_eq!(claim.intent.id.0, first);
+
+        let mut producer = Session::open(&world.url).await;
+        // It would find the deadlock, and lose.
+        producer.run("set deadlock_timeout = '1ms'; begin").await;
+        let cancel = |intent| format!("select capture.cancel('{intent}', 'out of stock')");
+        assert_eq!(producer.scalar::<String>(&cancel(cancelled)).await, "cancelled");
+        let ends = Disposition::Captured(receipt(&claim));
+        let late_end = if is_receipt {
+            Disposition::Captured(receipt(&late))
+        } else {
+            Disposition::Retry(Wait::None)
+        };
+        let batch = [settlement(claim, ends), settlement(late, late_end)];
+        let outbox = world.outbox.clone();
+        let settling = tokio::spawn(async move { outbox.settle(&batch, &[]).await });
+        world.db.until_blocked(&settling).await;
+        assert_eq!(producer.scalar::<String>(&cancel(sibling)).await, "cancelled");
+        producer.run("commit").await;
+
+        let settled = settling.await.unwrap().unwrap();
+        assert_eq!(settled, [Settled::Recorded, Settled::LeaseLost]);
+        assert_eq!(world.end(first).await, "captured");
+        assert_eq!(world.end(sibling).await, "cancelled");
+        let alarm = if is_receipt {
+            "late_result captured_after_cancelled"
+        } else {
+            "late_result by_hand"
+        };
+        assert_eq!(world.story(cancelled).await.last().unwrap(), alarm);
+    }
 }

@@ -106,19 +106,23 @@ struct Hot {
 }
 
 impl Hot {
-    async fn claim(&mut self, lease: u32, alone: bool) -> Read {
+    async fn claim_once(&mut self, lease: u32, alone: bool) -> Read {
         let sql = format!(
             "select * from capture.claim('{}', '{}', 120000, 1::smallint, 500, {alone}, '{}')",
             lease_id(lease),
             lease_id(0),
             self.lanes
         );
-        let mut least = read(&mut self.db, &sql).await;
+        read(&mut self.db, &sql).await
+    }
+
+    async fn claim(&mut self, lease: u32, alone: bool) -> Read {
+        let mut least = self.claim_once(lease, alone).await;
         // Other tests make the catalogs of this server move, and a plan that must be made anew reads them. A look that
         // finds nothing can be repeated.
         for _ in 0..2 {
             if least.rows == 0 {
-                let again = read(&mut self.db, &sql).await;
+                let again = self.claim_once(lease, alone).await;
                 least = if again.pages < least.pages { again } else { least };
             }
         }
@@ -357,6 +361,49 @@ async fn what_a_worker_reads_does_not_grow_with_what_lies_about() {
     assert_eq!(freed, 3);
     let feed = read(&mut hot.db, "select * from capture.events_after(null, 10)").await;
     feed.is_at_most(10 * LOOK, "events_after");
+}
+
+/// A payment is judged once and not once for each of its captures: four hundred would read each other, in one claim.
+#[tokio::test]
+async fn what_a_claim_reads_of_one_payment_grows_with_its_captures_and_not_with_their_square() {
+    let mut world = World::new().await;
+    let mut hot = Hot::of(&world).await;
+    world.db.run("vacuum analyze").await;
+    hot.warm_up(1000).await;
+    for (lease, payment, captures) in [(1, "700000000", 200), (11, "710000000", 400)] {
+        // In the order of the index it comes last: who looks for it reads all the others first.
+        let holder = world.insert(Kind::Afterpay, payment, "z", 1000, "").await;
+        assert_eq!(hot.claim_once(lease, false).await.rows, 1);
+        hot.aside
+            .run(&format!(
+                "insert into capture.intents (provider, order_id, payment_id, capture_ref, amount_minor, currency)
+                 select 'afterpay', 'o', '{payment}', 'c' || n, 1000, 'USD' from generate_series(1, {captures}) n"
+            ))
+            .await;
+        let most = captures * ROW;
+
+        let held_off = hot.claim_once(lease + 1, false).await;
+        held_off.is_at_most(most, &format!("{captures} behind a holder"));
+        assert_eq!(held_off.rows, 0);
+        let left: i64 = hot.aside.scalar("select count(*) from capture.ready").await;
+        assert_eq!(left, 0, "all of them were looked at, in rounds");
+
+        let woken = hot.settle(lease, "captured").await;
+        woken.is_at_most(most, &format!("the end of {holder}, which wakes {captures}"));
+        hot.call("move_due(1000)").await;
+        let first = hot.claim_once(lease + 2, false).await;
+        first.is_at_most(most, &format!("{captures} that nobody holds"));
+        assert_eq!(first.rows, 1, "one movement at a time");
+        let rest: i64 = hot
+            .aside
+            .scalar("select count(*) from capture.waiting where cause = 'sibling'")
+            .await;
+        assert_eq!(rest, 99, "of a hundred");
+        // (by another session than that whose reads are counted)
+        hot.aside
+            .run("delete from capture.ready; delete from capture.waiting")
+            .await;
+    }
 }
 
 /// What passed through while somebody held an old snapshot is stepped over, at little cost for each row.

@@ -3,7 +3,7 @@
 use super::Session;
 
 /// Name, function, what is replaced (it must stand there exactly once), and by what.
-const BUGS: [(&str, &str, &str, &str); 15] = [
+const BUGS: [(&str, &str, &str, &str); 17] = [
     (
         "settled_twice",
         "settle_each",
@@ -40,6 +40,12 @@ const BUGS: [(&str, &str, &str, &str); 15] = [
         "(k.purpose < 2 or k.replayed) and (",
         "false and (",
     ),
+    (
+        "each_sibling_reads_them_all",
+        "claim",
+        "where not j.blocked",
+        "where true",
+    ),
     ("epoch_not_compared", "claim", "c.epoch <> v_epoch", "false"),
     (
         "rate_budget_ignored",
@@ -59,6 +65,12 @@ const BUGS: [(&str, &str, &str, &str); 15] = [
         "settle",
         "from held h\n        order by h.n",
         "from held h\n        where false order by h.n",
+    ),
+    (
+        "intents_held_after_the_captures",
+        "settle",
+        "if jsonb_array_length(p_results) > 0 or not p_lease <@ v_leases then",
+        "if false then",
     ),
     (
         "worked_lease_given_back",
