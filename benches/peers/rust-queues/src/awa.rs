@@ -16,7 +16,7 @@ const CLAIMERS: u16 = 2;
 const SHARDS: i16 = 4;
 
 /// How many jobs are recorded as done: most of them are in batches, a few each in a row of their own, and old ones are only
-/// counted. Its own exact count (`queue_counts`) takes a second and more of the database's time for 20,000.
+/// counted. Its own exact count (`queue_counts`) takes a second and more of the database's time for 5,000.
 const RECORDED: &str = "select (coalesce((select sum(completed_count) from awa.receipt_completion_batches), 0)
     + (select count(*) from awa.done_entries)
     + coalesce((select sum(pruned_completed_count) from awa.queue_terminal_rollups), 0))::int8";
