@@ -155,6 +155,7 @@ async fn doctor_names_what_is_wrong_and_what_to_do() {
         "misplaced",
         "lapsed_leases",
         "unclaimed_receipts",
+        "event_history",
         "test_clock",
     ] {
         assert_eq!(check(name)["level"], "ok", "{name}");
