@@ -128,7 +128,10 @@ async fn a_wish_to_cancel_what_is_in_flight_is_applied_when_the_call_has_ended()
     world.settle(claim, Disposition::Captured(told)).await;
     assert_eq!(world.cancel(intent).await, "ended");
     assert_eq!(world.state(intent).await, "captured");
-    assert_eq!(world.outbox.capture(intent).await.unwrap().unwrap().cancel_requested_at, None);
+    assert_eq!(
+        world.outbox.capture(intent).await.unwrap().unwrap().cancel_requested_at,
+        None
+    );
 
     // It surely did not: cancelled at once, not when the back-off is over.
     let intent = world.capture(Kind::Afterpay, 2, 1000).await;

@@ -304,7 +304,9 @@ pub fn server(facts: &DoctorFacts) -> Vec<Finding> {
         Level::Fail,
         match facts.events_ahead {
             0 => "every event is of a transaction of this server".to_owned(),
-            ahead => format!("{ahead} events are of transactions that this server has not come to: no reader sees them"),
+            ahead => {
+                format!("{ahead} events are of transactions that this server has not come to: no reader sees them")
+            }
         },
         "the database was restored into a new cluster: stop the server, pg_resetwal --epoch above the old cluster's, start it; \
          docs/feed.md, After a restore",

@@ -45,7 +45,11 @@ pub async fn list(
     // Before the feed is read: what comes between the two is noticed.
     let mut news = if wait > 0 { office.news.wait() } else { None };
     loop {
-        let page = office.outbox.events_after(cursor.as_deref(), limit).await.map_err(refused)?;
+        let page = office
+            .outbox
+            .events_after(cursor.as_deref(), limit)
+            .await
+            .map_err(refused)?;
         let Some(news) = news.as_mut().filter(|_| page.events.is_empty()) else {
             return Ok(Json(page));
         };
