@@ -77,7 +77,7 @@ comment on column providers.payment_id_is is 'The same in words.';
 
 insert into providers (name, currencies, most_decimals, least_amount, payment_id_pattern, payment_id_is) values
     -- An order id that is not digits answers 404; below 1.00 answers 422 invalid_amount.
-    ('afterpay', '{AUD,CAD,EUR,GBP,NZD,USD}', 2, 1.00, '^[0-9]+$', 'the order id, digits only'),
+    ('afterpay', '{AUD,CAD,EUR,GBP,NZD,USD}', 2, 1.00, '^[0-9]+$', 'Afterpay''s own id of the payment, digits only; not your order number'),
     ('optty', null, 2, null, null, null),
     -- Its amounts carry no currency: they are US dollars.
     ('resolve', '{USD}', 2, null, null, null);
@@ -209,6 +209,10 @@ begin
     -- 1998.9999999999998 is what a float makes of 19.99 times 100: minor units already, and no hundredfold of them.
     if abs(amount) >= 1 and abs(amount - round(amount)) < 0.0001 then
         return format('pass %s if that is what is meant; reckon in decimals or whole minor units, never in floats', round(amount));
+    end if;
+    -- No rounding here: 49.90 JPY is another currency's amount, or nobody's.
+    if money.exponent = 0 then
+        return format('%s has no decimals: pass the whole amount, 1234 for 1234 %s', money.code, money.code);
     end if;
     major := round(amount, money.exponent);
     return format('pass whole minor units: %s for %s %s', trunc(major * 10::numeric ^ money.exponent), major, money.code)

@@ -46,6 +46,14 @@ begin
         end if;
         v_xid := split_part(v_given, '-', 1)::xid8;
         v_seq := split_part(v_given, '-', 2)::bigint;
+        -- Whoever was given a cursor was given it of a transaction that had ended, so no cursor of this history is later than all
+        -- that this server has begun. (A standby may lag behind the primary on which the cursor was read: there it waits.)
+        if v_xid >= pg_snapshot_xmax(pg_current_snapshot()) and not pg_is_in_recovery() then
+            raise exception 'events_after: cursor % is of another history: this server has not come to transaction % yet', v_given, v_xid
+                using errcode = '22023', constraint = 'events_cursor_of_this_history',
+                hint = 'the database was restored or copied from elsewhere, or lost commits in a fail-over: begin anew from null, '
+                       'and pass over the events whose id you have handled; capture doctor says whether more is wrong';
+        end if;
     end if;
     if events_after.max_rows is null or events_after.max_rows not between 1 and 10000 then
         raise exception 'events_after: max_rows is %, not 1 to 10000', coalesce(events_after.max_rows::text, 'null')

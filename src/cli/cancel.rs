@@ -10,8 +10,11 @@ use super::selection::{SelectionArgs, in_words};
 
 /// Takes back captures that were not sent.
 ///
-/// Each is told as cancelled (0), as in_flight (6: a worker has it, or its outcome is unknown; the wish is kept, and
-/// applied if a read shows that nothing was captured), or as ended (5: captured, dead or cancelled already). Of one that
+/// Each is told as cancelled (0), as in_flight (6: a worker has it, or its outcome is unknown), or as ended (5: captured,
+/// dead or cancelled already). The wish behind an in_flight is kept, and get and timeline show it. The capture is cancelled
+/// once it is certain that no money moves: at once if the call in flight surely was not processed; if its outcome is
+/// unknown, after two quiet reads (retry.verify_quiet, 10 min, apart), at Afterpay not before 23 h after the first send,
+/// because its key could act until then. If money moved, it ends captured, and is refunded at the provider. Of one that
 /// shipments have split, what is left is taken back. Several are an operation: it goes on without this process, and
 /// operations watch, pause, resume and cancel steer it.
 #[derive(Debug, clap::Args)]

@@ -9,7 +9,7 @@ use crate::outbox::{CaptureRow, RESOLVED_NOT_CAPTURED};
 use super::output::{Cell, Column, Format, Output};
 
 /// For programs: every field of the contract's view, under its names.
-const WHOLE: [Column; 19] = [
+const WHOLE: [Column; 20] = [
     Column::id("id"),
     Column::text("provider"),
     Column::text("account"),
@@ -29,6 +29,7 @@ const WHOLE: [Column; 19] = [
     Column::text("created_at"),
     Column::text("authorization_expires_at"),
     Column::text("expiry_source"),
+    Column::text("cancel_requested_at"),
 ];
 
 /// For people: what answers "which, how much, how far, why". On a narrow terminal what `get` tells of one goes first; an
@@ -96,6 +97,7 @@ pub fn whole(row: &CaptureRow) -> Vec<Cell> {
         row.created_at.into(),
         row.authorization_expires_at.into(),
         row.expiry_source.as_deref().into(),
+        row.cancel_requested_at.into(),
     ]
 }
 
@@ -169,6 +171,7 @@ mod tests {
             created_at: "2026-11-22T01:14:15.447Z".parse().unwrap(),
             authorization_expires_at: None,
             expiry_source: None,
+            cancel_requested_at: None,
         }
     }
 

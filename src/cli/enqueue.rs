@@ -18,7 +18,7 @@ const MOST_BYTES: u64 = 64 << 20;
 ///
 /// Either a JSON document whose keys are the columns of the table intents (several one after the other are taken too), or
 /// flags. The same capture_ref with the same content changes nothing (created is false); with other content it is refused
-/// with 5. A row that breaks a rule is refused with 2, naming the rule.
+/// with 5. A reference is one of its provider, account and payment. A row that breaks a rule is refused with 2, naming the rule.
 #[derive(Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["document", "provider"]))]
 pub struct Args {
@@ -48,13 +48,14 @@ struct Flags {
     /// The authorised payment at the provider
     #[arg(long, value_name = "ID", requires = "provider")]
     payment: Option<String>,
-    /// Your own reference of this capture, unique for ever; a repeat changes nothing
+    /// Your own reference of this capture, unique for ever per provider, account and payment: a repeat with the same content
+    /// changes nothing, the same reference of another payment is another capture
     #[arg(long, value_name = "REF", requires = "provider")]
     capture_ref: Option<String>,
     /// How much, such as '12.34 USD'
     #[arg(long, value_name = "AMOUNT", requires = "provider", value_parser = money)]
     amount: Option<Money>,
-    /// What was authorised in all, such as '50.00 USD'
+    /// What was authorised in all, such as '50.00 USD': captures of this payment beyond it are refused
     #[arg(long, value_name = "AMOUNT", requires = "provider", value_parser = money)]
     authorized: Option<Money>,
     /// When the authorisation ends, RFC 3339

@@ -52,8 +52,8 @@ impl From<OutboxError> for Error {
 fn not_granted(fault: &SchemaFault, role: &str) -> Error {
     let role = role.replace('"', "\"\"");
     Error::not_allowed(fault.to_string()).hint(format!(
-        "let an administrator run: GRANT capture_worker TO \"{role}\"\nthat is the role of workers; of those who look: \
-         capture_readonly, who act: capture_operator, who enqueue: capture_producer; \
+        "let an administrator run: GRANT capture_readonly TO \"{role}\"\nthat is the role of those who look; of those who \
+         act: capture_operator, of order systems: capture_producer, of `capture work` and nobody else: capture_worker; \
          only the owner migrates"
     ))
 }
@@ -101,7 +101,10 @@ fn refused(refusal: &Refusal) -> Error {
         "P0002" => (Exit::NotFound, None),
         "42501" => (
             Exit::NotAllowed,
-            Some("connect with a role that may: capture doctor says what this one may do"),
+            Some(
+                "connect with a login that has capture_readonly (to look) or capture_operator (to act); capture_producer may enqueue \
+                 and follow the feed here, and cancel by SQL; capture doctor says what this login may do",
+            ),
         ),
         "42P01" | "42883" | "42703" | "3F000" => (
             Exit::StateForbids,

@@ -204,6 +204,7 @@ impl Outbox {
                       s.currency as "currency!", s.state as "state!", s.attempts as "attempts!", s.last_class, s.last_code,
                       s.next_attempt_at, s.captured_minor::bigint as captured_minor, s.provider_capture_id, s.captured_at, s.dead_reason,
                       s.created_at as "created_at!", x.expires_at as "authorization_expires_at?", x.source as "expiry_source?",
+                      (select w.requested_at from cancel_requests w where w.intent = s.id) as "cancel_requested_at?",
                       o.ended_at as "ended_at?", p.progress as "progress?",
                       exists (select from late_results t where t.intent = s.id and t.proof in ('answer', 'reference')) as "late_receipt!",
                       coalesce(i.authorized_minor, sib.authorized_minor)::bigint as authorized_minor, sib.committed_minor as "committed_minor!",
@@ -285,6 +286,7 @@ impl Outbox {
                     created_at: row.created_at,
                     authorization_expires_at: row.authorization_expires_at,
                     expiry_source: row.expiry_source,
+                    cancel_requested_at: row.cancel_requested_at,
                 },
             }
         });

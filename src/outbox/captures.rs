@@ -55,6 +55,9 @@ pub struct CaptureRow {
     pub authorization_expires_at: Option<DateTime<Utc>>,
     /// Who said so: `producer`, `provider`, or `assumed` from the account's lifetime of authorisations.
     pub expiry_source: Option<String>,
+    /// Since when somebody wants it cancelled whose cancel came while a worker had it, or its outcome was unknown. Kept until it
+    /// has ended.
+    pub cancel_requested_at: Option<DateTime<Utc>>,
 }
 
 /// One closed attempt.
@@ -93,7 +96,7 @@ pub struct AttemptRow {
 pub struct TimelineEntry {
     /// When.
     pub at: DateTime<Utc>,
-    /// The event's type without its prefix, or `attempt`.
+    /// The event's type without its prefix, `attempt`, `audit`, or `cancel_requested`: a wish that waits for the outcome.
     pub what: String,
     /// By type.
     pub data: Value,
@@ -152,7 +155,8 @@ impl Outbox {
                       s.payment_id as "payment_id!", s.capture_ref as "capture_ref!", s.amount_minor::bigint as "amount_minor!",
                       s.currency as "currency!", s.state as "state!", s.attempts as "attempts!", s.last_class, s.last_code,
                       s.next_attempt_at, s.captured_minor::bigint as captured_minor, s.provider_capture_id, s.captured_at, s.dead_reason,
-                      s.created_at as "created_at!", x.expires_at as authorization_expires_at, x.source as expiry_source
+                      s.created_at as "created_at!", x.expires_at as authorization_expires_at, x.source as expiry_source,
+                      (select w.requested_at from cancel_requests w where w.intent = s.id) as cancel_requested_at
                from status s join expiries x on x.intent = s.id where s.id = $1"#,
             intent
         )
@@ -195,7 +199,7 @@ impl Outbox {
             .collect())
     }
 
-    /// Events, attempts, late results and operators' acts of one capture, in the order in which they happened.
+    /// Events, attempts, late results, operators' acts and the wish to cancel that is still open, of one capture, in the order in which they happened.
     pub async fn timeline(&self, intent: Uuid) -> Result<Vec<TimelineEntry>, OutboxError> {
         Ok(sqlx::query_as!(
             TimelineEntry,
@@ -211,6 +215,9 @@ impl Outbox {
                    union all
                    select u.at, 2, u.id, 'audit', jsonb_build_object('action', u.action, 'actor', u.actor, 'reason', u.reason)
                    from audit u where u.intent = $1
+                   union all
+                   select w.requested_at, 3, 0, 'cancel_requested', jsonb_build_object('by', w.requested_by, 'reason', w.reason)
+                   from cancel_requests w where w.intent = $1
                ) story order by at, rank, place"#,
             intent
         )

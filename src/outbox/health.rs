@@ -87,6 +87,8 @@ pub struct DoctorFacts {
     pub lapsed_leases: i64,
     /// Late results with a receipt whose intent is not captured.
     pub unclaimed_receipts: i64,
+    /// Events of transactions that this server has not come to: a logical restore brought them, and no reader sees them.
+    pub events_ahead: i64,
     /// Two statements of one connection met different servers' sessions: a pooler in transaction mode.
     pub pooled_transactions: bool,
     /// Data checksums.
@@ -248,6 +250,7 @@ impl Outbox {
                       (select (extract(epoch from ahead) * 1000)::bigint from clock) as "clock_ahead_ms!",
                       (select count(*) from leases where until < clock_now() - interval '1 minute') as "lapsed_leases!",
                       (select count(*) from late_results t left join outcomes o on o.intent = t.intent where t.proof in ('answer', 'reference') and coalesce(o.state, '') <> 'captured') as "unclaimed_receipts!",
+                      (select count(*) from events e where e.xid >= pg_snapshot_xmax(pg_current_snapshot())) as "events_ahead!",
                       (select count(*) from intents i
                        where (select count(*) from ready r where r.intent = i.id) + (select count(*) from waiting w where w.intent = i.id)
                            + (select count(*) from outcomes o where o.intent = i.id)
@@ -277,6 +280,7 @@ impl Outbox {
             misplaced: row.misplaced,
             lapsed_leases: row.lapsed_leases,
             unclaimed_receipts: row.unclaimed_receipts,
+            events_ahead: row.events_ahead,
             pooled_transactions: self.pooling().await? != Pooling::Kept,
             data_checksums: row.data_checksums,
         })

@@ -186,7 +186,8 @@ const ROWS: &str = ") select s.*
         select s.id, s.provider, s.account, s.order_id, s.payment_id, s.capture_ref, s.amount_minor::bigint as amount_minor,
                s.currency, s.state, s.attempts, s.last_class, s.last_code, s.next_attempt_at,
                s.captured_minor::bigint as captured_minor, s.provider_capture_id, s.captured_at, s.dead_reason, s.created_at,
-               x.expires_at as authorization_expires_at, x.source as expiry_source
+               x.expires_at as authorization_expires_at, x.source as expiry_source,
+               (select w.requested_at from cancel_requests w where w.intent = s.id) as cancel_requested_at
         from status s join expiries x on x.intent = s.id where s.id = k.id limit 1
     ) s
     order by k.created_at desc, k.id desc";

@@ -144,6 +144,11 @@ async fn bad_queries_are_refused_and_told_what_would_be_right() {
         ("/v1/captures?order=%ff", "query_not_readable", ""),
         ("/v1/captures/7", "id_not_readable", ""),
         ("/v1/events?cursor=x", "cursor_not_readable", "?cursor"),
+        (
+            "/v1/events?cursor=9999999999-1",
+            "events_cursor_of_this_history",
+            "?cursor",
+        ),
         ("/v1/events?wait=31", "query_not_understood", "?wait"),
         ("/v1/audit?cursor=1", "cursor_not_readable", "?cursor"),
         ("/v1/operations?cursor=1", "cursor_not_readable", "?cursor"),
@@ -155,7 +160,7 @@ async fn bad_queries_are_refused_and_told_what_would_be_right() {
         let told = world.get(path).await;
         let place = told.json["pointer"].as_str().unwrap_or_default();
         let status = match code {
-            "filter_not_understood" | "cursor_not_readable" => 422,
+            "filter_not_understood" | "cursor_not_readable" | "events_cursor_of_this_history" => 422,
             _ => 400,
         };
         assert_eq!(

@@ -173,6 +173,13 @@ async fn events_are_read_on_behind_a_cursor_and_followed() {
         .run(&["events", "tail", "--after", "yesterday"])
         .await
         .ends_with(2);
+    let elsewhere = place
+        .run(&["events", "tail", "--after", "9999999999-1"])
+        .await
+        .ends_with(2)
+        .stderr;
+    assert!(elsewhere.contains("events_cursor_of_this_history"), "{elsewhere}");
+    assert!(elsewhere.contains("begin anew from null"), "{elsewhere}");
     let none = place
         .run(&["events", "tail", "--type", "captured"])
         .await

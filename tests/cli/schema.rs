@@ -155,6 +155,7 @@ async fn doctor_names_what_is_wrong_and_what_to_do() {
         "misplaced",
         "lapsed_leases",
         "unclaimed_receipts",
+        "event_history",
         "test_clock",
     ] {
         assert_eq!(check(name)["level"], "ok", "{name}");
@@ -206,7 +207,7 @@ async fn a_login_without_any_right_is_told_so_and_which_role_it_needs() {
         let run = place.run(verb).await.ends_with(4);
         let said = format!("role \"{login}\" has no right to look into schema \"capture\"");
         assert!(run.stderr.contains(&said), "{}", run.stderr);
-        let grant = format!("GRANT capture_worker TO \"{login}\"");
+        let grant = format!("GRANT capture_readonly TO \"{login}\"");
         assert!(run.stderr.contains(&grant), "{}", run.stderr);
     }
     // Doctor tells it among the rest.
@@ -221,7 +222,12 @@ async fn a_producer_that_asks_for_more_than_its_role_may_is_told_which_role_it_n
     let mut place = Place::with_outbox().await;
     place.log_in_as("in role capture_producer").await;
     let run = place.run(&["migrate", "verify"]).await.ends_with(4);
-    assert!(run.stderr.contains("GRANT capture_worker"), "{}", run.stderr);
+    assert!(run.stderr.contains("GRANT capture_readonly"), "{}", run.stderr);
+    assert!(!run.stderr.contains("GRANT capture_worker"), "{}", run.stderr);
+    for verb in [&["list"][..], &["status"], &["dead", "list"], &["order", "o-1001"]] {
+        let told = place.run(verb).await.ends_with(4).stderr;
+        assert!(told.contains("capture_readonly (to look)"), "{verb:?}: {told}");
+    }
     place.enqueue("1001", 500).await;
 }
 

@@ -116,6 +116,54 @@ async fn a_cursor_that_is_none_is_refused_and_so_is_a_page_without_bounds() {
 }
 
 #[tokio::test]
+async fn a_cursor_of_another_history_is_refused_and_one_of_this_never_is() {
+    let url = migrated_database().await;
+    let (mut db, mut other) = (Session::open(&url).await, Session::open(&url).await);
+    let outbox = connect(&url).await;
+    db.run(&enqueue(Kind::Afterpay, "1", "first", 100, "")).await;
+    // The newest cursor that anybody can have, while an older transaction is open and while none is.
+    other.run("begin").await;
+    other.run("select pg_current_xact_id()").await;
+    db.run(&enqueue(Kind::Afterpay, "2", "second", 100, "")).await;
+    let newest: String = db
+        .scalar("select xid::text || '-' || seq from capture.events order by xid desc, seq desc limit 1")
+        .await;
+    assert_eq!(outbox.events_after(Some(&newest), 10).await.unwrap().events, []);
+    other.run("commit").await;
+    assert_eq!(outbox.events_after(Some(&newest), 10).await.unwrap().events, []);
+    // What the next transaction will get nobody can have been given, let alone what comes epochs later.
+    let next = "select pg_snapshot_xmax(pg_current_snapshot())::text";
+    for cursor in [
+        format!("{}-0", db.scalar::<String>(next).await.parse::<u64>().unwrap() + 1000),
+        "4294967296000-1".to_owned(),
+        "9999999999999999999-999999999999999999".to_owned(),
+    ] {
+        let error = outbox.events_after(Some(&cursor), 10).await.expect_err(&cursor);
+        let refused = error.refusal().unwrap();
+        assert_eq!(refused.sqlstate, "22023");
+        assert_eq!(refused.constraint.as_deref(), Some("events_cursor_of_this_history"));
+        assert!(refused.hint.unwrap().contains("begin anew from null"));
+    }
+}
+
+#[tokio::test]
+async fn events_of_another_cluster_are_counted_for_doctor() {
+    let url = migrated_database().await;
+    let mut db = Session::open(&url).await;
+    let outbox = connect(&url).await;
+    db.run(&enqueue(Kind::Afterpay, "1", "first", 100, "")).await;
+    assert_eq!(outbox.doctor_facts().await.unwrap().events_ahead, 0);
+    // As a logical restore leaves it: the rows keep the numbers of the cluster that they come from.
+    db.run(
+        "insert into capture.events (xid, type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency)
+         select '9999999999', e.type, e.intent_id, e.provider, e.account, e.order_id, e.payment_id, e.capture_ref, e.amount_minor, e.currency
+         from capture.events e",
+    )
+    .await;
+    assert_eq!(outbox.doctor_facts().await.unwrap().events_ahead, 1);
+}
+
+#[tokio::test]
 async fn the_columns_of_the_feed_are_those_of_the_contract() {
     let mut world = World::new().await;
     world.capture(Kind::Afterpay, 1, 1234).await;

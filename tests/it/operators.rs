@@ -117,10 +117,21 @@ async fn a_wish_to_cancel_what_is_in_flight_is_applied_when_the_call_has_ended()
     let claim = world.claim_one(Kind::Afterpay).await;
     assert_eq!(world.cancel(intent).await, "in_flight");
     assert_eq!(world.cancel(intent).await, "in_flight", "again, and nothing more");
+    // Whoever looks meanwhile is told of the wish, in the capture and in its story.
+    let wished = world.outbox.capture(intent).await.unwrap().unwrap().cancel_requested_at;
+    assert!(wished.is_some());
+    let story = world.outbox.timeline(intent).await.unwrap();
+    let entry = story.iter().find(|entry| entry.what == "cancel_requested").unwrap();
+    assert_eq!(Some(entry.at), wished);
+    assert!(!entry.data["reason"].as_str().unwrap().is_empty(), "{entry:?}");
     let told = captured(world.send(Kind::Afterpay, &claim).await);
     world.settle(claim, Disposition::Captured(told)).await;
     assert_eq!(world.cancel(intent).await, "ended");
     assert_eq!(world.state(intent).await, "captured");
+    assert_eq!(
+        world.outbox.capture(intent).await.unwrap().unwrap().cancel_requested_at,
+        None
+    );
 
     // It surely did not: cancelled at once, not when the back-off is over.
     let intent = world.capture(Kind::Afterpay, 2, 1000).await;

@@ -106,6 +106,7 @@ fn row(id: Uuid) -> CaptureRow {
         created_at: Utc::now(),
         authorization_expires_at: None,
         expiry_source: None,
+        cancel_requested_at: None,
     }
 }
 

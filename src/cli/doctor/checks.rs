@@ -298,6 +298,19 @@ pub fn server(facts: &DoctorFacts) -> Vec<Finding> {
         ),
         "money moved that is not recorded: look at late_results, then capture timeline ID and capture resolve ID",
     );
+    check(
+        "event_history",
+        facts.events_ahead == 0,
+        Level::Fail,
+        match facts.events_ahead {
+            0 => "every event is of a transaction of this server".to_owned(),
+            ahead => {
+                format!("{ahead} events are of transactions that this server has not come to: no reader sees them")
+            }
+        },
+        "the database was restored into a new cluster: stop the server, pg_resetwal --epoch above the old cluster's, start it; \
+         docs/feed.md, After a restore",
+    );
     findings
 }
 

@@ -11,7 +11,7 @@ use crate::http::caller::{Allowed, ToRead};
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::serve::Office;
-use crate::outbox::EventPage;
+use crate::outbox::{EventPage, OutboxError};
 
 /// The longest wait in seconds.
 const LONGEST_WAIT: u64 = 30;
@@ -45,7 +45,11 @@ pub async fn list(
     // Before the feed is read: what comes between the two is noticed.
     let mut news = if wait > 0 { office.news.wait() } else { None };
     loop {
-        let page = office.outbox.events_after(cursor.as_deref(), limit).await?;
+        let page = office
+            .outbox
+            .events_after(cursor.as_deref(), limit)
+            .await
+            .map_err(refused)?;
         let Some(news) = news.as_mut().filter(|_| page.events.is_empty()) else {
             return Ok(Json(page));
         };
@@ -54,6 +58,15 @@ pub async fn list(
             () = tokio::time::sleep_until(until) => return Ok(Json(page)),
             () = office.draining.cancelled() => return Ok(Json(page)),
         }
+    }
+}
+
+/// A cursor that only the database can tell to be wrong is wrong at the same place.
+fn refused(error: OutboxError) -> Problem {
+    let problem = Problem::from(error);
+    match problem.code() {
+        "events_cursor_of_this_history" => problem.at("?cursor"),
+        _ => problem,
     }
 }
 

@@ -184,6 +184,7 @@ fn facts(capture: &CaptureRow) -> Vec<(&'static str, String)> {
         ("Attempts", Some(capture.attempts.to_string())),
         ("Last failure", failure),
         ("Asked", Some(time(capture.created_at))),
+        ("Cancel asked for", capture.cancel_requested_at.map(time)),
         ("Next attempt", capture.next_attempt_at.map(time)),
         ("Captured", capture.captured_at.map(time)),
         (
@@ -212,7 +213,7 @@ impl Step {
             tone: match entry.what.as_str() {
                 "captured" | "released" => "good",
                 "dead_lettered" | "late_result" => "bad",
-                "attempt_failed" | "outcome_unknown" | "auth_expiring" | "cancelled" => "warn",
+                "attempt_failed" | "outcome_unknown" | "auth_expiring" | "cancelled" | "cancel_requested" => "warn",
                 _ => "",
             },
             words: words(&entry.data),
