@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    CaptureFacts, Chores, ClaimRequest, Claimed, ClaimedNotice, DueOperation, LaneId, LaneNews, Moved, NoticeEnd, OpenItem,
-    Outbox, OutboxError, PlannedItem, Settled, Settlement, Sleep, Stepped, ToldDeadline,
+    CaptureFacts, Chores, ClaimRequest, Claimed, ClaimedNotice, DueOperation, LaneId, LaneNews, Moved, NoticeEnd,
+    OpenItem, Outbox, OutboxError, PlannedItem, Settled, Settlement, Sleep, Stepped, ToldDeadline,
 };
 use crate::intent::Lane;
 use crate::shipment::Fulfilment;

@@ -39,8 +39,11 @@ impl Outbox {
     /// Moves what is due from `waiting` to `ready`.
     pub async fn move_due(&self, limit: i32) -> Result<Moved, OutboxError> {
         let row = repeating(|| {
-            sqlx::query!(r#"select moved as "moved!", next_due_ms, any_ready as "any_ready!" from move_due($1)"#, limit)
-                .fetch_one(&self.pool)
+            sqlx::query!(
+                r#"select moved as "moved!", next_due_ms, any_ready as "any_ready!" from move_due($1)"#,
+                limit
+            )
+            .fetch_one(&self.pool)
         })
         .await?;
         Ok(Moved {

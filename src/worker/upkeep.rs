@@ -187,9 +187,7 @@ impl Upkeep {
             let assumed = outbox.assume_deadlines(rounds.walked, WALKED).await;
             rounds.walked = note(faults, "assume deadlines", assumed).flatten();
         }
-        let watched = outbox
-            .watch_deadlines(self.settings.policy.deadline_margin, ROWS)
-            .await;
+        let watched = outbox.watch_deadlines(self.settings.policy.deadline_margin, ROWS).await;
         note(faults, "watch deadlines", watched);
         let unmatched = outbox.watch_shipments(UNMATCHED_AFTER, BODIES_KEPT, ROWS).await;
         if let Some(unmatched) = note(faults, "watch shipments", unmatched).filter(|told| *told > 0) {

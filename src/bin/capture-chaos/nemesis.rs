@@ -336,7 +336,15 @@ impl Nemesis {
                 .fetch_all(&mut connection)
                 .await?;
         for lane in paused {
-            let verb = ["lane", "resume", &lane, "--actor", "chaos", "--reason", "it stands still"];
+            let verb = [
+                "lane",
+                "resume",
+                &lane,
+                "--actor",
+                "chaos",
+                "--reason",
+                "it stands still",
+            ];
             self.operator.run(&verb).await?;
         }
         Ok(())

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use capture::intent::Lane;
 use capture::outbox::memory::Cause;
 use capture::outbox::{
-    Chores, ClaimRequest, Claimed, LaneId, LaneNews, Listener, Moved, OutboxError, Settled, Settlement, Store, repeating,
+    Chores, ClaimRequest, Claimed, LaneId, LaneNews, Listener, Moved, OutboxError, Settled, Settlement, Store,
+    repeating,
 };
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
@@ -386,7 +387,11 @@ impl Store for SimStore {
             operations: false,
             lapsed: world.tables.any_lapsed(now),
             waiters: true,
-            alone: world.tables.ready.keys().any(|key| key.alone && lanes.contains(&key.lane)),
+            alone: world
+                .tables
+                .ready
+                .keys()
+                .any(|key| key.alone && lanes.contains(&key.lane)),
             lifetimes: false,
             workers: 1,
         })
