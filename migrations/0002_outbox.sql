@@ -167,6 +167,8 @@ create table progress (
     tainted boolean not null default false,
     -- The provider once took it with our reference and our amount: never sent again.
     accepted boolean not null default false,
+    -- The provider's id of what it took, where its answer gave one.
+    accepted_id text,
     -- Of this generation.
     first_sent_at timestamptz,
     -- No read counts as quiet before this: something of ours may still be in flight.

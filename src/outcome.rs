@@ -228,6 +228,8 @@ pub enum Outcome {
     /// The provider took the capture (2xx with our reference and our amount), but it is not final, or its amount has to
     /// be read elsewhere. Never sent again; only reads or a person end it.
     Accepted {
+        /// The provider's id of it, where the answer gave one: a read knows it by that, also where it carries no reference.
+        capture_id: Option<String>,
         /// What was seen.
         evidence: Evidence,
     },

@@ -23,6 +23,8 @@ pub struct Progress {
     pub tainted: bool,
     /// The provider once took the capture with our reference and amount: never sent again.
     pub accepted: bool,
+    /// The provider's id of what it took, where its answer gave one.
+    pub accepted_id: Option<String>,
     /// When this generation was first on the wire, by the database's clock.
     pub first_sent_at: Option<DateTime<Utc>>,
     /// No read counts as quiet before this: something of ours may still be in flight.

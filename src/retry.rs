@@ -236,9 +236,10 @@ pub fn decide(outcome: Outcome, before: &Progress, situation: &Situation<'_>) ->
             progress.attempts = progress.attempts.saturating_add(1);
             return Decision::of(Disposition::Captured(receipt), progress);
         }
-        Outcome::Accepted { .. } => {
+        Outcome::Accepted { capture_id, .. } => {
             spend(&mut progress, situation);
             progress.accepted = !planted!(accepted_forgotten);
+            progress.accepted_id = capture_id;
             progress.tainted = true;
             progress.becomes_unknown(situation.now);
             progress.last_class = None;

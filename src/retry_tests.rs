@@ -76,6 +76,13 @@ fn http(class: Class, status: u16) -> Outcome {
     Outcome::Failed(Failure::new(class, &format!("http_{status}")).answered(status))
 }
 
+fn taken(evidence: Evidence) -> Outcome {
+    Outcome::Accepted {
+        capture_id: Some("cap_1".to_owned()),
+        evidence,
+    }
+}
+
 fn receipt() -> Receipt {
     Receipt {
         provider_capture_id: "cap_1".to_owned(),
@@ -173,7 +180,7 @@ fn what_is_no_failure_leads_where_the_table_says() {
             assert_eq!(captured.disposition, Disposition::Captured(receipt()));
 
             let evidence = Evidence::default();
-            let taken = decide(Outcome::Accepted { evidence }, &before, &situation);
+            let taken = decide(taken(evidence), &before, &situation);
             assert_eq!(
                 taken.disposition,
                 Disposition::Verify(Wait::Exactly(ACCEPTED_FIRST_LOOK))
@@ -669,11 +676,7 @@ fn a_capture_that_was_taken_is_looked_at_no_later_than_the_longest_pause() {
         ..Policy::default()
     };
     let evidence = Evidence::default();
-    let taken = decide(
-        Outcome::Accepted { evidence },
-        &untainted(),
-        &situation(&short, KEY_23H, 0),
-    );
+    let taken = decide(taken(evidence), &untainted(), &situation(&short, KEY_23H, 0));
     assert_eq!(
         taken.disposition,
         Disposition::Verify(Wait::Exactly(Duration::from_secs(3)))

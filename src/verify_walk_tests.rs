@@ -314,6 +314,7 @@ impl World {
                         .for_each(|capture| capture.shown_from = capture.final_at);
                 }
                 Some(Outcome::Accepted {
+                    capture_id: None,
                     evidence: Evidence::default(),
                 })
             }

@@ -72,6 +72,7 @@ fn with_call<T>(of: impl FnOnce(&Call<'_>, &Ours<'_>) -> T) -> T {
         generation: KeyGeneration(0),
         first_sent_at: DateTime::from_timestamp(1_791_360_000, 0),
         refused: false,
+        accepted_id: None,
         siblings: &siblings,
         guard: SendGuard::new(Boottime::now(), Duration::from_secs(60), Duration::ZERO),
     };
@@ -130,7 +131,7 @@ fn capture(model: Model, data: &[u8]) {
                 };
                 assert!(may, "{model:?} takes this for a capture: {posted:?} {then:?}");
             }
-            Outcome::Accepted { evidence } => {
+            Outcome::Accepted { evidence, .. } => {
                 is_small(evidence);
                 let may = match model {
                     Model::Optty => oracle::optty_taken(ours, &seen(&posted)).is_some(),

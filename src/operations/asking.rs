@@ -52,6 +52,7 @@ pub async fn ask(outbox: &Outbox, providers: &ProvidersByLane, capture: &Capture
         first_sent_at: question.first_sent_at,
         // A person who asks wants to hear of whatever is there.
         refused: true,
+        accepted_id: question.accepted_id.as_deref(),
         siblings: &question.siblings,
         guard: SendGuard::new(Boottime::now(), Duration::ZERO, Duration::ZERO),
     };

@@ -22,6 +22,8 @@ pub struct Question {
     pub generation: KeyGeneration,
     /// When it was first sent, or a time before; `None`: it never was, or every send of it was answered and refused.
     pub first_sent_at: Option<DateTime<Utc>>,
+    /// The provider once took it, and gave it this id.
+    pub accepted_id: Option<String>,
     /// What others did to the same payment.
     pub siblings: Siblings,
     /// What they captured of it, in minor units.
@@ -55,6 +57,7 @@ impl Outbox {
                       case when p.intent is null then coalesce(a.first_sent_at, case when pruned then i.created_at end)
                            when o.state = 'captured' then coalesce(p.first_sent_at, i.created_at)
                            when p.tainted or p.accepted then p.first_sent_at end as first_sent_at,
+                      case when p.accepted then p.accepted_id end as accepted_id,
                       s.captures as "captures!", s.undecided as "undecided!", s.captured_minor as "siblings_minor!",
                       coalesce(i.authorized_minor, s.authorized_minor)::bigint as sum_minor
                from intents i
@@ -106,6 +109,7 @@ impl Outbox {
             },
             generation: KeyGeneration(row.generation),
             first_sent_at: row.first_sent_at,
+            accepted_id: row.accepted_id,
             siblings: Siblings {
                 capture_ids: row.captures,
                 undecided: row.undecided,

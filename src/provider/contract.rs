@@ -290,6 +290,7 @@ impl<'a> Trial<'a> {
             generation: KeyGeneration(0),
             first_sent_at: Some(self.intent.created_at),
             refused: false,
+            accepted_id: None,
             siblings: &self.siblings,
             guard: self.guard,
         }

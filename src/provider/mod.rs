@@ -120,6 +120,8 @@ pub struct Call<'a> {
     /// Our last send was refused in a way that a capture made before it would explain. Then a read is not only to say
     /// whether ours is there, but also whether such a capture is.
     pub refused: bool,
+    /// The provider once took this capture, and gave it this id.
+    pub accepted_id: Option<&'a str>,
     /// What other intents did to the same payment.
     pub siblings: &'a Siblings,
     /// Until when the POST may start.

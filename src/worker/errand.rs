@@ -297,7 +297,7 @@ impl Errand {
         };
         let (name, sent, failure, evidence, answered) = match &outcome {
             Outcome::Captured(receipt) => ("captured", true, None, receipt.evidence.clone(), Some(true)),
-            Outcome::Accepted { evidence } => ("accepted", true, None, evidence.clone(), Some(true)),
+            Outcome::Accepted { evidence, .. } => ("accepted", true, None, evidence.clone(), Some(true)),
             Outcome::Failed(failure) => (
                 "failed",
                 was_sent(failure),
@@ -319,7 +319,7 @@ impl Errand {
         }
     }
 
-    fn call<'a>(&self, way: &Way<'a>, progress: &Progress) -> Call<'a> {
+    fn call<'a>(&self, way: &Way<'a>, progress: &'a Progress) -> Call<'a> {
         let claim = way.claim;
         Call {
             intent: &claim.intent,
@@ -331,6 +331,7 @@ impl Errand {
             // Sends that were answered, and refused, moved nothing: what is there is somebody else's.
             first_sent_at: progress.first_sent_at.filter(|_| progress.tainted || progress.accepted),
             refused: progress.refusal_code.is_some(),
+            accepted_id: progress.accepted_id.as_deref().filter(|_| progress.accepted),
             siblings: &claim.siblings,
             guard: self.guard(way),
         }

@@ -222,11 +222,16 @@ async fn what_somebody_else_captured_just_before_our_refused_call_is_never_calle
 
 #[tokio::test]
 async fn a_capture_that_is_pending_is_watched_until_the_provider_decides() {
-    for (fault, end) in [
-        (Fault::PendingThenSuccessful, "captured"),
-        (Fault::PendingThenFailed, "dead: rejected (failed)"),
+    // Where the order shows no references, it is known by the id that the answer to our POST gave.
+    for (fault, shows_references, end) in [
+        (Fault::PendingThenSuccessful, true, "captured"),
+        (Fault::PendingThenSuccessful, false, "captured"),
+        (Fault::PendingThenFailed, true, "dead: rejected (failed)"),
+        (Fault::PendingThenFailed, false, "dead: rejected (failed)"),
     ] {
-        let mut world = World::new().await;
+        let mut plan = Plan::default();
+        plan.simulator.optty_shows_references = shows_references;
+        let mut world = World::of(plan).await;
         world.simulator.set_pace(Pace {
             pending_for: 60 * MINUTE,
             ..Pace::default()

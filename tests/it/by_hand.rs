@@ -109,6 +109,7 @@ impl World {
             generation: claim.progress.generation,
             first_sent_at: claim.progress.first_sent_at,
             refused: claim.progress.refusal_code.is_some(),
+            accepted_id: claim.progress.accepted_id.as_deref(),
             siblings: &claim.siblings,
             guard: SendGuard::new(Boottime::now(), LEASE, Duration::from_secs(1)),
         };

@@ -122,6 +122,7 @@ pub fn call(intent: &CaptureIntent) -> Call<'_> {
         generation: KeyGeneration(0),
         first_sent_at: Some(Utc::now() - TimeDelta::seconds(1)),
         refused: false,
+        accepted_id: None,
         siblings: &ALONE,
         guard: guard(Duration::from_secs(60)),
     }

@@ -20,7 +20,7 @@ fn is_clean(text: &str, what: &str) {
 fn evidence(outcome: &Outcome) -> Option<&Evidence> {
     match outcome {
         Outcome::Captured(receipt) => Some(&receipt.evidence),
-        Outcome::Accepted { evidence } => Some(evidence),
+        Outcome::Accepted { evidence, .. } => Some(evidence),
         Outcome::Failed(failure) => Some(&failure.evidence),
         Outcome::NotSent => None,
     }

@@ -126,14 +126,19 @@ pub(in crate::provider) fn settled(
     accepted: Evidence,
     details: Result<Details, Failure>,
 ) -> Outcome {
+    let id = Some(printable_id(&capture_id)).filter(|id| !id.is_empty());
+    let taken = |evidence| Outcome::Accepted {
+        capture_id: id.clone(),
+        evidence,
+    };
     let Ok(details) = details else {
-        return Outcome::Accepted { evidence: accepted };
+        return taken(accepted);
     };
     let order = match &details.order {
         Some(order) if matches!(details.answer.status, 200 | 201) && order.is(call) && order.currency_fits(call) => {
             order
         }
-        Some(_) | None => return Outcome::Accepted { evidence: accepted },
+        Some(_) | None => return taken(accepted),
     };
     let known = |capture: &&Capture| capture.carries(&call.intent.id.reference()) || capture.carries(&capture_id);
     let mut ours = order.captures().filter(known);
@@ -142,10 +147,8 @@ pub(in crate::provider) fn settled(
             Outcome::Captured(capture.receipt(call, Proof::Answer, details.evidence))
         }
         // Pending, not shown yet, or something that a read has to judge: taken, and not to be sent again.
-        (Some(_), _) => Outcome::Accepted {
-            evidence: details.evidence,
-        },
-        (None, _) => Outcome::Accepted { evidence: accepted },
+        (Some(_), _) => taken(details.evidence),
+        (None, _) => taken(accepted),
     }
 }
 
@@ -174,8 +177,7 @@ pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, details: &De
     if !order.currency_fits(call) {
         return contradicts("wrong_currency");
     }
-    let reference = call.intent.id.reference();
-    let mut ours = order.captures().filter(|capture| capture.carries(&reference));
+    let mut ours = order.captures().filter(|capture| capture.is_ours(call));
     match (ours.next(), ours.next()) {
         (Some(_), Some(_)) => return contradicts("several_captures"),
         (Some(capture), None) if !capture.amount_fits(call) => return contradicts("wrong_amount"),
@@ -288,6 +290,11 @@ impl Capture {
     pub(super) fn carries(&self, id: &str) -> bool {
         let is = |text: &Option<Text>| text.as_ref().is_some_and(|text| text.as_str() == id);
         is(&self.capture_reference) || is(&self.capture_id)
+    }
+
+    /// By our reference, or by the id that the answer to our POST gave.
+    pub(super) fn is_ours(&self, call: &Call<'_>) -> bool {
+        self.carries(&call.intent.id.reference()) || call.accepted_id.is_some_and(|id| self.carries(id))
     }
 
     fn amount_fits(&self, call: &Call<'_>) -> bool {

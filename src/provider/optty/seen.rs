@@ -58,12 +58,11 @@ pub(super) fn order(call: &Call<'_>, answer: &Answer, order: Option<&Order>) -> 
         amount: Option<String>,
         created: Option<DateTime<Utc>>,
     }
-    let reference = call.intent.id.reference();
     let mut captures: Vec<CaptureFacts> = order
         .into_iter()
         .flat_map(Order::captures)
         .map(|capture| CaptureFacts {
-            ours: capture.carries(&reference),
+            ours: capture.is_ours(call),
             id: capture.capture_id.as_ref().map(|id| word(id.as_str())),
             status: capture.status.as_deref().map(word),
             amount: capture.amount.as_ref().map(Digits::shown),

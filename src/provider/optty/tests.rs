@@ -134,7 +134,7 @@ fn an_accepted_capture_is_captured_once_the_details_say_successful() {
     ] {
         match (capture_told(&posted, &read), captured) {
             (Outcome::Captured(receipt), true) => assert_eq!(receipt.amount, dollars(1000)),
-            (Outcome::Accepted { evidence }, false) => assert!(!evidence.bytes().is_empty()),
+            (Outcome::Accepted { evidence, .. }, false) => assert!(!evidence.bytes().is_empty()),
             (other, _) => panic!("{read}: {other:?}"),
         }
     }
@@ -142,6 +142,36 @@ fn an_accepted_capture_is_captured_once_the_details_say_successful() {
     let unread = Err(crate::outcome::Failure::new(Class::Transient, "timeout"));
     let outcome = settled(&call(&intent), "c-1".to_owned(), Evidence::default(), unread);
     assert!(matches!(outcome, Outcome::Accepted { .. }));
+}
+
+#[test]
+fn a_read_knows_our_capture_by_the_id_that_its_answer_gave() {
+    let intent = intent(ID);
+    let taken_as = |accepted_id, body: &str| {
+        let call = Call {
+            accepted_id,
+            ..call(&intent)
+        };
+        name(&observe(&call, BEARER, &Details::of(&call, answer(200, body))))
+    };
+    let one = |amount: &str, status: &str| order("10", &[capture("c-1", amount, status, 5)]);
+    for (body, unknown, known) in [
+        (one("10", "FAILED"), "not captured None", "declined failed"),
+        (one("10", "CANCELED"), "not captured None", "declined canceled"),
+        (one("10", "PENDING"), "pending", "pending"),
+        (one("10", "SUCCESSFUL"), "captured sole_writer", "captured reference"),
+        (one("9", "SUCCESSFUL"), "not captured None", "contradicts wrong_amount"),
+        (order("10", &[]), "not captured None", "not captured None"),
+    ] {
+        assert_eq!(taken_as(None, &body), unknown, "{body}");
+        assert_eq!(taken_as(Some("c-1"), &body), known, "{body}");
+        assert_eq!(taken_as(Some("c-2"), &body), unknown, "{body}");
+    }
+    let posted = answer(200, &taken(&reference(), "10"));
+    match capture_told(&posted, &one("10", "PENDING")) {
+        Outcome::Accepted { capture_id, .. } => assert_eq!(capture_id.as_deref(), Some("c-1")),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -84,7 +84,11 @@ pub(in crate::provider) fn outcome(
     let evidence = evidence(answer, Some(charge), invoice);
     match invoice {
         Some(invoice) if invoice.fits(call) => Outcome::Captured(charge.receipt(call, Proof::Answer, evidence)),
-        Some(_) | None => Outcome::Accepted { evidence },
+        // The charge itself is its capture, and a read finds it by the payment.
+        Some(_) | None => Outcome::Accepted {
+            capture_id: None,
+            evidence,
+        },
     }
 }
 

@@ -202,6 +202,7 @@ impl World {
         let keyed = matches!(self.scope.abilities().repeat, Repeat::Key { .. });
         let outcome = match reply {
             Reply::Bank(Answer::Captured(_)) if !is_final => Outcome::Accepted {
+                capture_id: None,
                 evidence: Evidence::default(),
             },
             Reply::Bank(answer) => state.bank.outcome(&request, intent, *answer, at(0)),

@@ -198,6 +198,7 @@ impl Counter {
         match reply {
             Reply::Told(answer) => self.bank.outcome(request, intent, answer, now),
             Reply::Accepted => Outcome::Accepted {
+                capture_id: None,
                 evidence: Evidence::default(),
             },
         }
