@@ -57,6 +57,8 @@ declare
     -- Which of them have siblings, and what is to be known of these: {intent: {"blocked", "committed", …}}.
     v_accompanied boolean[];
     v_beside jsonb;
+    -- What was asked for before this, in this history, may be asked for again: the first time was in a history that is lost.
+    v_doubt timestamptz;
     -- Which payments the round before found held.
     v_held text[] := '{}';
 begin
@@ -80,6 +82,10 @@ begin
         return;
     end if;
     v_now := clock_now();
+
+    -- An order system that finds its commit gone asks again, and what it had asked for first may have been sent: by whoever had
+    -- claimed it there, for one lease at most; four more for the provider's reads to catch up.
+    select case when e.number > 1 then e.began_at + 5 * p_lease_ms * interval '1 millisecond' end into v_doubt from epoch e;
 
     for v_round in 1..100 loop
         v_beside := null;
@@ -277,7 +283,7 @@ begin
     end if;
 
     return query
-    select c.place::integer - 1, c.lane, c.purpose, c.fence + 1, c.epoch <> v_epoch, v_now,
+    select c.place::integer - 1, c.lane, c.purpose, c.fence + 1, c.epoch <> v_epoch or coalesce(p.progress is null and i.created_at < v_doubt, false), v_now,
            i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref,
            i.amount_minor::bigint, i.currency, i.authorized_minor::bigint,
            i.authorization_expires_at,

@@ -143,7 +143,8 @@ pub struct Claim {
     pub progress: Progress,
     /// The database's time at the claim.
     pub now: DateTime<Utc>,
-    /// It was written in another history of the database (before a fail-over or restore): it may have been sent.
+    /// It was written in another history of the database (before a fail-over or restore), or so soon after that it may have
+    /// been asked for there first: it may have been sent.
     pub history_changed: bool,
     /// Somebody asked to cancel it while it was in flight.
     pub cancel_requested: bool,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use capture::outbox::{Replayed, Settled};
 use capture::outcome::Evidence;
 use capture::retry::{DeadReason, Disposition, Wait};
-use capture::simulator::Fault;
+use capture::simulator::{Fault, Operation, Target};
 use uuid::Uuid;
 
 use crate::by_hand::{Ask, LEASE, captured, claim, settlement};
@@ -36,6 +36,28 @@ impl World {
                  update capture.waiting set purpose = 0, cause = 'scheduled', due_at = capture.clock_now() + interval '1 minute'
                      where intent = '{intent}'"
             ))
+            .await;
+    }
+
+    /// Loses the history in which everything was asked for, with all that came of it, and begins another one, in which the
+    /// order system asks for the same again.
+    async fn lose_and_ask_again(&mut self) {
+        self.db
+            .run(
+                "create table public.lost as select * from capture.intents;
+                 set session_replication_role = replica;
+                 delete from capture.leases; delete from capture.ready; delete from capture.waiting; delete from capture.progress;
+                 delete from capture.attempts; delete from capture.events; delete from capture.intents;
+                 set session_replication_role = origin",
+            )
+            .await;
+        self.change_history().await;
+        self.outbox.rescue(1).await.unwrap();
+        self.db
+            .run(
+                "insert into capture.intents (id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency)
+                     select id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency from public.lost",
+            )
             .await;
     }
 
@@ -268,6 +290,56 @@ async fn a_lease_of_a_lost_history_is_void_at_once_and_its_late_result_is_kept()
     let ends = world.until_all_ended(&intents, MINUTE).await;
     assert!(ends.values().all(|end| end == "captured"), "{ends:?}");
     world.books_agree().await;
+}
+
+#[tokio::test]
+async fn what_is_asked_for_again_after_a_lost_history_is_not_captured_again() {
+    let mut world = World::new().await;
+    let mut intents = Vec::new();
+    for kind in Kind::ALL {
+        intents.push(world.capture(kind, 1, 1234).await);
+        let claim = world.claim_one(kind).await;
+        let _ = world.send(kind, &claim).await;
+        let reads = Target::payment(kind.payment(1).as_str()).on(Operation::Read);
+        world.simulator.script(reads, [Fault::LaggingRead]);
+    }
+    world.lose_and_ask_again().await;
+    let ends = world.until_all_ended(&intents, MINUTE).await;
+    assert!(ends.values().all(|end| end == "captured"), "{ends:?}");
+    world.books_agree().await;
+}
+
+#[tokio::test]
+async fn what_is_refused_when_it_is_asked_for_again_after_a_lost_history_may_have_been_captured_in_that() {
+    let mut world = World::new().await;
+    let intent = world.capture(Kind::Afterpay, 1, 1234).await;
+    let claim = world.claim_one(Kind::Afterpay).await;
+    let _ = world.send(Kind::Afterpay, &claim).await;
+    world.simulator.script(
+        Target::payment(Kind::Afterpay.payment(1).as_str()).on(Operation::Capture),
+        [Fault::Refuse(422, "invalid_amount")],
+    );
+    world.lose_and_ask_again().await;
+    world.until_ended(intent, MINUTE).await;
+    assert_eq!(world.end(intent).await, "captured");
+    world.books_agree().await;
+}
+
+#[tokio::test]
+async fn what_is_asked_for_long_after_a_lost_history_is_sent_at_once() {
+    let mut world = World::new().await;
+    world.change_history().await;
+    world.outbox.rescue(1).await.unwrap();
+    world.capture(Kind::Afterpay, 1, 1234).await;
+    assert!(world.claim_one(Kind::Afterpay).await.history_changed);
+    // Intents bear the time of their transaction, which is not the clock that tests set.
+    let past = format!(
+        "update capture.epoch set began_at = began_at - interval '{} s'",
+        5 * LEASE.as_secs()
+    );
+    world.db.run(&past).await;
+    world.capture(Kind::Afterpay, 2, 1234).await;
+    assert!(!world.claim_one(Kind::Afterpay).await.history_changed);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use super::Session;
 
 /// Name, function, what is replaced (it must stand there exactly once), and by what.
-const BUGS: [(&str, &str, &str, &str); 17] = [
+const BUGS: [(&str, &str, &str, &str); 18] = [
     (
         "settled_twice",
         "settle_each",
@@ -47,6 +47,12 @@ const BUGS: [(&str, &str, &str, &str); 17] = [
         "where true",
     ),
     ("epoch_not_compared", "claim", "c.epoch <> v_epoch", "false"),
+    (
+        "asked_again_taken_for_new",
+        "claim",
+        "or coalesce(p.progress is null and i.created_at < v_doubt, false)",
+        "",
+    ),
     (
         "rate_budget_ignored",
         "claim",

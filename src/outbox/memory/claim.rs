@@ -1,12 +1,13 @@
 //! Claim: see `migrations/0003_claim.sql`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::super::{Claim, ClaimRequest, Claimed, LaneId, LaneRequest, Purpose, Ticket};
 use super::{Cause, End, Lease, Ready, ReadyKey, SlotRow, Tables, Waiting};
-use crate::intent::{KeyGeneration, Money};
+use crate::intent::{IntentId, KeyGeneration, Money};
 use crate::outcome::{Evidence, Proof, Receipt};
 use crate::provider::Siblings;
 use crate::retry::DeadReason;
@@ -259,6 +260,16 @@ impl Tables {
         state.open_until = state.open_until.map(|_| until);
     }
 
+    /// Was it asked for so soon after a history was lost that it may have been asked for, and sent, in that one too?
+    fn may_be_asked_again(&self, intent: IntentId, lease_for: Duration) -> bool {
+        let span = TimeDelta::milliseconds(super::super::settle::ms(lease_for).saturating_mul(5));
+        let doubt = self.epoch.began_at.checked_add_signed(span);
+        let created_at = self.intents.get(&intent).map(|row| row.capture.created_at);
+        self.epoch.number > 1
+            && !self.progress.contains_key(&intent)
+            && created_at.zip(doubt).is_some_and(|(at, until)| at < until)
+    }
+
     /// What the worker is given of one slot.
     fn claimed(
         &self,
@@ -325,7 +336,7 @@ impl Tables {
             },
             progress: self.progress_of(slot.intent),
             now,
-            history_changed: slot.epoch != epoch,
+            history_changed: slot.epoch != epoch || self.may_be_asked_again(slot.intent, request.lease_for),
             cancel_requested: self.cancel_requests.contains_key(&slot.intent),
             late_receipt,
             authorized_minor: intent.authorized_minor.or(authorized.map(|(_, minor)| minor)),
