@@ -57,7 +57,7 @@ declare
     -- Which of them have siblings, and what is to be known of these: {intent: {"blocked", "committed", …}}.
     v_accompanied boolean[];
     v_beside jsonb;
-    -- What was asked for before this, in this history, may be asked for again: the first time was in a history that is lost.
+    -- What was made before this may have been asked for, and sent, in the history before; null: there was none.
     v_doubt timestamptz;
     -- Which payments the round before found held.
     v_held text[] := '{}';

@@ -2,7 +2,7 @@
 //! another worker is at, and is safe to do twice.
 //!
 //! One statement a second looks what there is to do at all, and only that is done. Workers share the looking: each of three
-//! looks every three seconds, so that idle ones together cost the database three statements a second and not fifteen.
+//! looks every three seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
