@@ -84,7 +84,8 @@ begin
     v_now := clock_now();
 
     -- An order system that finds its commit gone asks again, and what it had asked for first may have been sent: by whoever had
-    -- claimed it there, for one lease at most; four more for the provider's reads to catch up.
+    -- claimed it there, for one lease at most; four more for the provider's reads to catch up. The doubt is over once a claim is
+    -- settled, which keeps it in `progress`; a lease that lapsed has kept nothing.
     select case when e.number > 1 then e.began_at + 5 * p_lease_ms * interval '1 millisecond' end into v_doubt from epoch e;
 
     for v_round in 1..100 loop
@@ -283,7 +284,7 @@ begin
     end if;
 
     return query
-    select c.place::integer - 1, c.lane, c.purpose, c.fence + 1, c.epoch <> v_epoch or coalesce(p.progress is null and i.created_at < v_doubt, false), v_now,
+    select c.place::integer - 1, c.lane, c.purpose, c.fence + 1, c.epoch <> v_epoch or coalesce(i.created_at < v_doubt and coalesce(p.lost_leases > 0, true), false), v_now,
            i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref,
            i.amount_minor::bigint, i.currency, i.authorized_minor::bigint,
            i.authorization_expires_at,
@@ -298,7 +299,7 @@ begin
     from unnest(v_intents, v_lanes, v_purposes, v_fences, v_epochs) with ordinality as c(intent, lane, purpose, fence, epoch, place)
     cross join lateral (select i.* from intents i where i.id = c.intent limit 1) i
     cross join lateral (select v_beside -> c.intent::text as known) sib
-    left join lateral (select to_jsonb(p) - 'intent' as progress from progress p where p.intent = c.intent limit 1) p on true
+    left join lateral (select to_jsonb(p) - 'intent' as progress, p.lost_leases from progress p where p.intent = c.intent limit 1) p on true
     left join lateral (select true as wished from cancel_requests cr where cr.intent = c.intent limit 1) cr on true
     left join lateral (
         select r.id, r.company, r.method, r.tracking_number from releases r where r.intent = c.intent limit 1

@@ -134,6 +134,8 @@ pub struct Situation<'a> {
     pub sent_at: DateTime<Utc>,
     /// When the authorisation ends, if known.
     pub deadline: Option<DateTime<Utc>>,
+    /// It is held and nobody released it: nothing may be sent, however far its end.
+    pub unreleased: bool,
     /// Somebody asked to cancel: nothing is sent any more.
     pub cancel_requested: bool,
     /// What siblings captured, or may have, leaves no room for one that is in doubt: nothing is sent any more.
@@ -148,8 +150,11 @@ pub struct Situation<'a> {
 }
 
 impl Situation<'_> {
-    /// The last instant at which something may be sent.
+    /// The last instant at which something may be sent; for what nobody released, one that is long gone.
     pub fn last_send(&self) -> Option<DateTime<Utc>> {
+        if self.unreleased {
+            return Some(DateTime::<Utc>::MIN_UTC);
+        }
         let margin = delta(self.policy.deadline_margin);
         let before = |deadline: DateTime<Utc>| deadline.checked_sub_signed(margin);
         self.deadline
@@ -159,6 +164,11 @@ impl Situation<'_> {
     /// Is it too late to send?
     pub fn too_late(&self) -> bool {
         self.last_send().is_some_and(|last| self.now >= last) && !planted!(deadline_ignored)
+    }
+
+    /// Is the authorisation over?
+    pub fn authorization_ended(&self) -> bool {
+        self.deadline.is_some_and(|deadline| self.now >= deadline)
     }
 
     /// Would a repeat with the same key still be recognised? Half open: at the window's end it is not.

@@ -37,6 +37,7 @@ fn situation(policy: &Policy, repeat: Repeat, now: i64) -> Situation<'_> {
         now: at(now + 1),
         sent_at: at(now),
         deadline: None,
+        unreleased: false,
         cancel_requested: false,
         no_room: false,
         contested: false,

@@ -198,8 +198,8 @@ fn nothing_of_ours(closed: bool, evidence: Evidence, mut progress: Progress, sit
         return dead(DeadReason::Rejected, progress);
     }
     if closed {
-        let over = situation.deadline.is_some_and(|deadline| situation.now >= deadline);
-        let reason = if over {
+        // What nobody released is claimed only once its end is near.
+        let reason = if situation.authorization_ended() || situation.unreleased {
             DeadReason::Expired
         } else {
             DeadReason::Rejected
@@ -371,7 +371,7 @@ fn looked_long(progress: &Progress, situation: &Situation<'_>) -> bool {
 
 /// Or is the authorisation over, so that waiting for a read helps nobody?
 fn gives_up(progress: &Progress, situation: &Situation<'_>) -> bool {
-    let over = situation.deadline.is_some_and(|deadline| situation.now >= deadline);
+    let over = situation.authorization_ended();
     looked_long(progress, situation) || (progress.looks >= GIVE_UP_LOOKS && over && !progress.accepted)
 }
 

@@ -44,6 +44,7 @@ fn situation(policy: &Policy, repeat: Repeat, now: i64) -> Situation<'_> {
         now: at(now),
         sent_at: at(now),
         deadline: None,
+        unreleased: false,
         cancel_requested: false,
         no_room: false,
         contested: false,
@@ -72,6 +73,8 @@ enum Also {
     Refused,
     Cancelled,
     TooLate,
+    Unreleased,
+    UnreleasedAndCancelled,
     Over,
     Exhausted,
     ExhaustedAndLate,
@@ -112,6 +115,11 @@ fn with(also: Also, progress: &mut Progress, situation: &mut Situation<'_>) {
         }
         Also::Cancelled => situation.cancel_requested = true,
         Also::TooLate => situation.deadline = Some(now + chrono::TimeDelta::minutes(15)),
+        Also::Unreleased => situation.unreleased = true,
+        Also::UnreleasedAndCancelled => {
+            situation.unreleased = true;
+            situation.cancel_requested = true;
+        }
         Also::Over => situation.deadline = Some(now),
         Also::Exhausted => progress.attempts = situation.policy.attempts,
         Also::ExhaustedAndLate => {
@@ -510,7 +518,7 @@ fn reads_that_never_succeed_end_undecided_unless_nothing_is_unknown() {
     use Past::{BeforeSend, Tainted, Untainted};
     let policy = Policy::default();
     // Looks before this one, hours since it is unknown, over: what follows.
-    let table: [(Past, Also, i16, i64, &str); 13] = [
+    let table: [(Past, Also, i16, i64, &str); 16] = [
         (BeforeSend, Also::Nothing, 46, 1, "retry 0"),
         (BeforeSend, Also::Nothing, 47, 1, "exhausted"),
         (BeforeSend, Also::Nothing, i16::MAX, 1, "exhausted"),
@@ -522,6 +530,10 @@ fn reads_that_never_succeed_end_undecided_unless_nothing_is_unknown() {
         (Tainted, Also::Nothing, 11, 73, "undecided"),
         (Tainted, Also::Over, 10, 1, "verify"),
         (Tainted, Also::Over, 11, 1, "undecided"),
+        // That nobody released it does not end its authorisation.
+        (Tainted, Also::Unreleased, 11, 1, "verify"),
+        (Tainted, Also::UnreleasedAndCancelled, 11, 71, "verify"),
+        (Tainted, Also::UnreleasedAndCancelled, 11, 73, "undecided"),
         // The end of the authorisation means nothing to a capture that the provider took before.
         (Tainted, Also::Accepted, 11, 73, "undecided"),
         (Tainted, Also::Accepted, 11, 71, "verify"),

@@ -231,6 +231,7 @@ impl World {
             now: time(self.now),
             sent_at: time(sent_at),
             deadline: self.deadline.map(time),
+            unreleased: false,
             cancel_requested: self.cancel_requested,
             no_room: false,
             contested: false,

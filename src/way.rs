@@ -206,13 +206,9 @@ impl Way<'_> {
         Situation {
             now,
             sent_at,
-            // Whoever made an unreleased one due saw its end near; this worker's margin may be a shorter one, but nothing is
-            // sent that nobody released.
-            deadline: if self.claim.unreleased {
-                Some(self.claim.now)
-            } else {
-                self.claim.intent.authorization_expires_at
-            },
+            deadline: self.claim.intent.authorization_expires_at,
+            // Whoever made it due saw its end near; this worker's margin may be a shorter one.
+            unreleased: self.claim.unreleased,
             cancel_requested: self.claim.cancel_requested,
             no_room: in_doubt && self.over_authorized(),
             contested: in_doubt

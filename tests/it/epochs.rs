@@ -47,7 +47,7 @@ impl World {
                 "create table public.lost as select * from capture.intents;
                  set session_replication_role = replica;
                  delete from capture.leases; delete from capture.ready; delete from capture.waiting; delete from capture.progress;
-                 delete from capture.attempts; delete from capture.events; delete from capture.intents;
+                 delete from capture.attempts; delete from capture.events; delete from capture.outcomes; delete from capture.intents;
                  set session_replication_role = origin",
             )
             .await;
@@ -322,6 +322,24 @@ async fn what_is_refused_when_it_is_asked_for_again_after_a_lost_history_may_hav
     world.lose_and_ask_again().await;
     world.until_ended(intent, MINUTE).await;
     assert_eq!(world.end(intent).await, "captured");
+    world.books_agree().await;
+}
+
+#[tokio::test]
+async fn what_is_asked_for_again_after_a_lost_history_is_in_doubt_until_a_claim_of_it_is_settled() {
+    let kind = Kind::Afterpay;
+    let mut world = World::new().await;
+    let intent = world.capture(kind, 1, 1234).await;
+    world.simulator.script(kind.payment(1).as_str(), [Fault::Declined]);
+    world.drain().await;
+    assert_eq!(world.replay(kind, intent).await, Replayed::Replayed);
+    assert_eq!(world.until_ended(intent, MINUTE).await, "captured");
+    let sends = world.sends(&kind.payment(1));
+    world.lose_and_ask_again().await;
+    drop(world.claim_one(kind).await);
+    assert_eq!(world.lose_lease().await, 1);
+    assert_eq!(world.until_ended(intent, MINUTE).await, "captured");
+    assert_eq!(world.sends(&kind.payment(1)), sends, "its first key says nothing of its second");
     world.books_agree().await;
 }
 

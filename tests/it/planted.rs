@@ -50,7 +50,7 @@ const BUGS: [(&str, &str, &str, &str); 18] = [
     (
         "asked_again_taken_for_new",
         "claim",
-        "or coalesce(p.progress is null and i.created_at < v_doubt, false)",
+        "or coalesce(i.created_at < v_doubt and coalesce(p.lost_leases > 0, true), false)",
         "",
     ),
     (

@@ -266,7 +266,7 @@ impl Tables {
         let doubt = self.epoch.began_at.checked_add_signed(span);
         let created_at = self.intents.get(&intent).map(|row| row.capture.created_at);
         self.epoch.number > 1
-            && !self.progress.contains_key(&intent)
+            && self.progress.get(&intent).is_none_or(|row| row.progress.lost_leases > 0)
             && created_at.zip(doubt).is_some_and(|(at, until)| at < until)
     }
 
