@@ -154,7 +154,16 @@ declare
     v_epoch integer := (select e.number from epoch e where e.system_identifier = server_identifier() and e.timeline = server_timeline());
 begin
     -- What was never sent, or surely not processed, and has not lost a history, is taken back at once. Epochs are
-    -- compared because a row of an older epoch may have been sent in a history that is gone.
+    -- compared because a row of an older epoch may have been sent in a history that is gone. So may what was made soon after
+    -- that: asked for again, and captured when it was first asked for. For how long, `claim` knows, by its lease; here it is
+    -- as long as the longest lease would make it.
+    if exists (
+        select from epoch e, intents i
+        where i.id = p_intent and e.number > 1 and i.created_at < e.began_at + interval '5 hours'
+          and not exists (select from progress p where p.intent = i.id and p.lost_leases = 0)
+    ) then
+        v_epoch := null;
+    end if;
     for attempt in 1..3 loop
         if p_unless_shipped then
             -- A release frees only what waits: whoever holds this row knows whether it is shipped, and it stays so.

@@ -339,7 +339,11 @@ async fn what_is_asked_for_again_after_a_lost_history_is_in_doubt_until_a_claim_
     drop(world.claim_one(kind).await);
     assert_eq!(world.lose_lease().await, 1);
     assert_eq!(world.until_ended(intent, MINUTE).await, "captured");
-    assert_eq!(world.sends(&kind.payment(1)), sends, "its first key says nothing of its second");
+    assert_eq!(
+        world.sends(&kind.payment(1)),
+        sends,
+        "its first key says nothing of its second"
+    );
     world.books_agree().await;
 }
 
@@ -409,6 +413,31 @@ async fn a_cancel_after_a_lost_history_cancels_only_what_a_read_does_not_find() 
             0,
             "{kind:?}: nothing is sent after a cancel"
         );
+    }
+    world.books_agree().await;
+}
+
+#[tokio::test]
+async fn a_cancel_of_what_is_asked_for_again_after_a_lost_history_cancels_only_what_a_read_does_not_find() {
+    let mut world = World::new().await;
+    let mut found = Vec::new();
+    let mut not_found = Vec::new();
+    for kind in Kind::ALL {
+        found.push(world.capture(kind, 1, 1234).await);
+        let claim = world.claim_one(kind).await;
+        let _ = world.send(kind, &claim).await;
+        not_found.push(world.capture(kind, 2, 1234).await);
+    }
+    world.lose_and_ask_again().await;
+    for intent in found.iter().chain(&not_found) {
+        let said = world.outbox.cancel(*intent, "changed my mind").await.unwrap();
+        assert_eq!(said, "in_flight");
+    }
+    world.until_all_ended(&found, MINUTE).await;
+    world.until_all_ended(&not_found, 30 * MINUTE).await;
+    for (captured, cancelled) in found.into_iter().zip(not_found) {
+        assert_eq!(world.end(captured).await, "captured");
+        assert_eq!(world.end(cancelled).await, "cancelled");
     }
     world.books_agree().await;
 }

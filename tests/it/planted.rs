@@ -3,7 +3,7 @@
 use super::Session;
 
 /// Name, function, what is replaced (it must stand there exactly once), and by what.
-const BUGS: [(&str, &str, &str, &str); 18] = [
+const BUGS: [(&str, &str, &str, &str); 19] = [
     (
         "settled_twice",
         "settle_each",
@@ -52,6 +52,12 @@ const BUGS: [(&str, &str, &str, &str); 18] = [
         "claim",
         "or coalesce(i.created_at < v_doubt and coalesce(p.lost_leases > 0, true), false)",
         "",
+    ),
+    (
+        "asked_again_cancelled_unread",
+        "cancel_one",
+        "interval '5 hours'",
+        "interval '0'",
     ),
     (
         "rate_budget_ignored",

@@ -63,8 +63,6 @@ struct Recorded {
     reason: String,
     code: String,
     captured_minor: Option<i64>,
-    /// It ended before any worker of this history had claimed it.
-    never_claimed: bool,
 }
 
 /// The comparison as far as it got.
@@ -201,11 +199,6 @@ impl Judgement {
             // Captured in a history that was lost, inserted again, refused: the books say that the money moved, and not by
             // this intent, which is all that this history can know.
             ("dead", "captured_elsewhere") if belief.lost_with_history && real.len() == 1 => {
-                self.notes.push(says);
-            }
-            // The same, cancelled by the order system before any worker had looked: the row that it was is gone, and the new one
-            // was never sent.
-            ("cancelled", _) if belief.lost_with_history && recorded.never_claimed && real.len() == 1 => {
                 self.notes.push(says);
             }
             ("dead" | "cancelled", _) => {
@@ -386,8 +379,7 @@ impl Judgement {
 
 async fn recorded(connection: &mut PgConnection) -> anyhow::Result<BTreeMap<Uuid, Recorded>> {
     let rows = sqlx::query(
-        "select id, state, coalesce(dead_reason, ''), coalesce(last_code, ''), captured_minor::bigint,
-                exists (select from capture.outcomes o where o.intent = status.id and o.fence = 0)
+        "select id, state, coalesce(dead_reason, ''), coalesce(last_code, ''), captured_minor::bigint
          from capture.status",
     )
     .fetch_all(connection)
@@ -399,7 +391,6 @@ async fn recorded(connection: &mut PgConnection) -> anyhow::Result<BTreeMap<Uuid
             reason: row.try_get(2)?,
             code: row.try_get(3)?,
             captured_minor: row.try_get(4)?,
-            never_claimed: row.try_get(5)?,
         };
         recorded.insert(row.try_get(0)?, one);
     }

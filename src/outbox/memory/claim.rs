@@ -261,12 +261,15 @@ impl Tables {
     }
 
     /// Was it asked for so soon after a history was lost that it may have been asked for, and sent, in that one too?
-    fn may_be_asked_again(&self, intent: IntentId, lease_for: Duration) -> bool {
+    pub(super) fn may_be_asked_again(&self, intent: IntentId, lease_for: Duration) -> bool {
         let span = TimeDelta::milliseconds(super::super::settle::ms(lease_for).saturating_mul(5));
         let doubt = self.epoch.began_at.checked_add_signed(span);
         let created_at = self.intents.get(&intent).map(|row| row.capture.created_at);
         self.epoch.number > 1
-            && self.progress.get(&intent).is_none_or(|row| row.progress.lost_leases > 0)
+            && self
+                .progress
+                .get(&intent)
+                .is_none_or(|row| row.progress.lost_leases > 0)
             && created_at.zip(doubt).is_some_and(|(at, until)| at < until)
     }
 

@@ -12,6 +12,9 @@ use super::{Cause, Deadline, End, IntentRow, LaneState, OutcomeRow, Ready, Relea
 use crate::intent::{CaptureIntent, IntentId, Lane, Shipping};
 use crate::retry::DeadReason;
 
+/// The longest lease that a worker may be set to (`worker.lease`).
+const LEASE_LONGEST: Duration = Duration::from_secs(3600);
+
 /// What is asked for, beside the capture itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Terms {
@@ -320,7 +323,8 @@ impl Tables {
             .ready_of(intent)
             .map(|(key, row)| (key.purpose, row.epoch, key.lane, row.fence));
         let unsent = waits.or(ready).filter(|(purpose, epoch, ..)| {
-            *purpose < Purpose::Verify && *epoch == self.epoch.number && !self.epoch.unnoticed
+            let of_this_history = *epoch == self.epoch.number && !self.epoch.unnoticed;
+            *purpose < Purpose::Verify && of_this_history && !self.may_be_asked_again(intent, LEASE_LONGEST)
         });
         match unsent {
             // One that is there already ends it as captured at its next claim.
