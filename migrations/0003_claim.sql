@@ -322,26 +322,32 @@ create function move_due(p_limit integer, out moved integer, out next_due_ms big
 as $$
 declare
     v_now timestamptz := clock_now();
+    v_next timestamptz;
 begin
-    with due as (
-        select w.intent from waiting w where w.due_at <= v_now order by w.due_at limit p_limit for update skip locked
-    ), gone as (
-        delete from waiting w where w.intent = any (array(select d.intent from due d)) returning w.*
-    ), put as (
-        insert into ready (lane, purpose, urgency, intent, fence, epoch, alone, since)
-        select g.lane, g.purpose, urgency_of(g.urgency, d.expires_at, v_now), g.intent, g.fence, g.epoch,
-               coalesce(p.alone, false), v_now
-        from gone g
-        left join lateral (select d.expires_at from deadlines d where d.intent = g.intent limit 1) d on true
-        left join lateral (select p.lost_leases >= 2 as alone from progress p where p.intent = g.intent limit 1) p on true
-        returning 1
-    )
-    select count(*) into moved from put;
-    select (extract(epoch from min(w.due_at) - v_now) * 1000)::bigint into next_due_ms from waiting w where w.due_at is not null;
-    -- greatest() passes over nulls: nothing that waits must stay nothing.
-    next_due_ms := case when next_due_ms < 0 then 0 else next_due_ms end;
-    -- Who finds nothing here need not claim.
-    any_ready := exists (select from ready);
+    moved := 0;
+    -- An idle worker asks this all the time: what moves is not even begun for nothing.
+    select (select w.due_at from waiting w where w.due_at is not null order by w.due_at limit 1), exists (select from ready)
+        into v_next, any_ready;
+    if v_next <= v_now then
+        with due as (
+            select w.intent from waiting w where w.due_at <= v_now order by w.due_at limit p_limit for update skip locked
+        ), gone as (
+            delete from waiting w where w.intent = any (array(select d.intent from due d)) returning w.*
+        ), put as (
+            insert into ready (lane, purpose, urgency, intent, fence, epoch, alone, since)
+            select g.lane, g.purpose, urgency_of(g.urgency, d.expires_at, v_now), g.intent, g.fence, g.epoch,
+                   coalesce(p.alone, false), v_now
+            from gone g
+            left join lateral (select d.expires_at from deadlines d where d.intent = g.intent limit 1) d on true
+            left join lateral (select p.lost_leases >= 2 as alone from progress p where p.intent = g.intent limit 1) p on true
+            returning 1
+        )
+        select count(*) into moved from put;
+        -- Who finds nothing there need not claim.
+        select (select w.due_at from waiting w where w.due_at is not null order by w.due_at limit 1), exists (select from ready)
+            into v_next, any_ready;
+    end if;
+    next_due_ms := case when v_next < v_now then 0 else (extract(epoch from v_next - v_now) * 1000)::bigint end;
 end $$;
 
 -- Leases that lapsed, or were given in another history of the database: their unsettled attempts become verifications,

@@ -87,6 +87,11 @@ impl Rest {
         }
     }
 
+    /// Is it told of each insert?
+    pub(super) fn is_lying(&self) -> bool {
+        self.stage != Stage::Awake
+    }
+
     /// Inserts need tell nobody of this worker any more.
     pub(super) async fn get_up(&mut self) {
         if self.stage != Stage::Awake {
