@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{LaneId, Outbox, OutboxError};
@@ -41,8 +43,8 @@ pub enum NoticeEnd {
     },
 }
 
-/// Where a notice is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where the telling of a parcel to its provider is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ShippingNotice {
     /// `due`, `told` or `given_up`.
     pub state: String,

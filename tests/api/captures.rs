@@ -30,6 +30,25 @@ async fn a_capture_is_created_once_whoever_repeats_it() {
 }
 
 #[tokio::test]
+async fn a_capture_says_whether_its_provider_was_told_of_the_parcel() {
+    let world = World::new().await;
+    let id = world.enqueue("r1").await;
+    let path = format!("/v1/captures/{id}");
+    assert_eq!(world.get(&path).await.is(200).json["shipping_data"], Value::Null);
+    let mut session = Session::open(&world.url).await;
+    session
+        .run(&format!(
+            "insert into capture.shipping_notices (intent, lane, state, tries, since, ended_at, code)
+                 values ('{id}', 1, 'given_up', 8, now(), '2026-01-02 03:04:05Z', 'http_422')"
+        ))
+        .await;
+    assert_eq!(
+        world.get(&path).await.is(200).json["shipping_data"],
+        json!({ "state": "given_up", "tries": 8, "code": "http_422", "ended_at": "2026-01-02T03:04:05Z" })
+    );
+}
+
+#[tokio::test]
 async fn the_idempotency_key_is_the_reference_bare_or_quoted() {
     let world = World::new().await;
     let mut body = intent("r1");

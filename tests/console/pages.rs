@@ -294,6 +294,23 @@ async fn an_authorisation_that_has_run_out_is_the_first_thing_that_is_seen() {
 }
 
 #[tokio::test]
+async fn a_capture_says_whether_its_provider_was_told_of_the_parcel() {
+    let mut stand = Stand::new().await;
+    let mut viewer = stand.viewer().await;
+    let id = stand.world.insert(Kind::Afterpay, "10020001", "c1", 500, "").await;
+    stand
+        .world
+        .db
+        .run(&format!(
+            "insert into capture.shipping_notices (intent, lane, state, due_at, since, code)
+                 values ('{id}', 1, 'due', now(), now(), 'http_500')"
+        ))
+        .await;
+    let page = viewer.get(&format!("/captures/{id}")).await.is(200);
+    page.says("<dt>Shipping data at the provider</dt><dd>not yet: http_500</dd>");
+}
+
+#[tokio::test]
 async fn a_second_reason_to_pause_a_lane_is_not_dropped_without_a_word() {
     let mut stand = Stand::new().await;
     let mut operator = stand.operator().await;

@@ -18,7 +18,7 @@ use crate::http::caller::{Allowed, ToCancel, ToRead};
 use crate::http::problem::Problem;
 use crate::http::query::Parameters;
 use crate::http::serve::Office;
-use crate::outbox::{AttemptRow, CaptureRow, Cursor, Page, TimelineEntry};
+use crate::outbox::{AttemptRow, CaptureRow, Cursor, Page, ShippingNotice, TimelineEntry};
 
 /// Captures, the newest first.
 #[derive(Debug, Serialize, ToSchema)]
@@ -69,17 +69,28 @@ pub async fn list(
     Ok(Json(office.outbox.page(&filter, cursor.as_ref(), limit).await?.into()))
 }
 
+/// A capture, whole.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct WholeCapture {
+    #[serde(flatten)]
+    capture: CaptureRow,
+    /// Whether its provider was told of the parcel, where it is told after the capture; null: there is nothing to tell.
+    shipping_data: Option<ShippingNotice>,
+}
+
 /// One capture.
 #[utoipa::path(get, path = "/v1/captures/{id}", tag = "captures", operation_id = "get_capture", security(("key" = ["read"])),
-    params(("id" = Uuid, Path, description = "The capture")), responses((status = 200, body = CaptureRow)))]
+    params(("id" = Uuid, Path, description = "The capture")), responses((status = 200, body = WholeCapture)))]
 pub async fn get(
     _: Allowed<ToRead>,
     State(office): State<Arc<Office>>,
     Id(id): Id,
     parameters: Parameters,
-) -> Result<Json<CaptureRow>, Problem> {
+) -> Result<Json<WholeCapture>, Problem> {
     parameters.none_left(&[])?;
-    Ok(Json(found(&office, id).await?))
+    let capture = found(&office, id).await?;
+    let shipping_data = office.outbox.shipping_notices(&[id]).await?.remove(&id);
+    Ok(Json(WholeCapture { capture, shipping_data }))
 }
 
 async fn found(office: &Office, id: Uuid) -> Result<CaptureRow, Problem> {

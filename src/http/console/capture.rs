@@ -20,7 +20,7 @@ use crate::http::inquiry::Answers;
 use crate::http::problem::Problem;
 use crate::http::serve::Office;
 use crate::operations::{self, Safety};
-use crate::outbox::{AttemptRow, CaptureRow, HeldRelease, TimelineEntry};
+use crate::outbox::{AttemptRow, CaptureRow, HeldRelease, ShippingNotice, TimelineEntry};
 
 /// One line of the story.
 pub struct Step {
@@ -152,7 +152,7 @@ async fn show(office: &Office, visitor: &Visitor, id: Uuid, answers: Option<Answ
     let page = CapturePage {
         frame: Frame::new(visitor, title, "/captures", live, look.now),
         asking,
-        facts: facts(&capture),
+        facts: facts(&capture, outbox.shipping_notices(&[id]).await?.get(&id)),
         deadline: capture.authorization_expires_at.map(Time::full),
         story,
         safety,
@@ -170,7 +170,7 @@ async fn show(office: &Office, visitor: &Visitor, id: Uuid, answers: Option<Answ
     written(&page, &page.frame)
 }
 
-fn facts(capture: &CaptureRow) -> Vec<(&'static str, String)> {
+fn facts(capture: &CaptureRow, parcel: Option<&ShippingNotice>) -> Vec<(&'static str, String)> {
     let failure = match (&capture.last_class, &capture.last_code) {
         (Some(class), Some(code)) => Some(format!("{class} · {code}")),
         (one, other) => one.clone().or_else(|| other.clone()),
@@ -192,6 +192,7 @@ fn facts(capture: &CaptureRow) -> Vec<(&'static str, String)> {
             capture.captured_minor.map(|minor| money(minor, &capture.currency)),
         ),
         ("At the provider", capture.provider_capture_id.clone()),
+        ("Shipping data at the provider", parcel.map(ShippingNotice::words)),
     ];
     all.into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
