@@ -403,6 +403,8 @@ create table workers (
     pid integer not null,
     listen text,
     lanes integer[] not null,
+    -- How long its claims last: for five of them what was made since a fail-over may have been sent before it.
+    lease_ms bigint not null constraint workers_lease_is_positive check (lease_ms > 0),
     started_at timestamptz not null,
     heartbeat_at timestamptz not null
 );
@@ -471,15 +473,15 @@ create function intents_placed() returns trigger
     language plpgsql security definer set search_path from current set enable_seqscan = off set jit = off as $$
 declare
     v record;
+    v_now timestamptz := clock_now();
 begin
-    select max(t.now) as now, max(t.epoch) as epoch,
-           bool_or(n.hold is null and (n.not_before is null or n.not_before <= t.now)) as some_are_ready,
-           bool_or(n.hold is not null or n.not_before > t.now) as some_wait,
+    select (select e.number from epoch e) as epoch,
+           bool_or(n.hold is null and (n.not_before is null or n.not_before <= v_now)) as some_are_ready,
+           bool_or(n.hold is not null or n.not_before > v_now) as some_wait,
            bool_or(n.authorization_expires_at is not null) as some_will_end,
            bool_or(not exists (select from lanes l where l.provider = n.provider and l.account = n.account offset 0)) as a_lane_is_new
         into v
-        from inserted n
-        cross join (select clock_now() as now, (select e.number from epoch e) as epoch offset 0) t;
+        from inserted n;
 
     if v.a_lane_is_new then
         insert into lanes (provider, account)
@@ -489,19 +491,19 @@ begin
     end if;
     if v.some_are_ready then
         insert into ready (lane, purpose, urgency, intent, fence, epoch, since)
-            select l.id, 0, urgency_of(n.priority, n.authorization_expires_at, v.now), n.id, 0, v.epoch, v.now
+            select l.id, 0, urgency_of(n.priority, n.authorization_expires_at, v_now), n.id, 0, v.epoch, v_now
             from inserted n
             cross join lateral (select l.id from lanes l where l.provider = n.provider and l.account = n.account limit 1) l
-            where n.hold is null and (n.not_before is null or n.not_before <= v.now);
+            where n.hold is null and (n.not_before is null or n.not_before <= v_now);
     end if;
     if v.some_wait then
         insert into waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
-            select n.id, l.id, 0, urgency_of(n.priority, n.authorization_expires_at, v.now), 0, v.epoch,
+            select n.id, l.id, 0, urgency_of(n.priority, n.authorization_expires_at, v_now), 0, v.epoch,
                    case when n.hold is null then 'scheduled' else 'held' end,
-                   case when n.hold is null then n.not_before end, v.now
+                   case when n.hold is null then n.not_before end, v_now
             from inserted n
             cross join lateral (select l.id from lanes l where l.provider = n.provider and l.account = n.account limit 1) l
-            where n.hold is not null or n.not_before > v.now;
+            where n.hold is not null or n.not_before > v_now;
     end if;
     if v.some_will_end then
         insert into deadlines (intent, expires_at)

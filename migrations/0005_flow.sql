@@ -150,20 +150,21 @@ create function cancel_one(p_intent uuid, p_reason text, p_unless_shipped boolea
 declare
     v_lane integer;
     v_fence integer;
+    v_row_epoch integer;
+    v_may_be_sent boolean;
     -- Null in a history of the database that no worker has looked at yet: then everything may have been sent.
     v_epoch integer := (select e.number from epoch e where e.system_identifier = server_identifier() and e.timeline = server_timeline());
 begin
     -- What was never sent, or surely not processed, and has not lost a history, is taken back at once. Epochs are
     -- compared because a row of an older epoch may have been sent in a history that is gone. So may what was made soon after
-    -- that: asked for again, and captured when it was first asked for. For how long, `claim` knows, by its lease; here it is
-    -- as long as the longest lease would make it.
-    if exists (
+    -- that: asked for again, and captured when it was first asked for. As in `claim`, which looks again: for five leases.
+    v_may_be_sent := exists (
         select from epoch e, intents i
-        where i.id = p_intent and e.number > 1 and i.created_at < e.began_at + interval '5 hours'
+        where i.id = p_intent and e.number > 1
+          and i.created_at < e.began_at
+              + 5 * coalesce((select max(w.lease_ms) from workers w), 3600000) * interval '1 millisecond'
           and not exists (select from progress p where p.intent = i.id and p.lost_leases = 0)
-    ) then
-        v_epoch := null;
-    end if;
+    );
     for attempt in 1..3 loop
         if p_unless_shipped then
             -- A release frees only what waits: whoever holds this row knows whether it is shipped, and it stays so.
@@ -172,11 +173,13 @@ begin
                 return 'ended';
             end if;
         end if;
-        perform from waiting w where w.intent = p_intent and w.purpose < 2 and w.epoch = v_epoch for update;
+        -- Also what is only wished for waits for a split that is under way, and goes on to what that leaves.
+        select w.epoch into v_row_epoch from waiting w where w.intent = p_intent and w.purpose < 2 for update;
         if not found then
-            perform from ready r where r.intent = p_intent and r.purpose < 2 and r.epoch = v_epoch for update;
+            select r.epoch into v_row_epoch from ready r where r.intent = p_intent and r.purpose < 2 for update;
         end if;
         if found then
+            exit when v_may_be_sent or v_row_epoch is distinct from v_epoch;
             -- A receipt that comes late, and this decision that nothing was captured, must not miss each other: both hold
             -- the intent. One that is there already ends it as captured at its next claim.
             perform from intents i where i.id = p_intent for no key update;

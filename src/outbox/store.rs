@@ -93,7 +93,13 @@ pub trait Store: Send + Sync {
     }
 
     /// See [`Outbox::heartbeat`].
-    async fn heartbeat(&self, worker: Uuid, listen: Option<&str>, lanes: &[LaneId]) -> Result<(), OutboxError>;
+    async fn heartbeat(
+        &self,
+        worker: Uuid,
+        listen: Option<&str>,
+        lanes: &[LaneId],
+        lease: Duration,
+    ) -> Result<(), OutboxError>;
 
     /// See [`Outbox::depart`].
     async fn depart(&self, worker: Uuid) -> Result<(), OutboxError>;
@@ -257,8 +263,14 @@ impl Store for Outbox {
         Outbox::assume_deadlines(self, after, limit).await
     }
 
-    async fn heartbeat(&self, worker: Uuid, listen: Option<&str>, lanes: &[LaneId]) -> Result<(), OutboxError> {
-        Outbox::heartbeat(self, worker, listen, lanes).await
+    async fn heartbeat(
+        &self,
+        worker: Uuid,
+        listen: Option<&str>,
+        lanes: &[LaneId],
+        lease: Duration,
+    ) -> Result<(), OutboxError> {
+        Outbox::heartbeat(self, worker, listen, lanes, lease).await
     }
 
     async fn depart(&self, worker: Uuid) -> Result<(), OutboxError> {

@@ -58,18 +58,26 @@ impl Sleep {
 }
 
 impl Outbox {
-    /// Registers a worker and the lanes it serves, or renews its heartbeat.
-    pub async fn heartbeat(&self, worker: Uuid, listen: Option<&str>, lanes: &[LaneId]) -> Result<(), OutboxError> {
+    /// Registers a worker, the lanes it serves and how long its claims last, or renews its heartbeat.
+    pub async fn heartbeat(
+        &self,
+        worker: Uuid,
+        listen: Option<&str>,
+        lanes: &[LaneId],
+        lease: Duration,
+    ) -> Result<(), OutboxError> {
         let lanes: Vec<i32> = lanes.iter().map(|lane| lane.0).collect();
         sqlx::query!(
-            "insert into workers (id, version, pid, listen, lanes, started_at, heartbeat_at)
-             values ($1, $2, $3, $4, $5, clock_now(), clock_now())
-             on conflict (id) do update set heartbeat_at = excluded.heartbeat_at, lanes = excluded.lanes, listen = excluded.listen",
+            "insert into workers (id, version, pid, listen, lanes, lease_ms, started_at, heartbeat_at)
+             values ($1, $2, $3, $4, $5, $6, clock_now(), clock_now())
+             on conflict (id) do update set heartbeat_at = excluded.heartbeat_at, lanes = excluded.lanes, listen = excluded.listen,
+                 lease_ms = excluded.lease_ms",
             worker,
             env!("CARGO_PKG_VERSION"),
             i32::try_from(std::process::id()).unwrap_or(0),
             listen,
-            &lanes
+            &lanes,
+            super::settle::ms(lease)
         )
         .execute(&self.pool)
         .await?;

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Between two heartbeats.
 const BEAT: Duration = Duration::from_secs(5);
 /// Between two looks at deadlines, where one worker runs.
-const WATCH: Duration = Duration::from_secs(5);
+const WATCH: Duration = Duration::from_secs(15);
 /// Between two rows that are claimed alone, where nobody else is idle: each has all calls of this worker end first.
 const ALONE: Duration = Duration::from_secs(5);
 /// Looks are at most so many times rarer, however many workers there are.
@@ -104,7 +104,8 @@ impl Upkeep {
         let now = Instant::now();
         if rounds.beat_at <= now {
             let listen = self.settings.listen.as_deref();
-            let beat = self.outbox.heartbeat(self.worker, listen, &self.lanes).await;
+            let lease = self.settings.lease;
+            let beat = self.outbox.heartbeat(self.worker, listen, &self.lanes, lease).await;
             if note(&mut faults, "heartbeat", beat).is_some() {
                 rounds.beat_at = now + BEAT;
             }

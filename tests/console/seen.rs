@@ -53,7 +53,11 @@ async fn furnished() -> (Stand, Vec<(&'static str, String)>) {
             letters[5]
         ))
         .await;
-    world.outbox.heartbeat(uuid::Uuid::new_v4(), None, &[]).await.unwrap();
+    world
+        .outbox
+        .heartbeat(uuid::Uuid::new_v4(), None, &[], std::time::Duration::from_secs(120))
+        .await
+        .unwrap();
     let mut operator = stand.operator().await;
     let token = operator.token().await;
     let lane: i32 = stand

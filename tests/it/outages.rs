@@ -97,8 +97,14 @@ impl Store for Shaky {
     async fn watch_deadlines(&self, margin: Duration, limit: i32) -> Result<i32, OutboxError> {
         self.outbox.watch_deadlines(margin, limit).await
     }
-    async fn heartbeat(&self, worker: Uuid, listen: Option<&str>, lanes: &[LaneId]) -> Result<(), OutboxError> {
-        self.outbox.heartbeat(worker, listen, lanes).await
+    async fn heartbeat(
+        &self,
+        worker: Uuid,
+        listen: Option<&str>,
+        lanes: &[LaneId],
+        lease: Duration,
+    ) -> Result<(), OutboxError> {
+        self.outbox.heartbeat(worker, listen, lanes, lease).await
     }
     async fn depart(&self, worker: Uuid) -> Result<(), OutboxError> {
         self.outbox.depart(worker).await

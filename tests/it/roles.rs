@@ -6,6 +6,7 @@ use capture::outbox::{ConnectSettings, Outbox};
 use capture::worker::Worker;
 use uuid::Uuid;
 
+use crate::by_hand::LEASE;
 use crate::database::{Session, log_in, migrated_database};
 use crate::kind::Kind;
 use crate::world::{World, enqueue};
@@ -69,7 +70,7 @@ async fn the_role_of_a_worker_is_enough_for_a_worker() {
     }
     outbox.check_schema().await.unwrap();
     outbox.verify_schema().await.unwrap();
-    outbox.heartbeat(worker.id(), None, &[]).await.unwrap();
+    outbox.heartbeat(worker.id(), None, &[], LEASE).await.unwrap();
     // Twice: the second time it renews its row.
     outbox.lie_down(worker.id()).await.unwrap();
     outbox.lie_down(worker.id()).await.unwrap();

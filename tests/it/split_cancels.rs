@@ -144,6 +144,31 @@ async fn a_cancel_that_meets_a_split_under_way_waits_for_it_and_takes_back_what_
     }
 }
 
+/// What was made soon after a fail-over is only wished to be cancelled: the wish reaches what the split leaves all the same.
+#[tokio::test]
+async fn a_wish_that_meets_a_split_under_way_waits_for_it_and_is_for_what_it_leaves() {
+    for (end, wished) in [("commit", "after shipment 1Z1"), ("rollback", "c1")] {
+        let (mut world, whole) = split_by(&[]).await;
+        world
+            .db
+            .run(
+                "update capture.epoch set number = 2, began_at = capture.clock_now();
+                 update capture.waiting set epoch = 2",
+            )
+            .await;
+        world.ship("1Z1", "1200").await;
+        let mut splitting = Session::open(&world.url).await;
+        splitting.run("begin").await;
+        assert_eq!(splitting.scalar::<i32>("select capture.match_releases(10)").await, 1);
+        let cancelling = world.cancelling(whole).await;
+        world.db.until_blocked(&cancelling).await;
+        splitting.run(end).await;
+        assert_eq!(cancelling.await.unwrap(), "in_flight", "{end}");
+        let wishes = "select i.capture_ref from capture.cancel_requests c join capture.intents i on i.id = c.intent";
+        assert_eq!(world.db.column::<String>(wishes).await, [wished], "{end}");
+    }
+}
+
 #[tokio::test]
 async fn a_further_split_and_the_last_shipment_are_waited_for_too() {
     for (parcel, more, said, end) in [

@@ -47,7 +47,10 @@ const HISTORIES_APART_MS: u64 = 120_000;
 
 /// Is it a fail-over?
 fn loses_a_history(kind: Kind) -> bool {
-    matches!(kind, Kind::PromotedWithLoss | Kind::PromotedInSync | Kind::SyncWaitCancelled)
+    matches!(
+        kind,
+        Kind::PromotedWithLoss | Kind::PromotedInSync | Kind::SyncWaitCancelled
+    )
 }
 
 /// Draws the steps of one track, in the order of their times. Kinds come from a shuffled deck, so that none is forgotten.

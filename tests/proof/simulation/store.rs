@@ -418,7 +418,13 @@ impl Store for SimStore {
         .await
     }
 
-    async fn heartbeat(&self, _worker: Uuid, _listen: Option<&str>, _lanes: &[LaneId]) -> Result<(), OutboxError> {
+    async fn heartbeat(
+        &self,
+        _worker: Uuid,
+        _listen: Option<&str>,
+        _lanes: &[LaneId],
+        _lease: Duration,
+    ) -> Result<(), OutboxError> {
         Ok(())
     }
 
