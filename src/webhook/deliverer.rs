@@ -29,8 +29,9 @@ const BATCH: usize = 200;
 const WINDOW: Duration = Duration::from_millis(20);
 /// How much longer than `poll` is slept where nothing will be due but what is tried again: what is new wakes the claim.
 const BETWEEN_TRIES: u32 = 4;
-/// And while there is no endpoint at all: most outboxes never have one, and an idle worker should cost them nothing.
-const NOBODY: u32 = 10;
+/// And while there is no endpoint at all: most outboxes never have one, and an idle worker should cost them nothing. Nothing is
+/// claimed then; the reading of the feed finds the first one.
+const NOBODY: u32 = 30;
 /// A message that is not answered by then is a slow one.
 const SOON: Duration = Duration::from_secs(1);
 /// What a lease has beside the longest attempt: to be recorded in, also while the database is away for a moment.
@@ -148,8 +149,9 @@ impl Deliverer {
     /// One step. True: there may be more.
     async fn fan_out(&self, pruned_at: &mut Boottime) -> Result<bool, OutboxError> {
         let done = self.outbox.fan_out_webhooks(EVENTS).await?;
-        self.anybody.store(done.endpoints > 0, Ordering::Relaxed);
-        if done.deliveries > 0 {
+        let anybody = done.endpoints > 0;
+        let was_anybody = self.anybody.swap(anybody, Ordering::Relaxed);
+        if done.deliveries > 0 || (anybody && !was_anybody) {
             self.poke.notify_one();
         }
         if Boottime::now().since(*pruned_at) >= PRUNE_EVERY {
@@ -168,7 +170,7 @@ impl Deliverer {
         let mut after = Uuid::nil();
         let mut quiet = true;
         while !shutdown.is_cancelled() {
-            let claimed = match self.claim(&mut after, attempts, finished).await {
+            let claimed = match self.claim_if_anybody(&mut after, attempts, finished).await {
                 Ok(claimed) => {
                     quiet = true;
                     claimed
@@ -192,6 +194,18 @@ impl Deliverer {
                 // Slots come free one by one: a claim for each would be many small ones.
                 () = self.poke.notified(), if quiet => tokio::time::sleep(WINDOW).await,
             }
+        }
+    }
+
+    async fn claim_if_anybody(
+        &self,
+        after: &mut Uuid,
+        attempts: &TaskTracker,
+        finished: &mpsc::UnboundedSender<DeliveryRecord>,
+    ) -> Result<usize, OutboxError> {
+        match self.anybody.load(Ordering::Relaxed) {
+            true => self.claim(after, attempts, finished).await,
+            false => Ok(0),
         }
     }
 

@@ -317,6 +317,9 @@ impl Worker {
                 () = shutdown.cancelled() => {}
                 () = rest.rest(why) => {}
             }
+            if rest.has_just_lain_down() {
+                looks.due = None;
+            }
         }
         rest.get_up().await;
     }

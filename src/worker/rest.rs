@@ -29,7 +29,7 @@ pub(super) enum Why {
 /// So many looks in a row that found something: busy, and a notification for each insert would be a waste.
 const BUSY: u32 = 8;
 /// The row is renewed so often; upkeep sweeps rows older than a minute.
-const RENEWED: Duration = Duration::from_secs(20);
+const RENEWED: Duration = Duration::from_secs(40);
 /// How long after lying down an insert that missed the row may still commit.
 const SECOND_LOOK: Duration = Duration::from_millis(50);
 
@@ -90,6 +90,11 @@ impl Rest {
     /// Is it told of each insert?
     pub(super) fn is_lying(&self) -> bool {
         self.stage != Stage::Awake
+    }
+
+    /// Has it lain down only now, so that an insert may have missed it?
+    pub(super) fn has_just_lain_down(&self) -> bool {
+        self.is_lying() && Boottime::now().since(self.renewed) < SECOND_LOOK
     }
 
     /// Inserts need tell nobody of this worker any more.
