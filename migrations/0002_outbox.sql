@@ -526,18 +526,22 @@ create trigger intents_placed after insert on intents
     referencing new table as inserted for each statement execute function intents_placed();
 
 -- Siblings that ended without money leave room; one left to a person keeps its amount reserved. Same signature as before.
+-- (plpgsql keeps its plan; a function in SQL is parsed and planned anew by every statement that calls it.)
 create or replace function captures_beside(
     of_provider text, of_account text, of_payment text, of_currency text, but_for text,
     out asked_minor numeric, out authorized_minor numeric)
-language sql volatile
+language plpgsql volatile
 set search_path from current
 set enable_seqscan = off set jit = off
 as $$
+begin
     select coalesce(sum(i.amount_minor) filter (where o.intent is null or o.state = 'captured' or o.dead_reason = 'undecided'), 0),
            (array_agg(i.authorized_minor order by i.created_at desc, i.id desc)
                filter (where i.authorized_minor is not null))[1]
-    from intents i
-    left join outcomes o on o.intent = i.id
-    where i.provider = of_provider and i.account = of_account and i.payment_id = of_payment
-      and i.capture_ref <> but_for and i.currency = of_currency
+        into asked_minor, authorized_minor
+        from intents i
+        left join lateral (select o.intent, o.state, o.dead_reason from outcomes o where o.intent = i.id limit 1) o on true
+        where i.provider = of_provider and i.account = of_account and i.payment_id = of_payment
+          and i.capture_ref <> but_for and i.currency = of_currency;
+end
 $$;
