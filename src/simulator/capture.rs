@@ -277,7 +277,7 @@ fn movement(
 }
 
 /// Refusals of the business are replayed for their key, as the 24 h replay suggests (inference).
-async fn remember_refusal(
+pub(super) async fn remember_refusal(
     simulation: &Arc<Simulation>,
     call: &CaptureCall,
     refusal: &Refusal,

@@ -37,7 +37,12 @@ pub(super) struct Arrived {
 pub(super) async fn respond(simulation: &Arc<Simulation>, arrived: &Arrived) -> (Answer, Delivery) {
     let model = arrived.call.model;
     let answer = match arrived.fault.moment() {
-        Moment::Before => Answer::json(200, "{\"message\":\"never sent\"}".to_owned()),
+        Moment::Before => {
+            if let Fault::Refuse(status, code) = arrived.fault {
+                refuse_for_good(simulation, arrived, &Refusal::new(status, code, "Refused")).await;
+            }
+            Answer::json(200, "{\"message\":\"never sent\"}".to_owned())
+        }
         Moment::After | Moment::Late => match admit(simulation, arrived) {
             Ok(admitted) => {
                 let answer = business(simulation, arrived, &admitted.account).await;
@@ -53,6 +58,35 @@ pub(super) async fn respond(simulation: &Arc<Simulation>, arrived: &Arrived) -> 
     drop(books);
     simulation.changed();
     (answer, delivery)
+}
+
+/// What is refused under a key stays refused under it, unless the key stands for something already: else a copy of the request
+/// that a box on the way made would be taken after the first was refused.
+async fn refuse_for_good(simulation: &Arc<Simulation>, arrived: &Arrived, refusal: &Refusal) {
+    let model = arrived.call.model;
+    let (Action::Capture, Ok(account), Ok(ask)) = (
+        arrived.call.action,
+        access::account_of(simulation, model, &arrived.request.head),
+        model.ask(&arrived.request),
+    ) else {
+        return;
+    };
+    let call = CaptureCall {
+        model,
+        account,
+        payment_id: arrived.call.payment_id.clone().unwrap_or_default(),
+        ask,
+        body_sha256: arrived.body_sha256.clone(),
+        seq: arrived.seq,
+        play: Play::default(),
+    };
+    let Ok(running) = capture::begin(simulation, &call) else {
+        return;
+    };
+    if let Err(error) = capture::remember_refusal(simulation, &call, refusal).await {
+        tracing::error!(%error, "a refusal was not remembered");
+    }
+    drop(running);
 }
 
 struct Admitted {

@@ -439,6 +439,21 @@ async fn rate_limits_say_when_or_do_not() {
 }
 
 #[tokio::test]
+async fn what_is_refused_under_a_key_stays_refused_under_it_and_what_was_captured_stays_captured() {
+    let simulator = brisk_with(ProviderName::Afterpay, "7").await;
+    let capture = async |key: &str| sent(afterpay(&simulator, "7", &afterpay_body(key, "10.00"))).await.0;
+    let refuse = || simulator.script("7", [Fault::Refuse(422, "invalid_amount")]);
+    refuse();
+    assert_eq!(capture("k").await, 422);
+    assert_eq!(capture("k").await, 422, "a copy that comes later");
+    assert_eq!(capture("k2").await, 201);
+    refuse();
+    assert_eq!(capture("k2").await, 422);
+    assert_eq!(capture("k2").await, 201, "the key stands for the capture");
+    assert_eq!(simulator.ledger().captures.len(), 1);
+}
+
+#[tokio::test]
 async fn a_provider_that_is_down_refuses_connections_and_resets_those_that_are_open() {
     let simulator = brisk_with(ProviderName::Afterpay, "7").await;
     let url = simulator.base_url("afterpay");
