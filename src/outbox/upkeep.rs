@@ -122,7 +122,7 @@ impl Outbox {
                                and coalesce(ended_at, (select clock_now())) > (select clock_now()) - interval '7 days')) as "operations!",
                  (exists (select from leases where until < (select clock_now()))
                   or exists (select from leases where epoch <> (select current_epoch()))) as "lapsed!",
-                 exists (select from waiters where since < (select clock_now()) - interval '1 minute') as "waiters!",
+                 exists (select from waiters where since < (select clock_now()) - interval '2 minutes') as "waiters!",
                  exists (select from ready r join lanes l on l.id = r.lane
                          where r.alone and r.lane = any ($1) and l.paused_at is null
                            and (l.limited_until is null or l.limited_until <= (select clock_now()))
@@ -147,7 +147,7 @@ impl Outbox {
 
     /// Removes the rows of workers that died asleep, for which every insert would notify for ever.
     pub async fn sweep_waiters(&self) -> Result<(), OutboxError> {
-        sqlx::query!("delete from waiters where since < clock_now() - interval '1 minute'")
+        sqlx::query!("delete from waiters where since < clock_now() - interval '2 minutes'")
             .execute(&self.pool)
             .await?;
         Ok(())

@@ -123,7 +123,7 @@ impl Outbox {
     }
 
     /// Says that this worker is about to sleep: from the commit of this on, inserts notify. Said again while it sleeps;
-    /// rows older than a minute are of workers that died asleep, and are swept by upkeep.
+    /// rows older than two minutes are of workers that died asleep, and are swept by upkeep.
     pub async fn lie_down(&self, worker: Uuid) -> Result<(), OutboxError> {
         sqlx::query!(
             // Nothing is lost with this row but a notification: its commit need not wait for the disk.

@@ -28,7 +28,7 @@ pub(super) enum Why {
 
 /// So many looks in a row that found something: busy, and a notification for each insert would be a waste.
 const BUSY: u32 = 8;
-/// The row is renewed so often; upkeep sweeps rows older than a minute.
+/// The row is renewed so often, or a `poll_max` later, which is a minute at most; upkeep sweeps rows older than two minutes.
 const RENEWED: Duration = Duration::from_secs(40);
 /// How long after lying down an insert that missed the row may still commit.
 const SECOND_LOOK: Duration = Duration::from_millis(50);

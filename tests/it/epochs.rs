@@ -442,6 +442,30 @@ async fn a_cancel_of_what_is_asked_for_again_after_a_lost_history_cancels_only_w
     world.books_agree().await;
 }
 
+/// As long as the claim's own doubt, and no longer: who cancels and asks again in one transaction needs the room.
+#[tokio::test]
+async fn a_cancel_soon_after_a_lost_history_is_a_wish_for_five_leases_of_the_workers() {
+    let mut world = World::new().await;
+    world.change_history().await;
+    world.outbox.rescue(1).await.unwrap();
+    world.outbox.heartbeat(Uuid::new_v4(), None, &[], LEASE).await.unwrap();
+    for (ago, said) in [(5 * LEASE - MINUTE, "in_flight"), (5 * LEASE + MINUTE, "cancelled")] {
+        let began = format!(
+            "update capture.epoch set began_at = now() - interval '{} s'",
+            ago.as_secs()
+        );
+        world.db.run(&began).await;
+        let intent = world
+            .capture(Kind::Afterpay, 1 + u32::from(said == "cancelled"), 1234)
+            .await;
+        assert_eq!(
+            world.outbox.cancel(intent, "changed my mind").await.unwrap(),
+            said,
+            "{ago:?}"
+        );
+    }
+}
+
 /// Held rows wait for no time, so nobody would look at the wish.
 #[tokio::test]
 async fn a_cancel_after_a_lost_history_ends_what_is_held_or_put_off_too() {
