@@ -18,6 +18,8 @@ use super::demo::processes::{Launch, Process};
 use super::demo::simulated;
 use super::output::{Error, Exit, Format, say};
 
+mod logins;
+
 /// Between two looks at the feed: what is captured shows at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -71,6 +73,7 @@ struct Bench {
     control: Control,
     outbox: Outbox,
     postgres: LocalPostgres,
+    logins: Vec<logins::Login>,
     home: PathBuf,
 }
 
@@ -87,6 +90,7 @@ impl Bench {
         if let Err(error) = outbox.migrate().await {
             return Err(not_migrated(error, &home));
         }
+        let logins = logins::provide(&url).await?;
         let (simulator, control) = simulated::start(
             &home,
             ["--auto-authorize", "--limits", "resolve=none"].map(str::to_owned),
@@ -111,6 +115,7 @@ impl Bench {
             control,
             outbox,
             postgres,
+            logins,
             home,
         })
     }
@@ -119,11 +124,11 @@ impl Bench {
     async fn front_page(&mut self) -> Result<String, Error> {
         let metrics = self.metrics_address().await?;
         let url = self.postgres.url("postgres");
-        let mut page = format!(
-            "database   {url}\n           {}\nsimulator  {}\n",
-            self.postgres.psql_line("postgres"),
-            self.control.url()
-        );
+        let mut page = format!("database   {url}\n           {}\n", self.postgres.psql_line("postgres"));
+        for login in &self.logins {
+            page.push_str(&format!("{:<9}  {}  ({})\n", login.name, login.url, login.role));
+        }
+        page.push_str(&format!("simulator  {}\n", self.control.url()));
         for way in [Way::Afterpay, Way::Optty, Way::ResolveCharge] {
             page.push_str(&format!(
                 "           {}\n",
@@ -143,8 +148,9 @@ impl Bench {
         page.push_str("Held until the goods leave, and released:\n\n");
         page.push_str(&example(Way::Afterpay, number + 1).replace(");", ", hold => 'shipment');"));
         page.push_str(&format!(
-            "\nselect capture.release(provider => 'afterpay', payment_id => '{}');\n\n",
-            payment_id(Way::Afterpay, number + 1)
+            "\nselect * from capture.release(provider => 'afterpay', payment_id => '{}', shipment_ref => 'parcel-{}');\n\n",
+            payment_id(Way::Afterpay, number + 1),
+            number + 1
         ));
         page.push_str(&format!(
             "Let the next answer of Afterpay be lost after the money moved:\n\n\
