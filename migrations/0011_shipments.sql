@@ -464,6 +464,12 @@ begin
         if v_rule in ('line_items', 'remaining_on_final') and not rel.is_final and held_for(rel, null) is not null then
             why := format('takes %s, more than any capture that is held', rel.amount_minor);
             waits := 'person';
+        elsif rel.payment_id is not null and rel.order_id is not null then
+            -- Not that order's: a payment of several orders may get its intent of this one yet, so it is tried again all the same.
+            select format('payment %s has captures of order %s, and none of order %s', rel.payment_id, min(i.order_id), rel.order_id), 'person'
+                into why, waits
+                from intents i where i.provider = rel.provider and i.account = rel.account and i.payment_id = rel.payment_id
+                having count(*) > 0 and bool_and(i.order_id <> rel.order_id);
         end if;
         return;
     end if;

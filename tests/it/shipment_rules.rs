@@ -288,6 +288,33 @@ async fn an_equal_amount_is_taken_before_a_larger_one_is_split_and_one_too_large
 }
 
 #[tokio::test]
+async fn a_shipment_whose_payment_and_order_do_not_belong_together_releases_nothing_and_says_why() {
+    let mut world = World::new().await;
+    world.held_of("c1", 3000).await;
+    let order: String = world.db.scalar("select order_id from capture.intents").await;
+    world
+        .parcel("1", "1Z1", "shipped", (", order_id", ", 'somebody-else'"))
+        .await;
+    world.fulfil().await;
+    assert_eq!(world.intents().await, ["c1 3000 held"]);
+    world.pass(2 * HOUR).await;
+    assert_eq!(world.watch().await, 1);
+    let says = format!("1: payment {PAYMENT} has captures of order {order}, and none of order somebody-else");
+    assert_eq!(world.unmatched().await, [says]);
+    // The payment pays for that order too, as it turns out: its intent was late.
+    world
+        .db
+        .run(&format!(
+            "select capture.enqueue(provider => 'afterpay', order_id => 'somebody-else', payment_id => '{PAYMENT}', capture_ref => 'c2',
+                 amount_minor => 1000, currency => 'USD', hold => 'shipment')"
+        ))
+        .await;
+    world.fulfil().await;
+    assert_eq!(world.intents().await, ["c1 3000 held", "c2 1000 captured"]);
+    world.books_agree().await;
+}
+
+#[tokio::test]
 async fn two_workers_that_split_at_once_make_one_intent_of_each_shipment() {
     for _ in 0..5 {
         let mut world = World::new().await;
