@@ -70,7 +70,10 @@ begin
     select array_agg(o.id) into v_open from (
         select l.id
         from lanes l
-        cross join lateral (select from ready r where r.lane = l.id limit 1) something
+        -- From the back: what is claimed stands at the front, and under an old snapshot its entries stay there.
+        cross join lateral (
+            select from ready r where r.lane = l.id order by r.purpose desc, r.alone desc, r.urgency desc, r.seq desc limit 1
+        ) something
         where l.id in (select (a ->> 'lane')::integer from jsonb_array_elements(p_lanes) a)
           and l.paused_at is null
           and (l.limited_until is null or l.limited_until <= v_now)
@@ -325,8 +328,10 @@ declare
     v_next timestamptz;
 begin
     moved := 0;
-    -- An idle worker asks this all the time: what moves is not even begun for nothing.
-    select (select w.due_at from waiting w where w.due_at is not null order by w.due_at limit 1), exists (select from ready)
+    -- An idle worker asks this all the time: what moves is not even begun for nothing. What is ready is looked for from the back,
+    -- as in claim (and not by `exists`, which forgets the order).
+    select (select w.due_at from waiting w where w.due_at is not null order by w.due_at limit 1),
+           (select true from ready r order by r.lane desc, r.purpose desc, r.alone desc, r.urgency desc, r.seq desc limit 1) is not null
         into v_next, any_ready;
     if v_next <= v_now then
         with due as (
@@ -344,8 +349,8 @@ begin
         )
         select count(*) into moved from put;
         -- Who finds nothing there need not claim.
-        select (select w.due_at from waiting w where w.due_at is not null order by w.due_at limit 1), exists (select from ready)
-            into v_next, any_ready;
+        any_ready := any_ready or moved > 0;
+        select w.due_at into v_next from waiting w where w.due_at is not null order by w.due_at limit 1;
     end if;
     next_due_ms := case when v_next < v_now then 0 else (extract(epoch from v_next - v_now) * 1000)::bigint end;
 end $$;
