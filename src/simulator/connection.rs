@@ -158,6 +158,10 @@ async fn one(
                 seq,
             };
             let (answer, delivery) = respond(simulation, &arrived).await;
+            let answer_after = simulation.books().pace.answer_after;
+            if !answer_after.is_zero() {
+                tokio::time::sleep(answer_after).await;
+            }
             if simulation.ports.is_down(arrived.call.model.provider()) {
                 return Ok(After::Reset);
             }

@@ -233,6 +233,7 @@ enum ClockHand {
 #[serde(default, deny_unknown_fields)]
 #[derive(Default)]
 struct PaceChange {
+    answer_after_ms: Option<u64>,
     silence_ms: Option<u64>,
     drip_ms: Option<u64>,
     late_after_ms: Option<u64>,
@@ -245,6 +246,7 @@ struct PaceChange {
 impl PaceChange {
     fn apply(&self, pace: &mut Pace) {
         for (change, time) in [
+            (self.answer_after_ms, &mut pace.answer_after),
             (self.silence_ms, &mut pace.silence),
             (self.drip_ms, &mut pace.drip),
             (self.late_after_ms, &mut pace.late_after),

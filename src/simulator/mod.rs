@@ -45,7 +45,7 @@
 //! | `POST clock` | `{"advance_ms":86400000}` or `{"offset_ms":0}` |
 //! | `POST hurry` | nothing: what is late, slow or pending happens now, the clock stays |
 //! | `POST token-expiry` | nothing: tokens minted so far are void |
-//! | `POST pace` | any of `silence_ms`, `drip_ms`, `late_after_ms`, `running_for_ms`, `pending_for_ms`, `read_lag_ms`, `retry_after_ms` |
+//! | `POST pace` | any of `answer_after_ms`, `silence_ms`, `drip_ms`, `late_after_ms`, `running_for_ms`, `pending_for_ms`, `read_lag_ms`, `retry_after_ms` |
 //! | `POST limits` | `{"resolve_per_minute":100,"afterpay_per_minute":null,"optty_per_minute":null}` |
 //! | `GET ledger` | `?provider=&payment_id=`: `{"captures":[…]}`, see [`LedgerEntry`] |
 //! | `GET requests` | `?from=&limit=&payment_id=`: `{"requests":[…],"total":n}`, see [`RequestRecord`] |

@@ -124,6 +124,8 @@ impl Limits {
 /// How long things take. Those marked (provider time) also pass when the clock is advanced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
+    /// How long every answer of a provider takes, whatever it says: what is asked for has been done by then.
+    pub answer_after: Duration,
     /// Silences and stalls end, by closing, after this; longer than the 70 s a client is asked to wait.
     pub silence: Duration,
     /// Between two bytes of a dripping answer.
@@ -143,6 +145,7 @@ pub struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self {
+            answer_after: Duration::ZERO,
             silence: Duration::from_secs(75),
             drip: Duration::from_secs(5),
             late_after: Duration::from_secs(100),

@@ -54,16 +54,17 @@ async fn clock(db: &mut Session) -> f64 {
     db.scalar("select extract(epoch from clock_timestamp())::float8").await
 }
 
-/// `REPLAY_LETTERS=100000 REPLAY_RATE=100 cargo test --release --test it beside:: -- --ignored --nocapture`
+/// `REPLAY_LETTERS=100000 REPLAY_RATE=50 REPLAY_PROVIDER_MS=20 cargo test --release --test it beside:: -- --ignored --nocapture`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes many minutes, and a machine for itself"]
 async fn fresh_captures_beside_a_hundred_thousand_replays() {
-    let (count, rate) = (asked("REPLAY_LETTERS", 100_000), asked("REPLAY_RATE", 100));
+    let (count, rate) = (asked("REPLAY_LETTERS", 100_000), asked("REPLAY_RATE", 50));
     let mut plan = Plan {
         concurrency: 32,
         ..Plan::default()
     };
     plan.simulator.auto_authorize = true;
+    plan.simulator.pace.answer_after = Duration::from_millis(asked("REPLAY_PROVIDER_MS", 20).into());
     let mut world = World::of(plan).await;
     letters(&mut world.db, 1, count).await;
     world.db.run("vacuum analyze").await;

@@ -1,3 +1,4 @@
+use capture::simulator::ProviderName;
 use serde_json::{Value, json};
 
 use crate::client::*;
@@ -59,6 +60,17 @@ async fn everything_can_be_done_over_http_from_another_process() {
         (412, &json!("payment_expired"))
     );
     assert!(get(&simulator, "").await["base_urls"]["optty"].is_string());
+}
+
+#[tokio::test]
+async fn answers_take_as_long_as_they_are_told_to() {
+    let simulator = with_payment(ProviderName::Afterpay, "7").await;
+    let taken = post(&simulator, "pace", json!({ "answer_after_ms": 200 })).await;
+    assert_eq!(taken.0, 200);
+    let asked = std::time::Instant::now();
+    let body = afterpay_body("k", "10.00");
+    assert_eq!(sent(afterpay(&simulator, "7", &body)).await.0, 201);
+    assert!(asked.elapsed() >= std::time::Duration::from_millis(200));
 }
 
 #[tokio::test]
