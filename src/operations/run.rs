@@ -110,9 +110,10 @@ async fn advance(
         acted += u64::try_from(stepped.acted).unwrap_or(0);
         tokens -= i64::from(stepped.acted);
     }
-    // The next act may be made after one part of a second; waking a few times a second is often enough.
+    // The next act may be made after one part of a second. Few at a time: what a round lets go runs at once, and what the shop
+    // sells meanwhile would find all slots taken by a burst. A round is five statements, so not one for each act either.
     let per_act = Duration::from_secs(1) / u32::try_from(operation.rate_per_second).unwrap_or(1).max(1);
-    Ok((acted, per_act.clamp(Duration::from_millis(200), LATER)))
+    Ok((acted, per_act.clamp(Duration::from_millis(50), LATER)))
 }
 
 async fn step(
