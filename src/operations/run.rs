@@ -111,9 +111,11 @@ async fn advance(
         tokens -= i64::from(stepped.acted);
     }
     // The next act may be made after one part of a second. Few at a time: what a round lets go runs at once, and what the shop
-    // sells meanwhile would find all slots taken by a burst. A round is five statements, so not one for each act either.
+    // sells meanwhile would find all slots taken by a burst. A round is five statements, so not one for each act either; and
+    // of many drivers, those that had nothing left to do come back less often.
     let per_act = Duration::from_secs(1) / u32::try_from(operation.rate_per_second).unwrap_or(1).max(1);
-    Ok((acted, per_act.clamp(Duration::from_millis(50), LATER)))
+    let least = Duration::from_millis(if acted > 0 { 50 } else { 200 });
+    Ok((acted, per_act.clamp(least, LATER)))
 }
 
 async fn step(
