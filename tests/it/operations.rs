@@ -421,6 +421,28 @@ async fn an_operation_pauses_resumes_and_is_cancelled_and_the_rest_is_told_as_no
     );
 }
 
+/// What a round lets go runs at once, and what the shop sells meanwhile stands behind it.
+#[tokio::test]
+async fn a_driver_lets_few_go_at_once_and_comes_back_less_often_when_the_rate_is_spent() {
+    let mut world = World::new().await;
+    letters(&mut world.db, 1, 500).await;
+    let wanted = Request {
+        rate_per_second: 200,
+        ..request("ada", REPLAY, everything())
+    };
+    operations::begin(&world.outbox, wanted).await.unwrap();
+    let abilities = abilities(&world);
+    let ran = run_due(&world.outbox, &abilities).await.unwrap();
+    assert!(ran.acted > 0, "{ran:?}");
+    assert_eq!(ran.again_in, Some(Duration::from_millis(50)));
+    world
+        .db
+        .run("update capture.operations set spent_until = now() + interval '1 hour'")
+        .await;
+    let ran = run_due(&world.outbox, &abilities).await.unwrap();
+    assert_eq!((ran.acted, ran.again_in), (0, Some(Duration::from_millis(200))));
+}
+
 #[tokio::test]
 async fn an_operation_stops_itself_when_what_it_replayed_dies_again() {
     let mut world = World::new().await;

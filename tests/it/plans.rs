@@ -438,4 +438,21 @@ async fn beside_an_old_snapshot_a_claim_goes_on() {
     hot.claim(50, false)
         .await
         .is_at_most(LOOK + 5000 / rows_to_a_page, "beside an old snapshot");
+    // Whether anything is ready is asked from the back, where what came last stands: only what picks steps over the rest.
+    // Of five the least: each may have its plan made anew.
+    let (mut looks, mut claims) = (Vec::new(), Vec::new());
+    for step in 100..105 {
+        hot.enqueue(step, 1).await;
+        looks.push(hot.call("move_due(1000)").await);
+        claims.push(hot.claim(step, false).await);
+        hot.settle(step, "captured").await;
+    }
+    assert!(claims.iter().all(|claim| claim.rows == 1));
+    looks.sort_by_key(|look| look.pages);
+    claims.sort_by_key(|claim| claim.pages);
+    looks[0].is_at_most(LOOK, "something is ready, beside an old snapshot");
+    claims[0].is_at_most(
+        LOOK + ROW + 5000 / rows_to_a_page,
+        "one is claimed beside an old snapshot",
+    );
 }
