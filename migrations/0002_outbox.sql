@@ -100,6 +100,8 @@ create table ready (
     lane integer not null,
     purpose smallint not null constraint ready_purpose_known check (purpose in (0, 1, 2)),
     urgency smallint not null,
+    -- Drawn only by a transaction that has inserted, deleted or locked a row before, and anew when the urgency changes: claims that
+    -- begin behind the front of a class rely on it (0003_claim.sql).
     seq bigint generated always as identity,
     intent uuid not null constraint ready_intent_once unique,
     fence integer not null constraint ready_fence_not_negative check (fence >= 0),
@@ -110,6 +112,30 @@ create table ready (
     primary key (lane, purpose, alone, urgency, seq)
 ) with (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 create index ready_alone on ready (lane) where alone;
+
+-- Where a class of ready rows begins: below this seq nothing is there, or can come. Under an old snapshot (a report, a dump)
+-- nothing that was claimed since goes away, and a claim that began at the front of the index would step over all of it, for
+-- each capture anew. So a claim that had to step over many lets the fronts of its lanes follow, one step each time:
+--   1. it notes which seq was drawn last;
+--   2. another, that saw this note before it had an id, notes its id as the bound: whoever drew a seq until then has a lesser one,
+--      because it has its id before it draws (it has inserted, deleted or locked a row);
+--   3. another, when no transaction older than the bound runs any more, moves the front to the least seq that is there, and not
+--      behind the one noted: what is not visible now will never be.
+-- (The xmax of a snapshot would not do as a bound: it is one more than the last id that has *ended*, and greater ones may run.)
+-- A read-only transaction has no id, and holds nothing up; while one that writes stays open for long, fronts stay where they are.
+-- A row whose urgency changes draws a new seq. What no claim has needed for ten minutes is deleted.
+create table fronts (
+    lane integer not null,
+    purpose smallint not null constraint fronts_purpose_known check (purpose in (0, 1, 2)),
+    urgency smallint not null,
+    seq bigint not null,
+    drawn bigint not null,
+    bound xid8,
+    written_by xid8 not null,
+    at timestamptz not null,
+    primary key (lane, purpose, urgency),
+    constraint fronts_not_behind_what_was_drawn check (seq between 0 and drawn + 1)
+) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 -- What waits for a time or for a release.
 create table waiting (

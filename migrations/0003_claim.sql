@@ -16,6 +16,8 @@
 -- Several small statements, not one large one: what most claims do not need (siblings, budgets, parking) is not even begun.
 -- One statement that held it all took 0.8 ms for a single row, most of it to set up and take down what it never used.
 --
+-- Where a pick begins: behind the front of its class, if that has one (`fronts`, below).
+--
 -- p_lanes: [{"lane", "free", "sending", "retrying", "verifying", "favour", "send_calls", "read_calls"}], slots free in
 -- this worker, slots in use by purpose, the purpose whose turn it is, and what each purpose costs in calls.
 create function claim(
@@ -61,18 +63,74 @@ declare
     v_doubt timestamptz;
     -- Which payments the round before found held.
     v_held text[] := '{}';
+    -- The stretches of a lane and purpose that are read: from an (urgency, seq) to before another urgency. Without fronts it is one,
+    -- for every lane and purpose.
+    v_stretch_lanes integer[] := '{null}';
+    v_stretch_purposes smallint[] := '{null}';
+    v_from_urgencies smallint[] := '{-32768}';
+    v_from_seqs bigint[] := '{0}';
+    v_to_urgencies integer[] := '{32768}';
+    v_there_are_fronts boolean := false;
+    -- What this claim can see of fronts, if it has no id yet; how many entries of the index were read before it picks.
+    v_began pg_snapshot;
+    v_entries bigint;
+    v_some_are_old boolean;
+    v_drawn bigint;
+    v_xmin xid8;
 begin
     v_epoch := current_epoch();
     v_now := clock_now();
+
+    if not p_alone and exists (select from fronts) then
+        v_there_are_fronts := true;
+        v_began := case when pg_current_xact_id_if_assigned() is null then pg_current_snapshot() end;
+        select array_agg(s.lane), array_agg(s.purpose), array_agg(s.urgency), array_agg(s.seq), array_agg(s.to_urgency),
+               bool_or(s.at < v_now - interval '10 minutes')
+        into v_stretch_lanes, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies, v_some_are_old
+        from (
+            select f.*, lead(f.urgency::integer, 1, 32768) over w as to_urgency
+            from (
+                select (a ->> 'lane')::integer as lane, p.purpose, (-32768)::smallint as urgency, 0::bigint as seq, v_now as at
+                from jsonb_array_elements(p_lanes) a cross join (values (0::smallint), (1::smallint), (2::smallint)) p(purpose)
+                union all
+                select f.lane, f.purpose, f.urgency, case when f.is_true then f.seq else 0 end, case when f.is_true then f.at else '-infinity' end
+                from jsonb_array_elements(p_lanes) a
+                cross join ready_seq_seq s
+                cross join lateral (
+                    -- (if somebody has set the sequence back, what is drawn next comes before this front)
+                    select f.*, f.seq <= s.last_value + 1 as is_true from fronts f where f.lane = (a ->> 'lane')::integer offset 0
+                ) f
+            ) f
+            window w as (partition by f.lane, f.purpose order by f.urgency, f.seq)
+            order by f.lane, f.purpose, f.urgency, f.seq
+        ) s;
+    end if;
 
     -- Lanes that may run and have something to claim, locked in one order. A poll of empty lanes ends here, having
     -- written nothing.
     select array_agg(o.id) into v_open from (
         select l.id
         from lanes l
-        -- From the back: what is claimed stands at the front, and under an old snapshot its entries stay there.
         cross join lateral (
-            select from ready r where r.lane = l.id order by r.purpose desc, r.alone desc, r.urgency desc, r.seq desc limit 1
+            select from (
+                -- From the back: what is claimed stands at the front, and under an old snapshot its entries stay there.
+                (select from ready r
+                 where not v_there_are_fronts and r.lane = l.id
+                 order by r.purpose desc, r.alone desc, r.urgency desc, r.seq desc limit 1)
+                union all
+                (select
+                 from unnest(v_stretch_lanes, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies)
+                          as s(lane, purpose, urgency, seq, to_urgency)
+                 cross join lateral (
+                     select from ready r
+                     where r.lane = l.id and r.purpose = s.purpose and r.alone = false
+                       and (r.urgency, r.seq) >= (s.urgency, s.seq) and r.urgency < s.to_urgency
+                     order by r.urgency, r.seq limit 1
+                 ) r
+                 where v_there_are_fronts and s.lane = l.id
+                 limit 1)
+            ) r
+            limit 1
         ) something
         where l.id in (select (a ->> 'lane')::integer from jsonb_array_elements(p_lanes) a)
           and l.paused_at is null
@@ -91,6 +149,7 @@ begin
     -- settled, which keeps it in `progress`; a lease that lapsed has kept nothing.
     select case when e.number > 1 then e.began_at + 5 * p_lease_ms * interval '1 millisecond' end into v_doubt from epoch e;
 
+    v_entries := pg_stat_get_xact_tuples_returned('ready_pkey'::regclass);
     for v_round in 1..100 loop
         v_beside := null;
         with asked as materialized (
@@ -128,12 +187,22 @@ begin
             cross join lateral (
                 select c.*, row_number() over (order by c.urgency, c.seq) as place
                 from (
-                    select r.ctid as row, r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch
-                    from ready r
-                    where r.lane = a.lane and r.purpose = p.purpose and r.alone = p_alone
-                    order by r.urgency, r.seq
+                    select r.*
+                    from unnest(v_stretch_lanes, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies)
+                             as s(lane, purpose, urgency, seq, to_urgency)
+                    cross join lateral (
+                        select r.ctid as row, r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch
+                        from ready r
+                        where r.lane = a.lane and r.purpose = p.purpose and r.alone = p_alone
+                          -- (not as a row below a row: a scan does not end at the first that is not)
+                          and (r.urgency, r.seq) >= (s.urgency, s.seq) and r.urgency < s.to_urgency
+                        order by r.urgency, r.seq
+                        limit a.free
+                        for update skip locked
+                    ) r
+                    -- The stretches come in order, so what is most urgent comes first.
+                    where s.lane is null or (s.lane = a.lane and s.purpose = p.purpose)
                     limit a.free
-                    for update skip locked
                 ) c
             ) r
         ),
@@ -155,6 +224,49 @@ begin
         ) k;
         if v_rows is null then
             return;
+        end if;
+
+        -- Who had to step over many lets the fronts of its lanes follow, one step each time (see `fronts`).
+        if v_round = 1 and not p_alone
+           and pg_stat_get_xact_tuples_returned('ready_pkey'::regclass) - v_entries > 2000 + 2 * cardinality(v_rows) then
+            -- (who draws from a cache of its session draws what was counted as drawn long before)
+            select case when s.is_called then s.last_value else 0 end, pg_snapshot_xmin(pg_current_snapshot()) into v_drawn, v_xmin
+            from ready_seq_seq s
+            where (select q.seqcache from pg_sequence q where q.seqrelid = 'ready_seq_seq'::regclass) = 1;
+            update fronts f
+            set seq = case when n.is_decided then
+                          -- (the least of those that are there: what is locked is passed over by the pick alone)
+                          least(f.drawn + 1, (select r.seq from ready r
+                                              where r.lane = f.lane and r.purpose = f.purpose and r.alone = false
+                                                and r.urgency = f.urgency and r.seq >= f.seq
+                                              order by r.seq limit 1))
+                      else least(f.seq, v_drawn + 1) end,
+                drawn = case when n.is_new then v_drawn else f.drawn end,
+                bound = case when n.is_new then null
+                             when f.bound is null and pg_visible_in_snapshot(f.written_by, v_began) then pg_current_xact_id()
+                             else f.bound end,
+                written_by = pg_current_xact_id(),
+                at = v_now
+            from (
+                select f.lane, f.purpose, f.urgency, d.is_decided,
+                       -- (a greater id than ours is of a claim before us that began after us, or of another server)
+                       d.is_decided or f.written_by > pg_current_xact_id() or f.drawn > v_drawn as is_new
+                from fronts f
+                cross join lateral (select f.bound is not null and v_xmin >= f.bound and f.drawn <= v_drawn as is_decided) d
+                where f.lane = any (v_open) and v_drawn is not null
+            ) n
+            where f.lane = n.lane and f.purpose = n.purpose and f.urgency = n.urgency;
+            insert into fronts (lane, purpose, urgency, seq, drawn, written_by, at)
+            select distinct x.lane, x.purpose, x.urgency, 0, v_drawn, pg_current_xact_id(), v_now
+            from unnest(v_lanes, v_purposes, v_urgencies) as x(lane, purpose, urgency)
+            -- Who has more classes than that has few of each.
+            where (select count(*) from fronts f where f.lane = x.lane) < 64 and v_drawn is not null
+            on conflict do nothing;
+        end if;
+        if v_some_are_old then
+            delete from fronts f
+            where f.lane = any (v_open)
+              and (f.at < v_now - interval '10 minutes' or f.seq > (select s.last_value + 1 from ready_seq_seq s));
         end if;
 
         select array_agg(k.generation), array_agg(k.accompanied) into v_generations, v_accompanied
@@ -318,7 +430,7 @@ begin
 end $$;
 
 -- Moves what is due from `waiting` to `ready`, a bounded number at a time; returns how many, and how long until the
--- next is due (null: nothing waits for a time).
+-- next is due (null: nothing waits for a time); and whether something may be ready.
 create function move_due(p_limit integer, out moved integer, out next_due_ms bigint, out any_ready boolean)
     language plpgsql volatile security definer set search_path from current
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
@@ -329,9 +441,10 @@ declare
 begin
     moved := 0;
     -- An idle worker asks this all the time: what moves is not even begun for nothing. What is ready is looked for from the back,
-    -- as in claim (and not by `exists`, which forgets the order).
+    -- as in claim (and not by `exists`, which forgets the order); where fronts are needed a claim knows where to look.
     select (select w.due_at from waiting w where w.due_at is not null order by w.due_at limit 1),
-           (select true from ready r order by r.lane desc, r.purpose desc, r.alone desc, r.urgency desc, r.seq desc limit 1) is not null
+           exists (select from fronts f where f.at > v_now - interval '10 minutes' offset 0)
+           or (select true from ready r order by r.lane desc, r.purpose desc, r.alone desc, r.urgency desc, r.seq desc limit 1) is not null
         into v_next, any_ready;
     if v_next <= v_now then
         with due as (

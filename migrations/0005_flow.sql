@@ -29,7 +29,8 @@ begin
         where r.urgency > -32768 and r.intent = any (array(select n.intent from near n where n.level >= 2))
         for update skip locked
     ), hurried as (
-        update ready r set urgency = -32768 from slow s
+        -- (a new place in line: claims keep in mind where each class begins)
+        update ready r set urgency = -32768, seq = default from slow s
         where r.lane = s.lane and r.purpose = s.purpose and r.urgency = s.urgency and r.seq = s.seq
     ), stopped as materialized (
         select w.intent from waiting w

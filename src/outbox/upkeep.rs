@@ -11,7 +11,7 @@ pub struct Moved {
     pub moved: i32,
     /// How long until the next one is due; `None`: nothing waits for a time.
     pub next_due: Option<Duration>,
-    /// Is any row ready now, in whatever lane? Where none is, a claim would find nothing.
+    /// May any row be ready now, in whatever lane? Where none is, a claim would find nothing.
     pub any_ready: bool,
 }
 

@@ -22,6 +22,7 @@ mod epochs;
 mod faults;
 mod feed;
 mod fences;
+mod fronts;
 mod intake;
 mod kind;
 mod lanes;

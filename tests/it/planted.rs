@@ -3,7 +3,7 @@
 use super::Session;
 
 /// Name, function, what is replaced (it must stand there exactly once), and by what.
-const BUGS: [(&str, &str, &str, &str); 19] = [
+const BUGS: [(&str, &str, &str, &str); 23] = [
     (
         "settled_twice",
         "settle_each",
@@ -64,6 +64,25 @@ const BUGS: [(&str, &str, &str, &str); 19] = [
         "claim",
         "and (k.calls_left is null or k.calls <= k.calls_left)",
         "",
+    ),
+    ("front_before_it_is_decided", "claim", "v_xmin >= f.bound and", ""),
+    (
+        "front_bound_by_an_ended_transaction",
+        "claim",
+        "pg_visible_in_snapshot(f.written_by, v_began) then pg_current_xact_id()",
+        "true then pg_snapshot_xmax(pg_current_snapshot())",
+    ),
+    (
+        "front_bound_by_who_began_before",
+        "claim",
+        "f.bound is null and pg_visible_in_snapshot(f.written_by, v_began) then",
+        "f.bound is null then",
+    ),
+    (
+        "hurried_to_an_old_place",
+        "watch_deadlines",
+        "set urgency = -32768, seq = default",
+        "set urgency = -32768",
     ),
     ("paused_lane_claimed", "claim", "and l.paused_at is null", ""),
     (
