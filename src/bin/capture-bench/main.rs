@@ -16,6 +16,7 @@ mod latency;
 mod load;
 mod machine;
 mod noop;
+mod plot;
 mod processes;
 mod raw;
 mod report;
@@ -76,6 +77,9 @@ struct Args {
     /// The form of the report on stdout
     #[arg(short, long, value_enum, default_value = "table")]
     output: Form,
+    /// Draw bars of what was measured into this folder, as SVG
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
     /// Be a part of a measurement; what to do comes on stdin
     #[arg(long, hide = true)]
     part: Option<Part>,
@@ -138,7 +142,7 @@ async fn measure(args: Args) -> anyhow::Result<()> {
     scenarios.dedup();
     let mut told_to_end = signal(SignalKind::terminate())?;
     let measured = tokio::select! {
-        measured = in_turn(&stage, &scenarios, args.output) => measured,
+        measured = in_turn(&stage, &scenarios, args.output, args.plots.as_deref()) => measured,
         _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
         _ = told_to_end.recv() => Err(anyhow::anyhow!("told to end")),
     };
@@ -148,7 +152,7 @@ async fn measure(args: Args) -> anyhow::Result<()> {
 
 /// One scenario after the other. Tables are told as they are made, and one that fails takes none of the others with it: what was
 /// measured for an hour must not be lost.
-async fn in_turn(stage: &Stage, scenarios: &[Scenario], form: Form) -> anyhow::Result<()> {
+async fn in_turn(stage: &Stage, scenarios: &[Scenario], form: Form, plots: Option<&Path>) -> anyhow::Result<()> {
     let mut server = Server::start(&[]).await?;
     let bare_commit_ms = server.bare_commit_ms().await?;
     let machine = Machine::look(server.version().to_owned(), bare_commit_ms);
@@ -181,6 +185,13 @@ async fn in_turn(stage: &Stage, scenarios: &[Scenario], form: Form) -> anyhow::R
     match form {
         Form::Table => println!("\nload at the end: {}", report.machine.load_after),
         Form::Json => println!("{}", report.document()?),
+    }
+    for file in plots
+        .map(|into| plot::draw(&report, into))
+        .transpose()?
+        .unwrap_or_default()
+    {
+        eprintln!("drawn: {}", file.display());
     }
     anyhow::ensure!(failed.is_empty(), "not measured: {}", failed.join(", "));
     Ok(())
