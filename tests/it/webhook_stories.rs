@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use capture::outbox::Outbox;
 use capture::webhook::signature::Secret;
 use capture::webhook::{Deliverer, Settings};
 use serde_json::Value;
@@ -25,7 +26,7 @@ fn soon() -> Settings {
 }
 
 /// A deliverer on a runtime of its own: when that is shut down, nothing of it goes on, as if its process were killed.
-fn another_process(url: &str, settings: Settings) -> tokio::runtime::Runtime {
+pub fn another_process(url: &str, settings: Settings) -> tokio::runtime::Runtime {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -192,10 +193,24 @@ async fn a_feed_reader_and_a_receiver_killed_at_random_end_with_the_same_events_
 }
 
 /// As in production, but for the network and the poll.
-fn as_set() -> Settings {
+pub fn as_set() -> Settings {
     Settings {
         networks: settings().networks,
         ..Settings::default()
+    }
+}
+
+/// Endpoints that want to know what is cancelled; three of ten hang.
+pub async fn some_hang(outbox: &Outbox, receiver: &Receiver, endpoints: usize) {
+    for n in 0..endpoints {
+        let manner = if n % 10 < 3 { "hang" } else { "ok" };
+        let url = format!("{}{manner}/{n}", receiver.url());
+        let secret = Secret::make().unwrap();
+        let types = ["capture.cancelled".to_owned()];
+        let made = outbox
+            .create_webhook_endpoint(&url, &types, "", secret.bytes(), &stamp())
+            .await;
+        made.unwrap();
     }
 }
 
@@ -208,17 +223,7 @@ async fn a_thousand_endpoints_of_which_a_third_hang_and_captures_go_on_as_before
     const CAPTURES: u32 = 400;
     let mut world = World::new().await;
     let receiver = Receiver::start(Manner::HangBelow("/hang")).await;
-    for n in 0..ENDPOINTS {
-        let manner = if n % 10 < 3 { "hang" } else { "ok" };
-        let url = format!("{}{manner}/{n}", receiver.url());
-        let secret = Secret::make().unwrap();
-        let types = ["capture.cancelled".to_owned()];
-        let made = world
-            .outbox
-            .create_webhook_endpoint(&url, &types, "", secret.bytes(), &stamp())
-            .await;
-        made.unwrap();
-    }
+    some_hang(&world.outbox, &receiver, ENDPOINTS).await;
     let healthy = ENDPOINTS * 7 / 10 * EVENTS as usize;
     for n in 0..EVENTS {
         let intent = world.capture(Kind::Afterpay, n, 100).await;
