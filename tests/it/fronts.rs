@@ -160,6 +160,33 @@ async fn no_front_follows_a_sequence_that_sessions_keep_a_stock_of() {
     assert_eq!(claimer.claim(500).await, ["stocked"]);
 }
 
+/// What is noted as drawn may belong to a transaction that is younger than the claim that notes it. (Often, because a transaction of
+/// another test that ends in between would hide what this looks for.)
+#[tokio::test]
+async fn the_bound_of_a_front_is_greater_than_the_id_of_whoever_has_drawn() {
+    let url = migrated_database().await;
+    let mut claimer = Claimer::new(&url).await;
+    let (mut slow, mut quick) = (Session::open(&url).await, Session::open(&url).await);
+    for _ in 0..30 {
+        quick.run("delete from capture.fronts").await;
+        for _ in 0..2 {
+            quick.run(&insert(Kind::Afterpay, "quick", 0, "")).await;
+        }
+        claimer.db.run("begin; select pg_current_xact_id()").await;
+        slow.run("begin").await;
+        slow.run(&insert(Kind::Afterpay, "slow", 0, "")).await;
+        assert_eq!(claimer.claim(1).await, ["quick"]);
+        claimer.db.run("commit").await;
+        assert_eq!(claimer.claim(1).await, ["quick"]);
+        let id: String = slow.scalar("select pg_current_xact_id()::text").await;
+        let bounds: Vec<Option<bool>> = quick
+            .column(&format!("select bound > '{id}' from capture.fronts"))
+            .await;
+        assert_eq!(bounds, [Some(true)]);
+        slow.run("rollback").await;
+    }
+}
+
 /// A claim within a transaction that has an id already knows nothing of who drew since; its steps move no front.
 #[tokio::test]
 async fn claims_of_one_transaction_move_no_front() {
