@@ -80,6 +80,9 @@ struct Args {
     /// Draw bars of what was measured into this folder, as SVG
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
+    /// Measure nothing: draw what an earlier `-o json` has printed into this file
+    #[arg(long, value_name = "FILE", requires = "plots", conflicts_with = "scenarios")]
+    from: Option<PathBuf>,
     /// Be a part of a measurement; what to do comes on stdin
     #[arg(long, hide = true)]
     part: Option<Part>,
@@ -103,6 +106,7 @@ fn main() -> ExitCode {
     };
     let ended = match args.part {
         Some(part) => runtime.block_on(child::play(part)),
+        None if args.from.is_some() => redraw(&args),
         None => runtime.block_on(measure(args)),
     };
     match ended {
@@ -111,6 +115,22 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn redraw(args: &Args) -> anyhow::Result<()> {
+    let (Some(from), Some(into)) = (&args.from, &args.plots) else {
+        return Ok(());
+    };
+    let text = std::fs::read(from).with_context(|| format!("{} cannot be read", from.display()))?;
+    let document = serde_json::from_slice(&text).with_context(|| format!("{} is no report", from.display()))?;
+    tell_drawn(&plot::draw(&document, into)?);
+    Ok(())
+}
+
+fn tell_drawn(files: &[PathBuf]) {
+    for file in files {
+        eprintln!("drawn: {}", file.display());
     }
 }
 
@@ -186,12 +206,8 @@ async fn in_turn(stage: &Stage, scenarios: &[Scenario], form: Form, plots: Optio
         Form::Table => println!("\nload at the end: {}", report.machine.load_after),
         Form::Json => println!("{}", report.document()?),
     }
-    for file in plots
-        .map(|into| plot::draw(&report, into))
-        .transpose()?
-        .unwrap_or_default()
-    {
-        eprintln!("drawn: {}", file.display());
+    if let Some(into) = plots {
+        tell_drawn(&plot::draw(&report.document()?, into)?);
     }
     anyhow::ensure!(failed.is_empty(), "not measured: {}", failed.join(", "));
     Ok(())

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use plotters::prelude::*;
 
+use serde_json::Value;
+
 use super::figures::Spread;
-use super::report::{Report, short};
+use super::report::short;
 use super::scenario::Scenario;
 
 /// One picture: which figure of which cases.
@@ -30,7 +32,8 @@ const PLOTS: [Plot; 4] = [
         file: "provider.svg",
         title: "a provider that takes 20 ms, 64 at once: captures or jobs a second",
         figures: &[
-            of(Scenario::B, "64 in flight", "captures", "capture: "),
+            of(Scenario::B, "HTTP client, 64 in flight", "captures", "ceiling: "),
+            of(Scenario::B, "worker, 64 in flight", "captures", "capture: "),
             of(Scenario::Peers, ", http", "jobs", ""),
         ],
     },
@@ -46,14 +49,15 @@ const PLOTS: [Plot; 4] = [
         file: "drain.svg",
         title: "nothing to call: captures or jobs a second",
         figures: &[
-            of(Scenario::A, "", "captures", "capture: "),
+            of(Scenario::A, "raw SQL", "captures", "ceiling: "),
+            of(Scenario::A, "worker", "captures", "capture: "),
             of(Scenario::Peers, ", noop", "jobs", ""),
         ],
     },
     Plot {
         file: "snapshot.svg",
         title: "200 captures a second: committed to provider, p99, ms",
-        figures: &[of(Scenario::E, "200/s", "committed to provider, p99", "")],
+        figures: &[of(Scenario::E, "200/s", "committed to provider, p99", "capture: ")],
     },
 ];
 
@@ -70,17 +74,17 @@ const WIDTH: u32 = 860;
 const BAR: u32 = 30;
 const COLOUR: RGBColor = RGBColor(47, 111, 159);
 const OURS: RGBColor = RGBColor(31, 122, 77);
+/// What the machine would give without the product.
+const CEILING: RGBColor = RGBColor(150, 150, 150);
 
-/// Writes the pictures for which something was measured; tells their files.
-pub fn draw(report: &Report, into: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// Writes the pictures for which something was measured, from what `-o json` prints; tells their files.
+pub fn draw(document: &Value, into: &Path) -> anyhow::Result<Vec<PathBuf>> {
     std::fs::create_dir_all(into).with_context(|| format!("{} cannot be made", into.display()))?;
     let mut drawn = Vec::new();
     for plot in &PLOTS {
         let mut bars: Vec<(String, Spread)> = Vec::new();
         for picked in plot.figures {
-            let found = report.spreads(picked.scenario, picked.figure);
-            let found = found.filter(|(case, _)| case.contains(picked.case));
-            bars.extend(found.map(|(case, spread)| (format!("{}{case}", picked.prefix), spread)));
+            bars.extend(spreads(document, picked).map(|(case, spread)| (format!("{}{case}", picked.prefix), spread)));
         }
         if bars.is_empty() {
             continue;
@@ -91,7 +95,31 @@ pub fn draw(report: &Report, into: &Path) -> anyhow::Result<Vec<PathBuf>> {
         std::fs::write(&file, svg).with_context(|| format!("{} cannot be written", file.display()))?;
         drawn.push(file);
     }
+    anyhow::ensure!(
+        !drawn.is_empty(),
+        "nothing of what can be drawn (A, B, E, PEERS) was measured"
+    );
     Ok(drawn)
+}
+
+/// The picked figure, of each case that has it.
+fn spreads<'a>(document: &'a Value, picked: &'a Picked) -> impl Iterator<Item = (&'a str, Spread)> {
+    let all = |value: &'a Value, name: &str| value.get(name).and_then(Value::as_array).into_iter().flatten();
+    all(document, "scenarios")
+        .filter(|scenario| scenario.get("scenario").and_then(Value::as_str) == Some(picked.scenario.name()))
+        .flat_map(move |scenario| all(scenario, "cases"))
+        .filter_map(move |case| {
+            let name = case.get("case")?.as_str()?;
+            let figure = all(case, "figures")
+                .find(|figure| figure.get("figure").and_then(Value::as_str) == Some(picked.figure))?;
+            let of = |name: &str| figure.get("spread")?.get(name)?.as_f64();
+            let spread = Spread {
+                min: of("min")?,
+                median: of("median")?,
+                max: of("max")?,
+            };
+            name.contains(picked.case).then_some((name, spread))
+        })
 }
 
 /// The first bar is at the bottom.
@@ -122,12 +150,17 @@ fn bars_as_svg(title: &str, bars: &[(String, Spread)]) -> anyhow::Result<String>
             .disable_y_mesh()
             .y_labels(bars.len())
             .y_label_formatter(&label)
-            .x_label_formatter(&|value| short(*value))
+            .x_max_light_lines(1)
+            .x_label_formatter(&|value| if *value > 0.0 { short(*value) } else { "0".to_owned() })
             .label_style(("sans-serif", 14))
             .draw()
             .map_err(trouble)?;
         for (place, (label, spread)) in bars.iter().enumerate() {
-            let colour = if label.starts_with("capture") { OURS } else { COLOUR };
+            let colour = match label.split_once(": ") {
+                Some(("capture", _)) => OURS,
+                Some(("ceiling", _)) => CEILING,
+                _ => COLOUR,
+            };
             let mut bar = Rectangle::new(
                 [
                     (0.0, SegmentValue::Exact(place)),

@@ -179,17 +179,8 @@ impl Report {
         format!("{}rounds: {}{sizes}\n", self.machine.for_people(), self.rounds)
     }
 
-    /// A figure of a scenario, of each case that has it.
-    pub fn spreads(&self, scenario: Scenario, figure: &str) -> impl Iterator<Item = (&str, Spread)> {
-        let chapters = self.chapters.iter().filter(move |chapter| chapter.scenario == scenario);
-        chapters.flat_map(|chapter| &chapter.cases).filter_map(move |case| {
-            let found = case.figures.iter().find(|known| known.name == figure)?;
-            Some((case.name.as_str(), spread(&found.values)?))
-        })
-    }
-
-    pub fn document(&self) -> serde_json::Result<String> {
-        serde_json::to_string_pretty(&Document {
+    pub fn document(&self) -> serde_json::Result<Value> {
+        serde_json::to_value(Document {
             version: env!("CARGO_PKG_VERSION"),
             machine: &self.machine,
             rounds: self.rounds,
