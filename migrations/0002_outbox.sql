@@ -123,7 +123,8 @@ create index ready_alone on ready (lane) where alone;
 --      behind the one noted: what is not visible now will never be.
 -- (The xmax of a snapshot would not do as a bound: it is one more than the last id that has *ended*, and greater ones may run.)
 -- A read-only transaction has no id, and holds nothing up; while one that writes stays open for long, fronts stay where they are.
--- A row whose urgency changes draws a new seq. What no claim has needed for ten minutes is deleted.
+-- A row whose urgency changes draws a new seq. A front holds for ten minutes, and then is found anew: so that even a sequence that
+-- somebody has set back hides nothing for longer.
 create table fronts (
     lane integer not null,
     purpose smallint not null constraint fronts_purpose_known check (purpose in (0, 1, 2)),
@@ -131,8 +132,9 @@ create table fronts (
     seq bigint not null,
     drawn bigint not null,
     bound xid8,
+    -- Who has noted what was drawn.
     written_by xid8 not null,
-    at timestamptz not null,
+    begun_at timestamptz not null,
     primary key (lane, purpose, urgency),
     constraint fronts_not_behind_what_was_drawn check (seq between 0 and drawn + 1)
 ) with (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);

@@ -74,9 +74,9 @@ declare
     -- What this claim can see of fronts, if it has no id yet; how many entries of the index were read before it picks.
     v_began pg_snapshot;
     v_entries bigint;
-    v_some_are_old boolean;
+    v_some_are_over boolean;
     v_drawn bigint;
-    v_xmin xid8;
+    v_running pg_snapshot;
 begin
     v_epoch := current_epoch();
     v_now := clock_now();
@@ -85,20 +85,22 @@ begin
         v_there_are_fronts := true;
         v_began := case when pg_current_xact_id_if_assigned() is null then pg_current_snapshot() end;
         select array_agg(s.lane), array_agg(s.purpose), array_agg(s.urgency), array_agg(s.seq), array_agg(s.to_urgency),
-               bool_or(s.at < v_now - interval '10 minutes')
-        into v_stretch_lanes, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies, v_some_are_old
+               bool_or(s.is_over)
+        into v_stretch_lanes, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies, v_some_are_over
         from (
             select f.*, lead(f.urgency::integer, 1, 32768) over w as to_urgency
             from (
-                select (a ->> 'lane')::integer as lane, p.purpose, (-32768)::smallint as urgency, 0::bigint as seq, v_now as at
+                select (a ->> 'lane')::integer as lane, p.purpose, (-32768)::smallint as urgency, 0::bigint as seq, false as is_over
                 from jsonb_array_elements(p_lanes) a cross join (values (0::smallint), (1::smallint), (2::smallint)) p(purpose)
                 union all
-                select f.lane, f.purpose, f.urgency, case when f.is_true then f.seq else 0 end, case when f.is_true then f.at else '-infinity' end
+                select f.lane, f.purpose, f.urgency, case when f.is_over then 0 else f.seq end, f.is_over
                 from jsonb_array_elements(p_lanes) a
                 cross join ready_seq_seq s
                 cross join lateral (
                     -- (if somebody has set the sequence back, what is drawn next comes before this front)
-                    select f.*, f.seq <= s.last_value + 1 as is_true from fronts f where f.lane = (a ->> 'lane')::integer offset 0
+                    select f.*, f.begun_at not between v_now - interval '10 minutes' and v_now
+                                or f.seq > s.last_value + s.is_called::integer as is_over
+                    from fronts f where f.lane = (a ->> 'lane')::integer offset 0
                 ) f
             ) f
             window w as (partition by f.lane, f.purpose order by f.urgency, f.seq)
@@ -226,11 +228,17 @@ begin
             return;
         end if;
 
+        if v_round = 1 and v_some_are_over then
+            delete from fronts f
+            where f.lane = any (v_open)
+              and (f.begun_at not between v_now - interval '10 minutes' and v_now
+                   or f.seq > (select s.last_value + s.is_called::integer from ready_seq_seq s));
+        end if;
         -- Who had to step over many lets the fronts of its lanes follow, one step each time (see `fronts`).
         if v_round = 1 and not p_alone
            and pg_stat_get_xact_tuples_returned('ready_pkey'::regclass) - v_entries > 2000 + 2 * cardinality(v_rows) then
             -- (who draws from a cache of its session draws what was counted as drawn long before)
-            select case when s.is_called then s.last_value else 0 end, pg_snapshot_xmin(pg_current_snapshot()) into v_drawn, v_xmin
+            select case when s.is_called then s.last_value else 0 end, pg_current_snapshot() into v_drawn, v_running
             from ready_seq_seq s
             where (select q.seqcache from pg_sequence q where q.seqrelid = 'ready_seq_seq'::regclass) = 1;
             update fronts f
@@ -242,31 +250,27 @@ begin
                                               order by r.seq limit 1))
                       else least(f.seq, v_drawn + 1) end,
                 drawn = case when n.is_new then v_drawn else f.drawn end,
-                bound = case when n.is_new then null
-                             when f.bound is null and pg_visible_in_snapshot(f.written_by, v_began) then pg_current_xact_id()
-                             else f.bound end,
-                written_by = pg_current_xact_id(),
-                at = v_now
+                bound = case when n.is_new then null when n.is_bound then pg_current_xact_id() else f.bound end,
+                written_by = case when n.is_new then pg_current_xact_id() else f.written_by end
             from (
                 select f.lane, f.purpose, f.urgency, d.is_decided,
-                       -- (a greater id than ours is of a claim before us that began after us, or of another server)
-                       d.is_decided or f.written_by > pg_current_xact_id() or f.drawn > v_drawn as is_new
+                       -- (an id that nobody has yet is another server's, from which these tables came)
+                       d.is_decided or f.drawn > v_drawn
+                       or greatest(f.written_by, f.bound) >= pg_snapshot_xmax(v_running) as is_new,
+                       f.bound is null and coalesce(pg_visible_in_snapshot(f.written_by, v_began), false) as is_bound
                 from fronts f
-                cross join lateral (select f.bound is not null and v_xmin >= f.bound and f.drawn <= v_drawn as is_decided) d
+                cross join lateral (
+                    select f.bound is not null and pg_snapshot_xmin(v_running) >= f.bound and f.drawn <= v_drawn as is_decided
+                ) d
                 where f.lane = any (v_open) and v_drawn is not null
             ) n
-            where f.lane = n.lane and f.purpose = n.purpose and f.urgency = n.urgency;
-            insert into fronts (lane, purpose, urgency, seq, drawn, written_by, at)
+            where f.lane = n.lane and f.purpose = n.purpose and f.urgency = n.urgency and (n.is_new or n.is_bound);
+            insert into fronts (lane, purpose, urgency, seq, drawn, written_by, begun_at)
             select distinct x.lane, x.purpose, x.urgency, 0, v_drawn, pg_current_xact_id(), v_now
             from unnest(v_lanes, v_purposes, v_urgencies) as x(lane, purpose, urgency)
             -- Who has more classes than that has few of each.
             where (select count(*) from fronts f where f.lane = x.lane) < 64 and v_drawn is not null
             on conflict do nothing;
-        end if;
-        if v_some_are_old then
-            delete from fronts f
-            where f.lane = any (v_open)
-              and (f.at < v_now - interval '10 minutes' or f.seq > (select s.last_value + 1 from ready_seq_seq s));
         end if;
 
         select array_agg(k.generation), array_agg(k.accompanied) into v_generations, v_accompanied
@@ -443,7 +447,7 @@ begin
     -- An idle worker asks this all the time: what moves is not even begun for nothing. What is ready is looked for from the back,
     -- as in claim (and not by `exists`, which forgets the order); where fronts are needed a claim knows where to look.
     select (select w.due_at from waiting w where w.due_at is not null order by w.due_at limit 1),
-           exists (select from fronts f where f.at > v_now - interval '10 minutes' offset 0)
+           exists (select from fronts f where f.begun_at > v_now - interval '10 minutes' offset 0)
            or (select true from ready r order by r.lane desc, r.purpose desc, r.alone desc, r.urgency desc, r.seq desc limit 1) is not null
         into v_next, any_ready;
     if v_next <= v_now then

@@ -65,18 +65,23 @@ const BUGS: [(&str, &str, &str, &str); 23] = [
         "and (k.calls_left is null or k.calls <= k.calls_left)",
         "",
     ),
-    ("front_before_it_is_decided", "claim", "v_xmin >= f.bound and", ""),
+    (
+        "front_before_it_is_decided",
+        "claim",
+        "pg_snapshot_xmin(v_running) >= f.bound and",
+        "",
+    ),
     (
         "front_bound_by_an_ended_transaction",
         "claim",
-        "pg_visible_in_snapshot(f.written_by, v_began) then pg_current_xact_id()",
-        "true then pg_snapshot_xmax(pg_current_snapshot())",
+        "when n.is_bound then pg_current_xact_id()",
+        "when n.is_bound then pg_snapshot_xmax(pg_current_snapshot())",
     ),
     (
         "front_bound_by_who_began_before",
         "claim",
-        "f.bound is null and pg_visible_in_snapshot(f.written_by, v_began) then",
-        "f.bound is null then",
+        "f.bound is null and coalesce(pg_visible_in_snapshot(f.written_by, v_began), false)",
+        "f.bound is null",
     ),
     (
         "hurried_to_an_old_place",
