@@ -333,3 +333,54 @@ async fn nothing_that_is_ready_is_ever_before_its_front() {
         claimer.until_the_front_is_behind(ready, &mut observer).await;
     }
 }
+
+/// Workers and producers at once, whose transactions overlap as they come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_that_overlap_move_the_fronts_and_leave_nothing_behind() {
+    const EACH: usize = 60;
+    let url = migrated_database().await;
+    let mut first = Claimer::new(&url).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..3 {
+        let (mut producer, lanes) = (Session::open(&url).await, first.lanes.clone());
+        tasks.spawn(async move {
+            for step in 0..EACH {
+                producer.run("begin").await;
+                let kind = if (n + step) % 2 == 0 {
+                    Kind::Afterpay
+                } else {
+                    Kind::Optty
+                };
+                producer.run(&insert(kind, "r", 0, "")).await;
+                for _ in 0..(n * 7 + step) % 5 {
+                    producer.run("select 1").await;
+                }
+                producer.run(if step % 6 == 5 { "rollback" } else { "commit" }).await;
+            }
+        });
+        let mut claimer = Claimer {
+            db: Session::open(&url).await,
+            lanes,
+        };
+        tasks.spawn(async move {
+            for _ in 0..EACH {
+                claimer.claim(2).await;
+            }
+        });
+    }
+    tasks.join_all().await;
+    let mut observer = Session::open(&url).await;
+    let moved = first.front(0).await;
+    let ready: i64 = observer.scalar("select count(*) from capture.ready").await;
+    let mut left = 0;
+    loop {
+        match first.claim(500).await.len() {
+            0 => break,
+            more => left += more,
+        }
+    }
+    assert_eq!(i64::try_from(left).unwrap(), ready, "fronts stood at {moved}");
+    first
+        .until_the_front_is_behind(i64::try_from(EACH).unwrap(), &mut observer)
+        .await;
+}
