@@ -133,7 +133,7 @@ create table fronts (
     drawn bigint not null,
     bound xid8,
     -- Who has noted what was drawn.
-    written_by xid8 not null,
+    noted_by xid8 not null,
     begun_at timestamptz not null,
     primary key (lane, purpose, urgency),
     constraint fronts_not_behind_what_was_drawn check (seq between 0 and drawn + 1)

@@ -16,7 +16,7 @@
 -- Several small statements, not one large one: what most claims do not need (siblings, budgets, parking) is not even begun.
 -- One statement that held it all took 0.8 ms for a single row, most of it to set up and take down what it never used.
 --
--- Where a pick begins: behind the front of its class, if that has one (`fronts`, below).
+-- Where a pick begins: at the front of its class, if that has one (`fronts`, 0002_outbox.sql).
 --
 -- p_lanes: [{"lane", "free", "sending", "retrying", "verifying", "favour", "send_calls", "read_calls"}], slots free in
 -- this worker, slots in use by purpose, the purpose whose turn it is, and what each purpose costs in calls.
@@ -74,34 +74,30 @@ declare
     -- What this claim can see of fronts, if it has no id yet; how many entries of the index were read before it picks.
     v_began pg_snapshot;
     v_entries bigint;
-    v_some_are_over boolean;
     v_drawn bigint;
     v_running pg_snapshot;
 begin
     v_epoch := current_epoch();
     v_now := clock_now();
 
-    if not p_alone and exists (select from fronts) then
+    if not p_alone and exists (select from fronts f where f.begun_at between v_now - interval '10 minutes' and v_now offset 0) then
         v_there_are_fronts := true;
         v_began := case when pg_current_xact_id_if_assigned() is null then pg_current_snapshot() end;
-        select array_agg(s.lane), array_agg(s.purpose), array_agg(s.urgency), array_agg(s.seq), array_agg(s.to_urgency),
-               bool_or(s.is_over)
-        into v_stretch_lanes, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies, v_some_are_over
+        select array_agg(s.lane), array_agg(s.purpose), array_agg(s.urgency), array_agg(s.seq), array_agg(s.to_urgency)
+        into v_stretch_lanes, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies
         from (
             select f.*, lead(f.urgency::integer, 1, 32768) over w as to_urgency
             from (
-                select (a ->> 'lane')::integer as lane, p.purpose, (-32768)::smallint as urgency, 0::bigint as seq, false as is_over
+                select (a ->> 'lane')::integer as lane, p.purpose, (-32768)::smallint as urgency, 0::bigint as seq
                 from jsonb_array_elements(p_lanes) a cross join (values (0::smallint), (1::smallint), (2::smallint)) p(purpose)
                 union all
-                select f.lane, f.purpose, f.urgency, case when f.is_over then 0 else f.seq end, f.is_over
+                select f.lane, f.purpose, f.urgency, f.seq
                 from jsonb_array_elements(p_lanes) a
                 cross join ready_seq_seq s
-                cross join lateral (
-                    -- (if somebody has set the sequence back, what is drawn next comes before this front)
-                    select f.*, f.begun_at not between v_now - interval '10 minutes' and v_now
-                                or f.seq > s.last_value + s.is_called::integer as is_over
-                    from fronts f where f.lane = (a ->> 'lane')::integer offset 0
-                ) f
+                cross join lateral (select f.* from fronts f where f.lane = (a ->> 'lane')::integer offset 0) f
+                where f.begun_at between v_now - interval '10 minutes' and v_now
+                  -- (if somebody has set the sequence back, what is drawn next comes before this front)
+                  and f.seq <= s.last_value + s.is_called::integer
             ) f
             window w as (partition by f.lane, f.purpose order by f.urgency, f.seq)
             order by f.lane, f.purpose, f.urgency, f.seq
@@ -228,12 +224,6 @@ begin
             return;
         end if;
 
-        if v_round = 1 and v_some_are_over then
-            delete from fronts f
-            where f.lane = any (v_open)
-              and (f.begun_at not between v_now - interval '10 minutes' and v_now
-                   or f.seq > (select s.last_value + s.is_called::integer from ready_seq_seq s));
-        end if;
         -- Who had to step over many lets the fronts of its lanes follow, one step each time (see `fronts`).
         if v_round = 1 and not p_alone
            and pg_stat_get_xact_tuples_returned('ready_pkey'::regclass) - v_entries > 2000 + 2 * cardinality(v_rows) then
@@ -241,6 +231,10 @@ begin
             select case when s.is_called then s.last_value else 0 end, pg_current_snapshot() into v_drawn, v_running
             from ready_seq_seq s
             where (select q.seqcache from pg_sequence q where q.seqrelid = 'ready_seq_seq'::regclass) = 1;
+            delete from fronts f
+            where f.lane = any (v_open)
+              and (f.begun_at not between v_now - interval '10 minutes' and v_now
+                   or f.seq > (select s.last_value + s.is_called::integer from ready_seq_seq s));
             update fronts f
             set seq = case when n.is_decided then
                           -- (the least of those that are there: what is locked is passed over by the pick alone)
@@ -251,13 +245,13 @@ begin
                       else least(f.seq, v_drawn + 1) end,
                 drawn = case when n.is_new then v_drawn else f.drawn end,
                 bound = case when n.is_new then null when n.is_bound then pg_current_xact_id() else f.bound end,
-                written_by = case when n.is_new then pg_current_xact_id() else f.written_by end
+                noted_by = case when n.is_new then pg_current_xact_id() else f.noted_by end
             from (
                 select f.lane, f.purpose, f.urgency, d.is_decided,
                        -- (an id that nobody has yet is another server's, from which these tables came)
                        d.is_decided or f.drawn > v_drawn
-                       or greatest(f.written_by, f.bound) >= pg_snapshot_xmax(v_running) as is_new,
-                       f.bound is null and coalesce(pg_visible_in_snapshot(f.written_by, v_began), false) as is_bound
+                       or greatest(f.noted_by, f.bound) >= pg_snapshot_xmax(v_running) as is_new,
+                       f.bound is null and coalesce(pg_visible_in_snapshot(f.noted_by, v_began), false) as is_bound
                 from fronts f
                 cross join lateral (
                     select f.bound is not null and pg_snapshot_xmin(v_running) >= f.bound and f.drawn <= v_drawn as is_decided
@@ -265,7 +259,7 @@ begin
                 where f.lane = any (v_open) and v_drawn is not null
             ) n
             where f.lane = n.lane and f.purpose = n.purpose and f.urgency = n.urgency and (n.is_new or n.is_bound);
-            insert into fronts (lane, purpose, urgency, seq, drawn, written_by, begun_at)
+            insert into fronts (lane, purpose, urgency, seq, drawn, noted_by, begun_at)
             select distinct x.lane, x.purpose, x.urgency, 0, v_drawn, pg_current_xact_id(), v_now
             from unnest(v_lanes, v_purposes, v_urgencies) as x(lane, purpose, urgency)
             -- Who has more classes than that has few of each.

@@ -80,7 +80,7 @@ const BUGS: [(&str, &str, &str, &str); 23] = [
     (
         "front_bound_by_who_began_before",
         "claim",
-        "f.bound is null and coalesce(pg_visible_in_snapshot(f.written_by, v_began), false)",
+        "f.bound is null and coalesce(pg_visible_in_snapshot(f.noted_by, v_began), false)",
         "f.bound is null",
     ),
     (

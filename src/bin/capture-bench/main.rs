@@ -104,10 +104,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let ended = match args.part {
-        Some(part) => runtime.block_on(child::play(part)),
-        None if args.from.is_some() => redraw(&args),
-        None => runtime.block_on(measure(args)),
+    let ended = match (args.part, &args.from, &args.plots) {
+        (Some(part), _, _) => runtime.block_on(child::play(part)),
+        (None, Some(from), Some(into)) => redraw(from, into),
+        (None, _, _) => runtime.block_on(measure(args)),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -118,10 +118,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn redraw(args: &Args) -> anyhow::Result<()> {
-    let (Some(from), Some(into)) = (&args.from, &args.plots) else {
-        return Ok(());
-    };
+fn redraw(from: &Path, into: &Path) -> anyhow::Result<()> {
     let text = std::fs::read(from).with_context(|| format!("{} cannot be read", from.display()))?;
     let document = serde_json::from_slice(&text).with_context(|| format!("{} is no report", from.display()))?;
     tell_drawn(&plot::draw(&document, into)?);

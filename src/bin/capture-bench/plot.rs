@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use plotters::prelude::*;
-
 use serde_json::Value;
 
 use super::figures::Spread;
