@@ -197,6 +197,8 @@ create table progress (
     accepted boolean not null default false,
     -- The provider's id of what it took, where its answer gave one.
     accepted_id text,
+    -- The provider's id of the capture that a read took for ours while it was not final, where nothing but its fitting said so.
+    pending_id text,
     -- Of this generation.
     first_sent_at timestamptz,
     -- No read counts as quiet before this: something of ours may still be in flight.

@@ -220,17 +220,17 @@ begin
         where h."to" = 'ready'
     ),
     kept as (
-        insert into progress as p (intent, attempts, generation, request_format, tainted, accepted, accepted_id, first_sent_at, quiet_after, quiet_reads,
+        insert into progress as p (intent, attempts, generation, request_format, tainted, accepted, accepted_id, pending_id, first_sent_at, quiet_after, quiet_reads,
                               last_quiet_at, in_progress_since, unknown_since, refusal_class, refusal_code, fresh_key, read_first, looks, own_faults,
                               lost_leases, last_class, last_code)
-        select h.intent, g.attempts, g.generation, h.request_format, g.tainted, g.accepted, g.accepted_id, g.first_sent_at, g.quiet_after, g.quiet_reads,
+        select h.intent, g.attempts, g.generation, h.request_format, g.tainted, g.accepted, g.accepted_id, g.pending_id, g.first_sent_at, g.quiet_after, g.quiet_reads,
                g.last_quiet_at, g.in_progress_since, g.unknown_since, g.refusal_class, g.refusal_code, g.fresh_key, g.read_first, g.looks, g.own_faults,
                0, g.last_class, g.last_code
         from held h cross join lateral jsonb_populate_record(null::progress, h.progress) g
         where h."to" not in ('captured', 'cancelled')
         on conflict (intent) do update set
             attempts = excluded.attempts, generation = excluded.generation, tainted = excluded.tainted, accepted = excluded.accepted,
-            accepted_id = excluded.accepted_id, first_sent_at = excluded.first_sent_at, quiet_after = excluded.quiet_after, quiet_reads = excluded.quiet_reads,
+            accepted_id = excluded.accepted_id, pending_id = excluded.pending_id, first_sent_at = excluded.first_sent_at, quiet_after = excluded.quiet_after, quiet_reads = excluded.quiet_reads,
             last_quiet_at = excluded.last_quiet_at, in_progress_since = excluded.in_progress_since, unknown_since = excluded.unknown_since,
             refusal_class = excluded.refusal_class, refusal_code = excluded.refusal_code, fresh_key = excluded.fresh_key,
             read_first = excluded.read_first, looks = excluded.looks, own_faults = excluded.own_faults, lost_leases = 0, replayed = false,

@@ -246,6 +246,8 @@ pub enum Observation {
     Captured(Receipt),
     /// Ours, with our amount, not final yet.
     Pending {
+        /// Its id, where nothing says that it is ours but that it fits, and that nothing else does.
+        inferred_id: Option<String>,
         /// What was seen.
         evidence: Evidence,
     },
@@ -253,6 +255,8 @@ pub enum Observation {
     Declined {
         /// The provider's state.
         code: Code,
+        /// How sure it is that it is ours.
+        proof: Proof,
         /// What was seen.
         evidence: Evidence,
     },

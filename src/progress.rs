@@ -25,6 +25,9 @@ pub struct Progress {
     pub accepted: bool,
     /// The provider's id of what it took, where its answer gave one.
     pub accepted_id: Option<String>,
+    /// The provider's id of the capture that a read took for ours while it was not final, where nothing but its fitting said
+    /// so: once that is refused, so is ours, or it never arrived.
+    pub pending_id: Option<String>,
     /// When this generation was first on the wire, by the database's clock.
     pub first_sent_at: Option<DateTime<Utc>>,
     /// No read counts as quiet before this: something of ours may still be in flight.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::intent::KeyGeneration;
-use crate::outcome::{Class, Code, Evidence, Failure, Observation};
+use crate::outcome::{Class, Code, Evidence, Failure, Observation, Proof};
 use crate::progress::Progress;
 use crate::provider::{Abilities, Repeat};
 use crate::retry::{
@@ -71,8 +71,9 @@ pub fn weigh(observation: Observation, before: &Progress, situation: &Situation<
     progress.looks = progress.looks.saturating_add(1);
     match observation {
         Observation::Captured(receipt) => decided(Disposition::Captured(receipt), progress),
-        Observation::Pending { evidence } => {
+        Observation::Pending { inferred_id, evidence } => {
             progress.accepted = true;
+            progress.pending_id = inferred_id;
             progress.tainted = true;
             progress.first_sent_at = Some(progress.first_sent_at.unwrap_or(situation.sent_at));
             progress.becomes_unknown(situation.now);
@@ -83,7 +84,15 @@ pub fn weigh(observation: Observation, before: &Progress, situation: &Situation<
         Observation::Declined { evidence, .. } if progress.fresh_key && !progress.accepted => {
             nothing_of_ours(false, evidence, progress, situation)
         }
-        Observation::Declined { code, evidence } => {
+        Observation::Declined { code, proof, evidence } => {
+            let inferred = match proof {
+                Proof::SoleWriter | Proof::Marker => true,
+                Proof::Answer | Proof::Reference | Proof::Person => false,
+            };
+            // Ours may be another one, which is still on its way.
+            if inferred && !count_quiet_read(&mut progress, situation) {
+                return look_again(progress, situation);
+            }
             progress.saw(Class::Rejected, &code);
             decided(Disposition::Dead(DeadReason::Rejected, evidence), progress)
         }

@@ -173,12 +173,18 @@ fn foreign() -> Observation {
 
 fn pending() -> Observation {
     Observation::Pending {
+        inferred_id: None,
         evidence: Evidence::default(),
     }
 }
 
 fn declined() -> Observation {
+    declined_by(Proof::Reference)
+}
+
+fn declined_by(proof: Proof) -> Observation {
     Observation::Declined {
+        proof,
         code: Code::new("DECLINED"),
         evidence: Evidence::default(),
     }
@@ -573,6 +579,31 @@ fn what_was_accepted_is_never_sent_again_whatever_is_seen() {
             }
         }
     }
+}
+
+#[test]
+fn a_refusal_that_is_only_inferred_to_be_ours_must_be_seen_twice_with_nothing_of_ours_in_flight() {
+    let policy = Policy::default();
+    let mut progress = past(Past::Tainted, 0);
+    progress.accepted = true;
+    progress.quiet_after = Some(at(60));
+    let inferred = declined_by(Proof::SoleWriter);
+    let apart = i64::try_from(policy.verify_quiet.as_secs()).unwrap();
+    for (read_at, expected) in [(30, "verify"), (61, "verify"), (62, "verify"), (61 + apart, "rejected")] {
+        let weighed = weigh(
+            inferred.clone(),
+            &progress,
+            &situation(&policy, Repeat::UniqueReference, read_at),
+        );
+        assert_eq!(word(&weighed), expected, "{read_at}");
+        progress = progress_of(&weighed).clone();
+    }
+    let known = weigh(
+        declined(),
+        &past(Past::Tainted, 0),
+        &situation(&policy, Repeat::UniqueReference, 1),
+    );
+    assert_eq!(word(&known), "rejected");
 }
 
 #[test]

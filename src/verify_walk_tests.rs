@@ -366,9 +366,13 @@ impl World {
         self.pass_to(begun + took);
         let shown = self.captures.iter().rfind(|capture| capture.shown_from <= shown_at);
         match shown {
-            Some(capture) if capture.final_at > shown_at => Observation::Pending { evidence },
+            Some(capture) if capture.final_at > shown_at => Observation::Pending {
+                inferred_id: None,
+                evidence,
+            },
             Some(capture) if capture.succeeds => Observation::Captured(receipt()),
             Some(_) => Observation::Declined {
+                proof: Proof::Reference,
                 code: Code::new("declined"),
                 evidence,
             },

@@ -73,6 +73,7 @@ fn with_call<T>(of: impl FnOnce(&Call<'_>, &Ours<'_>) -> T) -> T {
         first_sent_at: DateTime::from_timestamp(1_791_360_000, 0),
         refused: false,
         accepted_id: None,
+        pending_id: None,
         siblings: &siblings,
         guard: SendGuard::new(Boottime::now(), Duration::from_secs(60), Duration::ZERO),
     };
@@ -177,7 +178,7 @@ fn read(model: Model, data: &[u8]) {
                 );
             }
             Observation::Closed { evidence, .. }
-            | Observation::Pending { evidence }
+            | Observation::Pending { evidence, .. }
             | Observation::Contradicts { evidence, .. } => is_small(evidence),
             // A read moves no money: it cannot fail in a way that leaves some in doubt.
             Observation::Failed(failure) => assert!(

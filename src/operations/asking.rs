@@ -53,6 +53,7 @@ pub async fn ask(outbox: &Outbox, providers: &ProvidersByLane, capture: &Capture
         // A person who asks wants to hear of whatever is there.
         refused: true,
         accepted_id: question.accepted_id.as_deref(),
+        pending_id: question.pending_id.as_deref(),
         siblings: &question.siblings,
         guard: SendGuard::new(Boottime::now(), Duration::ZERO, Duration::ZERO),
     };

@@ -410,6 +410,7 @@ pub async fn read_now(
         // A person who asks wants to hear of whatever is there.
         refused: true,
         accepted_id: question.accepted_id.as_deref(),
+        pending_id: question.pending_id.as_deref(),
         siblings: &question.siblings,
         guard: SendGuard::new(now, std::time::Duration::ZERO, std::time::Duration::ZERO),
     };

@@ -24,6 +24,8 @@ pub struct Question {
     pub first_sent_at: Option<DateTime<Utc>>,
     /// The provider once took it, and gave it this id.
     pub accepted_id: Option<String>,
+    /// A read inferred that the capture of this id is it, before that was final.
+    pub pending_id: Option<String>,
     /// What others did to the same payment.
     pub siblings: Siblings,
     /// What they captured of it, in minor units.
@@ -58,6 +60,7 @@ impl Outbox {
                            when o.state = 'captured' then coalesce(p.first_sent_at, i.created_at)
                            when p.tainted or p.accepted then p.first_sent_at end as first_sent_at,
                       case when p.accepted then p.accepted_id end as accepted_id,
+                      case when p.accepted then p.pending_id end as pending_id,
                       s.captures as "captures!", s.undecided as "undecided!", s.captured_minor as "siblings_minor!",
                       coalesce(i.authorized_minor, s.authorized_minor)::bigint as sum_minor
                from intents i
@@ -110,6 +113,7 @@ impl Outbox {
             generation: KeyGeneration(row.generation),
             first_sent_at: row.first_sent_at,
             accepted_id: row.accepted_id,
+            pending_id: row.pending_id,
             siblings: Siblings {
                 capture_ids: row.captures,
                 undecided: row.undecided,

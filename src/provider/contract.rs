@@ -291,6 +291,7 @@ impl<'a> Trial<'a> {
             first_sent_at: Some(self.intent.created_at),
             refused: false,
             accepted_id: None,
+            pending_id: None,
             siblings: &self.siblings,
             guard: self.guard,
         }

@@ -122,6 +122,8 @@ pub struct Call<'a> {
     pub refused: bool,
     /// The provider once took this capture, and gave it this id.
     pub accepted_id: Option<&'a str>,
+    /// A read inferred that the capture of this id is ours, before that was final.
+    pub pending_id: Option<&'a str>,
     /// What other intents did to the same payment.
     pub siblings: &'a Siblings,
     /// Until when the POST may start.

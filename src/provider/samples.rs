@@ -101,6 +101,7 @@ pub(super) fn call(intent: &CaptureIntent) -> Call<'_> {
         first_sent_at: Some(ago(60)),
         refused: false,
         accepted_id: None,
+        pending_id: None,
         guard: SendGuard::new(Boottime::now(), Duration::from_secs(60), Duration::ZERO),
     }
 }

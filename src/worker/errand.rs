@@ -217,7 +217,7 @@ impl Errand {
         let (failure, evidence, answered) = match &observation {
             Observation::Failed(failure) => (Some(failure.clone()), failure.evidence.clone(), failure.answered),
             Observation::Captured(receipt) => (None, receipt.evidence.clone(), true),
-            Observation::Pending { evidence }
+            Observation::Pending { evidence, .. }
             | Observation::Declined { evidence, .. }
             | Observation::NotCaptured { evidence, .. }
             | Observation::Closed { evidence, .. }
@@ -332,6 +332,7 @@ impl Errand {
             first_sent_at: progress.first_sent_at.filter(|_| progress.tainted || progress.accepted),
             refused: progress.refusal_code.is_some(),
             accepted_id: progress.accepted_id.as_deref().filter(|_| progress.accepted),
+            pending_id: progress.pending_id.as_deref().filter(|_| progress.accepted),
             siblings: &claim.siblings,
             guard: self.guard(way),
         }

@@ -30,7 +30,7 @@ const TABLES: [(&str, &str); 14] = [
     ),
     (
         "progress",
-        "select array[intent::text, attempts::text, generation::text, tainted::text, accepted::text, accepted_id, us(first_sent_at), us(quiet_after),
+        "select array[intent::text, attempts::text, generation::text, tainted::text, accepted::text, accepted_id, pending_id, us(first_sent_at), us(quiet_after),
                 quiet_reads::text, us(last_quiet_at), us(in_progress_since), us(unknown_since), refusal_class, refusal_code,
                 fresh_key::text, read_first::text, looks::text, own_faults::text, lost_leases::text, last_class, last_code,
                 replayed::text] from progress",
@@ -126,6 +126,7 @@ fn progress_line(p: &Progress) -> String {
         p.tainted,
         p.accepted,
         show(p.accepted_id.as_ref()),
+        show(p.pending_id.as_ref()),
         when(p.first_sent_at),
         when(p.quiet_after),
         p.quiet_reads,

@@ -110,6 +110,7 @@ impl World {
             first_sent_at: claim.progress.first_sent_at,
             refused: claim.progress.refusal_code.is_some(),
             accepted_id: claim.progress.accepted_id.as_deref(),
+            pending_id: claim.progress.pending_id.as_deref(),
             siblings: &claim.siblings,
             guard: SendGuard::new(Boottime::now(), LEASE, Duration::from_secs(1)),
         };

@@ -123,6 +123,7 @@ pub fn call(intent: &CaptureIntent) -> Call<'_> {
         first_sent_at: Some(Utc::now() - TimeDelta::seconds(1)),
         refused: false,
         accepted_id: None,
+        pending_id: None,
         siblings: &ALONE,
         guard: guard(Duration::from_secs(60)),
     }

@@ -150,9 +150,6 @@ async fn in_directory(wish: &Wish, binary: &Path, directory: &Path) -> anyhow::R
         rounds += 1;
         replayed.fetch_add(replay(&nemesis.operator, &undecided).await?, Ordering::Relaxed);
     };
-    feed.finish();
-    let _ = reading.await;
-
     progress.say("comparing");
     let mut judgement = Judgement::default();
     if !drained {
@@ -175,6 +172,9 @@ async fn in_directory(wish: &Wish, binary: &Path, directory: &Path) -> anyhow::R
         }
     }
     workers.stop().await;
+    // Where not everything has ended, workers wrote to the last.
+    feed.finish();
+    let _ = reading.await;
     let mut connection = connect(&stage).await?;
     judgement
         .compare(&mut connection, &simulator.ledger, &load, &stage, &feed, counters.sum())

@@ -145,6 +145,7 @@ pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, answer: &Ans
     if payment.with(call, "CAPTURE_DECLINED").count() >= generations {
         return Observation::Declined {
             code: Code::new("capture_declined"),
+            proof: Proof::Reference,
             evidence,
         };
     }

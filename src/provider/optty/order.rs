@@ -191,14 +191,21 @@ pub(in crate::provider) fn observe(call: &Call<'_>, manner: Manner, details: &De
         [] if call.refused && order.captures().any(|capture| capture.explains_a_refusal(call)) => {
             Observation::Foreign { evidence }
         }
-        [] => order.without_ours(call, evidence),
+        // What a read took for ours was refused since, and nothing else fits.
+        [] => match order.captures().find(|capture| capture.was_pending(call)) {
+            Some(capture) => capture.story(call, Proof::SoleWriter, evidence),
+            None => order.without_ours(call, evidence),
+        },
         // One capture of our amount, from after our first send, that is no sibling's: nobody else captures a payment
         // while we hold it, unless by hand, and then of just our amount and just now.
         [capture] if capture.created().is_some() && (!call.siblings.undecided || order.has_room_for_one(call)) => {
             capture.story(call, Proof::SoleWriter, evidence)
         }
         // Whosever it is, it is not final: looking again later costs nothing.
-        several if several.iter().any(|capture| capture.is_pending()) => Observation::Pending { evidence },
+        several if several.iter().any(|capture| capture.is_pending()) => Observation::Pending {
+            inferred_id: None,
+            evidence,
+        },
         _ => contradicts("no_reference"),
     }
 }
@@ -341,6 +348,11 @@ impl Capture {
         )
     }
 
+    /// Refused since a read took it for ours.
+    fn was_pending(&self, call: &Call<'_>) -> bool {
+        self.was_refused() && self.amount_fits(call) && call.pending_id.is_some_and(|id| self.carries(id))
+    }
+
     fn is_pending(&self) -> bool {
         matches!(self.status.as_deref(), Some("INITIATED" | "PENDING"))
     }
@@ -349,9 +361,16 @@ impl Capture {
     fn story(&self, call: &Call<'_>, proof: Proof, evidence: Evidence) -> Observation {
         match self.status.as_deref() {
             Some("SUCCESSFUL") => Observation::Captured(self.receipt(call, proof, evidence)),
-            Some(_) if self.is_pending() => Observation::Pending { evidence },
+            Some(_) if self.is_pending() => Observation::Pending {
+                inferred_id: match proof {
+                    Proof::SoleWriter | Proof::Marker => self.id(),
+                    Proof::Answer | Proof::Reference | Proof::Person => None,
+                },
+                evidence,
+            },
             Some(refused) if self.was_refused() => Observation::Declined {
                 code: Code::new(refused),
+                proof,
                 evidence,
             },
             Some(_) | None => Observation::Contradicts {
@@ -361,14 +380,14 @@ impl Capture {
         }
     }
 
+    fn id(&self) -> Option<String> {
+        let id = self.capture_id.as_ref().map(|id| printable_id(id.as_str()));
+        id.filter(|id| !id.is_empty())
+    }
+
     fn receipt(&self, call: &Call<'_>, proof: Proof, evidence: Evidence) -> Receipt {
-        let id = self
-            .capture_id
-            .as_ref()
-            .map(|id| printable_id(id.as_str()))
-            .filter(|id| !id.is_empty());
         Receipt {
-            provider_capture_id: id.unwrap_or_else(|| call.intent.id.reference()),
+            provider_capture_id: self.id().unwrap_or_else(|| call.intent.id.reference()),
             amount: call.intent.amount,
             captured_at: self.created(),
             proof,

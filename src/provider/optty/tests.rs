@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::order::{Details, Told, observe, settled, told};
 use crate::intent::{CaptureIntent, Currency, Money, Shipping};
-use crate::outcome::{Class, Evidence, Outcome, Proof};
+use crate::outcome::{Class, Evidence, Observation, Outcome, Proof};
 use crate::provider::answer::Answer;
 use crate::provider::samples::{
     BEARER, Row, account, ago, answer, any_json, call, dollars, front_rows, hold, intent, name, others, spoil,
@@ -168,6 +168,45 @@ fn a_read_knows_our_capture_by_the_id_that_its_answer_gave() {
         assert_eq!(taken_as(Some("c-2"), &body), unknown, "{body}");
     }
     let posted = answer(200, &taken(&reference(), "10"));
+    let inferred = |pending_id, body: &str| {
+        let call = Call {
+            pending_id,
+            ..call(&intent)
+        };
+        match observe(&call, BEARER, &Details::of(&call, answer(200, body))) {
+            Observation::Pending { inferred_id, .. } => format!("pending {inferred_id:?}"),
+            Observation::Declined { code, proof, .. } => format!("declined {code} {}", proof.name()),
+            seen => name(&seen),
+        }
+    };
+    let two =
+        |first: &str, second: &str| order("20", &[capture("c-1", "10", first, 5), capture("c-2", "10", second, 6)]);
+    let own = one("10", "PENDING").replace("c-1", &reference());
+    for (pending_id, body, says) in [
+        (None, &one("10", "PENDING"), r#"pending Some("c-1")"#),
+        (None, &own, "pending None"),
+        (None, &two("PENDING", "PENDING"), "pending None"),
+        (None, &two("PENDING", "FAILED"), r#"pending Some("c-1")"#),
+        (Some("c-1"), &one("10", "FAILED"), "declined failed sole_writer"),
+        (
+            Some("c-1"),
+            &own.replace("PENDING", "FAILED"),
+            "declined failed reference",
+        ),
+        (Some("c-1"), &one("9", "FAILED"), "not captured None"),
+        (Some("c-1"), &order("10", &[]), "not captured None"),
+        // It may not have been ours after all.
+        (Some("c-1"), &two("FAILED", "PENDING"), r#"pending Some("c-2")"#),
+        (Some("c-1"), &two("FAILED", "SUCCESSFUL"), "captured sole_writer"),
+        (
+            Some("c-1"),
+            &two("SUCCESSFUL", "SUCCESSFUL"),
+            "contradicts no_reference",
+        ),
+        (None, &one("10", "PENDING").replace("c-1", ""), "pending None"),
+    ] {
+        assert_eq!(inferred(pending_id, body), says, "{pending_id:?} {body}");
+    }
     match capture_told(&posted, &one("10", "PENDING")) {
         Outcome::Accepted { capture_id, .. } => assert_eq!(capture_id.as_deref(), Some("c-1")),
         other => panic!("{other:?}"),

@@ -219,6 +219,7 @@ impl Counter {
             || was_open.is_some_and(|(since, until)| *since <= seen && seen < *until)
         {
             return Observation::Pending {
+                inferred_id: None,
                 evidence: Evidence::default(),
             };
         }
@@ -227,6 +228,7 @@ impl Counter {
         match shown {
             Observation::NotCaptured { evidence, .. } | Observation::Closed { evidence, .. } if declined => {
                 Observation::Declined {
+                    proof: Proof::Reference,
                     code: Code::new("declined"),
                     evidence,
                 }
