@@ -260,8 +260,8 @@ begin
             ) n
             where f.lane = n.lane and f.purpose = n.purpose and f.urgency = n.urgency and (n.is_new or n.is_bound);
             insert into fronts (lane, purpose, urgency, seq, drawn, noted_by, begun_at)
-            select distinct x.lane, x.purpose, x.urgency, 0, v_drawn, pg_current_xact_id(), v_now
-            from unnest(v_lanes, v_purposes, v_urgencies) as x(lane, purpose, urgency)
+            select x.lane, x.purpose, x.urgency, 0, v_drawn, pg_current_xact_id(), v_now
+            from (select distinct * from unnest(v_lanes, v_purposes, v_urgencies) as x(lane, purpose, urgency) offset 0) x
             -- Who has more classes than that has few of each.
             where (select count(*) from fronts f where f.lane = x.lane) < 64 and v_drawn is not null
             on conflict do nothing;
