@@ -23,7 +23,9 @@ create table epoch (
     number integer not null,
     system_identifier text not null,
     timeline text not null,
-    began_at timestamptz not null
+    began_at timestamptz not null,
+    -- No event from after it has been pruned: one that a reader has seen and that is not there is of a lost history.
+    events_pruned_before timestamptz not null default '-infinity'
 );
 
 -- pg_control_checkpoint() still tells the old timeline for a while after a promotion; the WAL file's name does not lag.

@@ -169,6 +169,7 @@ begin
     insert into audit (at, actor, action, reason, detail)
         values (v_now, p_actor, 'prune', p_reason, jsonb_build_object('before', v_now - p_older, 'forced', p_forced))
         returning id into v_id;
+    update epoch set events_pruned_before = greatest(events_pruned_before, v_now - p_older);
     return v_id;
 end $$;
 

@@ -30,7 +30,7 @@ begin
     for g in
         select * from (values
             ('capture_producer', array[
-                'insert, select on intents', 'select on status', 'select on events',
+                'insert, select on intents', 'select on status', 'select on events', 'select on epoch',
                 'execute on function new_id', 'execute on function enqueue', 'execute on function enqueue_json',
                 'execute on function cancel', 'execute on function events_after']),
             ('capture_fulfilment', array[

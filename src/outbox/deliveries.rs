@@ -193,7 +193,7 @@ impl Outbox {
         let claimed = rows.into_iter().map(|row| {
             let event = (|| {
                 Some(Event {
-                    cursor: format!("{}-{}", row.xid, row.seq),
+                    cursor: format!("{}-{}-{}", row.xid, row.seq, row.event.simple()),
                     seq: row.seq,
                     id: row.event,
                     kind: row.kind?,

@@ -84,7 +84,7 @@ impl Outbox {
     /// A cursor behind everything that is there now, for who wants only what comes.
     pub async fn events_end(&self) -> Result<String, OutboxError> {
         Ok(sqlx::query_scalar!(
-            r#"select coalesce((select e.xid::text || '-' || e.seq from events e where e.xid < pg_snapshot_xmin(pg_current_snapshot())
+            r#"select coalesce((select e.xid::text || '-' || e.seq || '-' || replace(e.id::text, '-', '') from events e where e.xid < pg_snapshot_xmin(pg_current_snapshot())
                                 order by e.xid desc, e.seq desc limit 1), '0-0') as "cursor!""#
         )
         .fetch_one(&self.pool)
@@ -98,7 +98,7 @@ impl Outbox {
         let end = self.events_end().await?;
         let mut events = sqlx::query_as!(
             Event,
-            r#"select e.xid::text || '-' || e.seq as "cursor!", e.seq, e.id, e.type as "kind", e.intent_id, e.provider, e.account,
+            r#"select e.xid::text || '-' || e.seq || '-' || replace(e.id::text, '-', '') as "cursor!", e.seq, e.id, e.type as "kind", e.intent_id, e.provider, e.account,
                       e.order_id, e.payment_id, e.capture_ref, e.amount_minor::bigint as "amount_minor!", e.currency, e.data, e.occurred_at
                from events e
                where (e.xid, e.seq) <= (split_part($1, '-', 1)::xid8, split_part($1, '-', 2)::bigint)

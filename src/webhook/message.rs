@@ -17,8 +17,8 @@ pub struct Message {
 
 /// The place of an event in the feed, as the CloudEvents extension `sequence` wants it: texts that sort as the feed does.
 pub fn sequence(event: &Event) -> String {
-    let (xid, seq) = event.cursor.split_once('-').unwrap_or((&event.cursor, ""));
-    format!("{xid:0>20}-{seq:0>19}")
+    let xid = event.cursor.split('-').next().unwrap_or("");
+    format!("{xid:0>20}-{:0>19}", event.seq)
 }
 
 /// The message of an event, signed now with every live secret.

@@ -126,7 +126,7 @@ async fn a_cursor_of_another_history_is_refused_and_one_of_this_never_is() {
     other.run("select pg_current_xact_id()").await;
     db.run(&enqueue(Kind::Afterpay, "2", "second", 100, "")).await;
     let newest: String = db
-        .scalar("select xid::text || '-' || seq from capture.events order by xid desc, seq desc limit 1")
+        .scalar("select xid::text || '-' || seq || '-' || replace(id::text, '-', '') from capture.events order by xid desc, seq desc limit 1")
         .await;
     assert_eq!(outbox.events_after(Some(&newest), 10).await.unwrap().events, []);
     other.run("commit").await;
@@ -144,6 +144,60 @@ async fn a_cursor_of_another_history_is_refused_and_one_of_this_never_is() {
         assert_eq!(refused.constraint.as_deref(), Some("events_cursor_of_this_history"));
         assert!(refused.hint.unwrap().contains("begin anew from null"));
     }
+}
+
+#[tokio::test]
+async fn a_cursor_whose_event_is_of_a_lost_history_is_refused_though_its_number_has_come_again() {
+    let url = migrated_database().await;
+    let mut db = Session::open(&url).await;
+    let outbox = connect(&url).await;
+    for n in ["1", "2", "3"] {
+        db.run(&enqueue(Kind::Afterpay, n, "first", 100, "")).await;
+    }
+    let events = read_on(&outbox, None, 3).await.events;
+    let [kept, lost, again] = &events[..] else {
+        panic!("{events:?}")
+    };
+    // What a fail-over leaves that loses the second, and where the third's numbers were given anew.
+    db.run(&format!(
+        "set session_replication_role = replica;
+         delete from capture.events where id = '{}';
+         update capture.events set id = capture.new_id() where id = '{}'",
+        lost.id, again.id
+    ))
+    .await;
+    for cursor in [&lost.cursor, &again.cursor] {
+        let error = outbox.events_after(Some(cursor), 10).await.expect_err(cursor);
+        let refused = error.refusal().unwrap();
+        assert_eq!(
+            refused.constraint.as_deref(),
+            Some("events_cursor_of_this_history"),
+            "{cursor}"
+        );
+        assert!(refused.hint.unwrap().contains("begin anew from null"));
+    }
+    // Before the place where they part both histories are one; and who makes a cursor of two numbers is believed.
+    let behind = read_on(&outbox, Some(kept.cursor.clone()), 1).await.events;
+    assert_ne!(behind[0].id, again.id);
+    let (numbers, _) = again.cursor.rsplit_once('-').unwrap();
+    assert_eq!(outbox.events_after(Some(numbers), 10).await.unwrap().events, []);
+}
+
+#[tokio::test]
+async fn a_cursor_whose_event_was_pruned_goes_on() {
+    let url = migrated_database().await;
+    let mut db = Session::open(&url).await;
+    let outbox = connect(&url).await;
+    db.run(&enqueue(Kind::Afterpay, "1", "first", 100, "")).await;
+    let cursor = read_on(&outbox, None, 1).await.cursor;
+    db.run("update capture.clock set ahead = interval '10 days'").await;
+    db.run(
+        "select capture.begin_prune(interval '8 days', false, 'me', 'old');
+         set session_replication_role = replica; delete from capture.events; set session_replication_role = origin",
+    )
+    .await;
+    db.run(&enqueue(Kind::Afterpay, "2", "second", 100, "")).await;
+    assert_eq!(read_on(&outbox, cursor, 1).await.events.len(), 1);
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ const RELATIONS: [(&str, [&str; 6]); 41] = [
     ("console_sessions", ["", "", "r", "r", "r", "r"]),
     ("currencies", ["", "", "r", "r", "r", "r"]),
     ("deadlines", ["", "", "r", "r", "r", "r"]),
-    ("epoch", ["", "", "r", "r", "r", "r"]),
+    ("epoch", ["r", "", "r", "r", "r", "r"]),
     ("events", ["r", "", "r", "r", "r", "r"]),
     ("expiries", ["", "", "r", "r", "r", "r"]),
     ("fronts", ["", "", "r", "r", "r", "r"]),

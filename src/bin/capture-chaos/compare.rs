@@ -263,6 +263,12 @@ impl Judgement {
                 ),
             );
         }
+        let refused = feed.refused.load(std::sync::atomic::Ordering::Relaxed);
+        if refused > 0 {
+            self.notes.push(format!(
+                "the reader of events_after began anew {refused} times: the event of its cursor was lost with a history"
+            ));
+        }
         let repeated = feed.repeated.load(std::sync::atomic::Ordering::Relaxed);
         if repeated > 0 {
             self.sin(

@@ -9,7 +9,6 @@ use sqlx::{Connection, PgConnection, Row};
 use uuid::Uuid;
 
 use super::cluster::{Who, options};
-use super::load::Load;
 use super::stage::{Stage, locked};
 
 #[derive(Debug, Default)]
@@ -17,24 +16,18 @@ pub struct Feed {
     seen: Mutex<BTreeSet<Uuid>>,
     /// Events that came a second time in one history.
     pub repeated: AtomicU64,
+    /// How often its cursor was of a lost history, and it began anew.
+    pub refused: AtomicU64,
     over: AtomicBool,
 }
 
 impl Feed {
     /// Reads on and on, until told to end and nothing more comes.
-    pub async fn read(self: Arc<Feed>, stage: Arc<Stage>, load: Arc<Load>) {
+    pub async fn read(self: Arc<Feed>, stage: Arc<Stage>) {
         let mut cursor: Option<String> = None;
-        let mut history = 0;
         let mut in_history = BTreeSet::new();
         let mut connection: Option<PgConnection> = None;
         loop {
-            // A history that lost commits has other transactions under the same numbers: a cursor of the old one means
-            // nothing in it, and its reader begins anew and knows events by their ids.
-            if load.history() != history {
-                history = load.history();
-                cursor = None;
-                in_history.clear();
-            }
             if connection.is_none() {
                 let socket = stage.primary.borrow().socket.clone();
                 if let Some(socket) = socket {
@@ -49,7 +42,17 @@ impl Feed {
             let page = sqlx::query("select cursor, id from capture.events_after($1, 500)")
                 .bind(&cursor)
                 .fetch_all(session);
-            let Ok(Ok(rows)) = tokio::time::timeout(Duration::from_secs(10), page).await else {
+            let page = tokio::time::timeout(Duration::from_secs(10), page).await;
+            if let Ok(Err(sqlx::Error::Database(refused))) = &page
+                && refused.constraint() == Some("events_cursor_of_this_history")
+            {
+                // Nobody told it of the fail-over. It begins anew, and knows events by their ids.
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                cursor = None;
+                in_history.clear();
+                continue;
+            }
+            let Ok(Ok(rows)) = page else {
                 connection = None;
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;

@@ -116,7 +116,7 @@ async fn in_directory(wish: &Wish, binary: &Path, directory: &Path) -> anyhow::R
         began,
     });
     let progress = Progress::new(wish.seconds);
-    let reading = tokio::spawn(Arc::clone(&feed).read(Arc::clone(&stage), Arc::clone(&load)));
+    let reading = tokio::spawn(Arc::clone(&feed).read(Arc::clone(&stage)));
     let following = tokio::spawn(Arc::clone(&load).follow_up());
     let counters = Arc::new(Counters::default());
     let counting = tokio::spawn(Arc::clone(&counters).listen(Arc::clone(&workers), Arc::clone(&stage)));

@@ -70,9 +70,14 @@ fn refused(error: OutboxError) -> Problem {
     }
 }
 
-/// Two numbers, as the database reads them. Nothing at all would mean the beginning, which nobody means by a cursor.
+/// Two numbers, and mostly an id, as the database reads them. Nothing at all would mean the beginning, which nobody means by a
+/// cursor.
 fn is_cursor(text: &str) -> bool {
     let digits = |text: &str, most| (1..=most).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.split_once('-')
-        .is_some_and(|(transaction, place)| digits(transaction, 19) && digits(place, 18))
+    let is_id = |text: &str| text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let mut parts = text.split('-');
+    parts.next().is_some_and(|transaction| digits(transaction, 19))
+        && parts.next().is_some_and(|place| digits(place, 18))
+        && parts.next().is_none_or(is_id)
+        && parts.next().is_none()
 }
