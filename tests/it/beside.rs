@@ -128,7 +128,7 @@ async fn fresh_captures_beside_a_hundred_thousand_replays() {
     assert_eq!(twice, 0);
 }
 
-/// `ENDPOINTS_TOLD_EVERY_MS=5000 cargo test --release --test it beside::fresh_captures_beside_a_thousand_endpoints -- --ignored --nocapture`
+/// `ENDPOINTS_TOLD_EVERY_MS=5000 OF_TEN_ENDPOINTS_HANG=3 cargo test --release --test it beside::fresh_captures_beside_a_thousand_endpoints -- --ignored --nocapture`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes, and a machine for itself"]
 async fn fresh_captures_beside_a_thousand_endpoints_of_which_a_third_hang() {
@@ -141,7 +141,8 @@ async fn fresh_captures_beside_a_thousand_endpoints_of_which_a_third_hang() {
     plan.simulator.pace.answer_after = Duration::from_millis(20);
     let mut world = World::of(plan).await;
     let receiver = Receiver::start(Manner::HangBelow("/hang")).await;
-    some_hang(&world.outbox, &receiver, 1000).await;
+    let hanging = usize::try_from(asked("OF_TEN_ENDPOINTS_HANG", 3)).unwrap();
+    some_hang(&world.outbox, &receiver, 1000, hanging).await;
     let shutdown = CancellationToken::new();
     let (other, url, until) = (world.another_worker().await, world.url.clone(), shutdown.clone());
     let working = tokio::spawn(async move { other.run(until).await });

@@ -200,10 +200,10 @@ pub fn as_set() -> Settings {
     }
 }
 
-/// Endpoints that want to know what is cancelled; three of ten hang.
-pub async fn some_hang(outbox: &Outbox, receiver: &Receiver, endpoints: usize) {
+/// Endpoints that want to know what is cancelled; so many of ten hang.
+pub async fn some_hang(outbox: &Outbox, receiver: &Receiver, endpoints: usize, of_ten: usize) {
     for n in 0..endpoints {
-        let manner = if n % 10 < 3 { "hang" } else { "ok" };
+        let manner = if n % 10 < of_ten { "hang" } else { "ok" };
         let url = format!("{}{manner}/{n}", receiver.url());
         let secret = Secret::make().unwrap();
         let types = ["capture.cancelled".to_owned()];
@@ -223,7 +223,7 @@ async fn a_thousand_endpoints_of_which_a_third_hang_and_captures_go_on_as_before
     const CAPTURES: u32 = 400;
     let mut world = World::new().await;
     let receiver = Receiver::start(Manner::HangBelow("/hang")).await;
-    some_hang(&world.outbox, &receiver, ENDPOINTS).await;
+    some_hang(&world.outbox, &receiver, ENDPOINTS, 3).await;
     let healthy = ENDPOINTS * 7 / 10 * EVENTS as usize;
     for n in 0..EVENTS {
         let intent = world.capture(Kind::Afterpay, n, 100).await;
