@@ -54,7 +54,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Starts to count, for the whole process. Whoever installs also calls [`Metrics::upkeep`] now and then.
+    /// Starts to count, for the whole process. Whoever installs also calls [`Metrics::upkeep`] now and then: until then every
+    /// sample is kept.
     pub fn install() -> Result<Metrics, MetricsError> {
         let (metrics, recorder) = Metrics::build()?;
         metrics::set_global_recorder(recorder).map_err(|_| MetricsError::Twice)?;

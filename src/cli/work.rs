@@ -63,11 +63,10 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     if adapters.is_empty() {
         return Err(accounts::none_configured().into());
     }
-    let metrics = Metrics::install().map_err(|error| Error::failed(error.to_string()))?;
     let shutdown = signals::shutdown()?;
     // Until the worker runs there is nothing to drain: a signal ends the start.
     let started = tokio::select! {
-        started = start(&config, adapters, metrics, &shutdown) => started?,
+        started = start(&config, adapters, &shutdown) => started?,
         () = shutdown.cancelled() => return Ok(Exit::Interrupted),
     };
     tracing::info!(worker = %started.worker.id(), "working");
@@ -95,26 +94,32 @@ struct Started {
     served: CancellationToken,
 }
 
-async fn start(
-    config: &Config,
-    adapters: Vec<Adapter>,
-    metrics: Metrics,
-    shutdown: &CancellationToken,
-) -> Result<Started, Error> {
+async fn start(config: &Config, adapters: Vec<Adapter>, shutdown: &CancellationToken) -> Result<Started, Error> {
+    // Only what is served is counted: samples pile up until they are read, or swept by the server that shows them.
+    let telemetry = match config.telemetry.listen {
+        Some(listen) => Some((
+            listen,
+            Metrics::install().map_err(|error| Error::failed(error.to_string()))?,
+        )),
+        None => None,
+    };
     let outbox = connect(config, CONNECTIONS).await?;
     outbox.check_pooling().await?;
     outbox.check_schema().await?;
     if !config.worker.allow_lost_commits {
         outbox.check_durability().await?;
     }
-    let telemetry = match config.telemetry.listen {
-        Some(listen) => Some(TelemetryServer::bind(listen).await.map_err(|error| {
-            Error::failed(format!("cannot serve metrics on {listen}: {error}"))
-                .hint("choose another telemetry.listen; port 0 takes a free one")
-        })?),
+    let telemetry = match telemetry {
+        Some((listen, metrics)) => {
+            let server = TelemetryServer::bind(listen).await.map_err(|error| {
+                Error::failed(format!("cannot serve metrics on {listen}: {error}"))
+                    .hint("choose another telemetry.listen; port 0 takes a free one")
+            })?;
+            Some((server, metrics))
+        }
         None => None,
     };
-    let listen = telemetry.as_ref().map(|server| server.address().to_string());
+    let listen = telemetry.as_ref().map(|(server, _)| server.address().to_string());
     let lanes = served_lanes(config, adapters);
     for lane in &lanes {
         tracing::info!(provider = lane.lane.provider, account = lane.lane.account, "serving");
@@ -133,7 +138,7 @@ async fn start(
         }
     }
     let served = CancellationToken::new();
-    let server = telemetry.map(|server| {
+    let server = telemetry.map(|(server, metrics)| {
         tracing::info!(address = %server.address(), "serving /metrics and /health");
         let probe = Arc::new(WorkerProbe::new(outbox.clone(), shutdown.clone()));
         let served = served.clone();

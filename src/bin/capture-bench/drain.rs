@@ -1,5 +1,7 @@
 //! The product's own worker over a provider in process, as a child: it drains what is there, and ends.
 
+use std::time::Duration;
+
 use capture::intent::Lane;
 use capture::metrics::Metrics;
 use capture::outbox::{ConnectSettings, Outbox};
@@ -13,10 +15,19 @@ use super::noop::Noop;
 
 /// As `capture work` has.
 const CONNECTIONS: u32 = 5;
+const SWEPT_EVERY: Duration = Duration::from_secs(10);
 
 pub async fn play(given: Given) -> anyhow::Result<Done> {
     // Metrics and a line of log per capture are part of what a capture costs. Nobody keeps the lines.
-    let _metrics = Metrics::install()?;
+    let metrics = Metrics::install()?;
+    tokio::spawn(async move {
+        // As the server that shows them does: samples are kept until somebody reads or sweeps them.
+        let mut tick = tokio::time::interval(SWEPT_EVERY);
+        loop {
+            tick.tick().await;
+            metrics.upkeep();
+        }
+    });
     let _logs = telemetry::start(&Logs {
         format: Format::Auto,
         filter: "info",
