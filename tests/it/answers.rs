@@ -222,64 +222,38 @@ async fn what_somebody_else_captured_just_before_our_refused_call_is_never_calle
 
 #[tokio::test]
 async fn a_capture_that_is_pending_is_watched_until_the_provider_decides() {
-    // Where the order shows no references, it is known by the id that the answer to our POST gave.
-    for (fault, shows_references, end) in [
-        (Fault::PendingThenSuccessful, true, "captured"),
-        (Fault::PendingThenSuccessful, false, "captured"),
-        (Fault::PendingThenFailed, true, "dead: rejected (failed)"),
-        (Fault::PendingThenFailed, false, "dead: rejected (failed)"),
+    // Where the order shows no references, it is known by the id that the answer to our POST gave, or, where that is lost, by
+    // the id of the one that fits.
+    for (fault, end) in [
+        (Fault::PendingThenSuccessful, "captured"),
+        (Fault::PendingThenFailed, "dead: rejected (failed)"),
     ] {
-        let mut plan = Plan::default();
-        plan.simulator.optty_shows_references = shows_references;
-        let mut world = World::of(plan).await;
-        world.simulator.set_pace(Pace {
-            pending_for: 60 * MINUTE,
-            ..Pace::default()
-        });
-        let intent = world.capture(Kind::Optty, 1, 1234).await;
-        let payment = Kind::Optty.payment(1);
-        world.simulator.script(payment.as_str(), [fault]);
-        world.drain().await;
-        world.pass(30 * MINUTE).await;
-        world.drain().await;
-        assert_ne!(world.state(intent).await, "captured", "pending is not captured");
-        world.until_ended(intent, 5 * MINUTE).await;
-        assert_eq!(world.end(intent).await, end);
-        assert_eq!(world.sends(&payment), 1, "what was accepted is never sent again");
-        world.books_agree().await;
-    }
-}
-
-#[tokio::test]
-async fn a_capture_that_was_seen_pending_and_whose_answer_is_lost_ends_as_the_provider_decides() {
-    // Where the order shows no references, a capture without one that fits, and that failed later, was ours.
-    for (fault, shows_references, end) in [
-        (Fault::PendingThenSuccessful, true, "captured"),
-        (Fault::PendingThenSuccessful, false, "captured"),
-        (Fault::PendingThenFailed, true, "dead: rejected (failed)"),
-        (Fault::PendingThenFailed, false, "dead: rejected (failed)"),
-    ] {
-        let mut plan = Plan::default();
-        plan.simulator.optty_shows_references = shows_references;
-        let mut world = World::of(plan).await;
-        world.simulator.set_pace(Pace {
-            pending_for: 60 * MINUTE,
-            ..Pace::default()
-        });
-        let intent = world.capture(Kind::Optty, 1, 1234).await;
-        let payment = Kind::Optty.payment(1);
-        world.simulator.script(payment.as_str(), [fault]);
-        let claim = world.claim_one(Kind::Optty).await;
-        world.send(Kind::Optty, &claim).await;
-        drop(claim);
-        assert_eq!(world.lose_lease().await, 1);
-        world.pass(30 * MINUTE).await;
-        world.drain().await;
-        assert_eq!(world.state(intent).await, "verifying", "pending is not captured");
-        world.until_ended(intent, 5 * MINUTE).await;
-        assert_eq!(world.end(intent).await, end);
-        assert_eq!(world.sends(&payment), 1, "what was taken is never sent again");
-        world.books_agree().await;
+        for (shows_references, answer_is_lost) in [(true, false), (false, false), (true, true), (false, true)] {
+            let mut plan = Plan::default();
+            plan.simulator.optty_shows_references = shows_references;
+            let mut world = World::of(plan).await;
+            world.simulator.set_pace(Pace {
+                pending_for: 60 * MINUTE,
+                ..Pace::default()
+            });
+            let intent = world.capture(Kind::Optty, 1, 1234).await;
+            let payment = Kind::Optty.payment(1);
+            world.simulator.script(payment.as_str(), [fault]);
+            if answer_is_lost {
+                let claim = world.claim_one(Kind::Optty).await;
+                world.send(Kind::Optty, &claim).await;
+                drop(claim);
+                assert_eq!(world.lose_lease().await, 1);
+            }
+            world.drain().await;
+            world.pass(30 * MINUTE).await;
+            world.drain().await;
+            assert_eq!(world.state(intent).await, "verifying", "pending is not captured");
+            world.until_ended(intent, 5 * MINUTE).await;
+            assert_eq!(world.end(intent).await, end, "{shows_references} {answer_is_lost}");
+            assert_eq!(world.sends(&payment), 1, "what was taken is never sent again");
+            world.books_agree().await;
+        }
     }
 }
 

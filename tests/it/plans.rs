@@ -452,6 +452,7 @@ async fn beside_an_old_snapshot_a_claim_goes_on() {
         < 50_000
     {
         step += 1;
+        assert!(step < 1_005_000, "the fronts do not follow");
         hot.enqueue(step, 1).await;
         assert_eq!(hot.claim_once(step, false).await.rows, 1);
         hot.settle(step, "captured").await;
