@@ -115,6 +115,9 @@ const SESSION: [(&str, &str); 4] = [
     ("jit", "off"),
 ];
 
+/// A connection that was used so lately is taken for one that is there.
+const USED_LATELY: Duration = Duration::from_secs(1);
+
 /// Why the outbox could not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
@@ -296,6 +299,18 @@ impl Outbox {
         let pool = PgPoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(settings.acquire_timeout)
+            // Left to itself the pool asks the server before each statement whether it is there: as long a way as the statement's
+            // own, and on the way of each lone capture. What was used lately is there; and whoever finds out by a
+            // statement that it is not, repeats it or gives it back, as where a connection is lost in the middle.
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > USED_LATELY {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_lazy_with(options.clone());
         Ok(Outbox {
             pool,
