@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{LaneId, Outbox, OutboxError, REQUEST_FORMAT, repeating};
+use super::{LaneId, Outbox, OutboxError, REQUEST_FORMAT, Tries, repeating};
 use crate::intent::{CaptureIntent, Currency, Details, IntentId, Lane, Money, Shipping};
 use crate::outcome::{Code, Evidence, Proof, Receipt};
 use crate::progress::Progress;
@@ -201,8 +201,10 @@ impl Outbox {
         let lease_ms = i64::try_from(request.lease_for.as_millis()).unwrap_or(i64::MAX);
         let batch = i32::try_from(request.batch).unwrap_or(i32::MAX);
         let warnings = super::doubt::warnings();
-        let rows = repeating(|| {
-            sqlx::query!(
+        let mut seated = self.claims.take(&self.pool).await?;
+        let mut tries = Tries::default();
+        let rows = loop {
+            let statement = sqlx::query!(
                 r#"select slot as "slot!", lane as "lane!: LaneId", purpose as "purpose!", fence as "fence!",
                           epoch_changed as "epoch_changed!", now as "now!", id as "id!", provider as "provider!", account as "account!",
                           order_id as "order_id!", payment_id as "payment_id!", capture_ref as "capture_ref!",
@@ -220,10 +222,13 @@ impl Outbox {
                 batch,
                 request.alone,
                 lanes
-            )
-            .fetch_all(&self.pool)
-        })
-        .await?;
+            );
+            match statement.fetch_all(&mut *seated).await {
+                Ok(rows) => break rows,
+                Err(error) => tries.again(error).await?,
+            }
+        };
+        seated.keep();
         if super::doubt::warnings() != warnings && !planted!(doubtful_commit_trusted) {
             return Err(OutboxError::NotDurable);
         }

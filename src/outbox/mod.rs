@@ -40,6 +40,7 @@ mod repeat;
 mod risk;
 mod roles;
 mod schema;
+mod seat;
 mod sessions;
 mod settle;
 mod shipments;
@@ -97,8 +98,10 @@ pub use upkeep::{Chores, Moved};
 pub use webhooks::{EndpointActed, EndpointChange, WebhookEndpoint, WebhookTally};
 pub use workers::{Sleep, WorkerRow};
 
+use repeat::Tries;
 #[cfg(not(feature = "proof"))]
 use repeat::repeating;
+use seat::Seat;
 
 /// Which layout of requests this version writes (table `leases`, column `request_format`).
 pub const REQUEST_FORMAT: i16 = 1;
@@ -252,6 +255,8 @@ impl ConnectSettings {
 #[derive(Debug, Clone)]
 pub struct Outbox {
     pool: PgPool,
+    claims: Seat,
+    settles: Seat,
     options: PgConnectOptions,
     schema: String,
     address: String,
@@ -314,6 +319,8 @@ impl Outbox {
             .connect_lazy_with(options.clone());
         Ok(Outbox {
             pool,
+            claims: Seat::default(),
+            settles: Seat::default(),
             options,
             schema: settings.schema.clone(),
             address,
@@ -332,6 +339,8 @@ impl Outbox {
 
     /// Closes all connections, after their statements have ended.
     pub async fn close(&self) {
+        self.claims.leave().await;
+        self.settles.leave().await;
         self.pool.close().await;
     }
 

@@ -10,13 +10,24 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<T, sqlx::Error>>,
 {
-    let mut tries = 0u32;
+    let mut tries = Tries::default();
     loop {
-        let error = match statement().await {
+        match statement().await {
             Ok(value) => return Ok(value),
-            Err(error) => error,
-        };
-        tries += 1;
+            Err(error) => tries.again(error).await?,
+        }
+    }
+}
+
+/// How often a statement was tried.
+#[derive(Debug, Default)]
+pub struct Tries(u32);
+
+impl Tries {
+    /// Returns when the statement is to be tried again; an error that is no reason for it is returned.
+    pub async fn again(&mut self, error: sqlx::Error) -> Result<(), sqlx::Error> {
+        self.0 += 1;
+        let tries = self.0;
         let code = error
             .as_database_error()
             .and_then(|database| database.code())
@@ -30,5 +41,6 @@ where
             return Err(error);
         }
         tokio::time::sleep(Duration::from_millis(u64::from(5 * tries))).await;
+        Ok(())
     }
 }

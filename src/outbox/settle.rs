@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{LaneId, Outbox, OutboxError, Purpose, Ticket, ToldDeadline, repeating};
+use super::{LaneId, Outbox, OutboxError, Purpose, Ticket, ToldDeadline, Tries};
 use crate::intent::{IntentId, KeyGeneration};
 use crate::outcome::{Class, Evidence, Receipt};
 use crate::progress::Progress;
@@ -443,8 +443,10 @@ impl Outbox {
         let worker = settlements.first().map(|one| one.ticket.worker).unwrap_or_default();
         let others = Value::Array(others);
         let news = serde_json::to_value(lanes).unwrap_or_else(|_| json!([]));
-        let rows = repeating(|| {
-            sqlx::query!(
+        let mut seated = self.settles.take(&self.pool).await?;
+        let mut tries = Tries::default();
+        let rows = loop {
+            let statement = sqlx::query!(
                 r#"select n as "n!", settled as "settled!"
                    from settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"#,
                 worker,
@@ -468,10 +470,13 @@ impl Outbox {
                 &captures.evidence as &[&[u8]],
                 others,
                 news
-            )
-            .fetch_all(&self.pool)
-        })
-        .await?;
+            );
+            match statement.fetch_all(&mut *seated).await {
+                Ok(rows) => break rows,
+                Err(error) => tries.again(error).await?,
+            }
+        };
+        seated.keep();
         let mut settled = vec![Settled::IntentLost; settlements.len()];
         for row in rows {
             let said = match row.settled.as_str() {
