@@ -21,6 +21,9 @@ begin
         cross join lateral (
             select w.intent from waiting w where w.intent = s.id and w.cause = 'sibling' limit 1 for update skip locked
         ) w));
+    if found then
+        perform wake_sleepers();
+    end if;
 end $$;
 
 -- What a batch of calls told of its lanes: for their breakers, rate limits and pauses.
@@ -297,7 +300,7 @@ begin
 
     perform wake_siblings(v_held, v_now);
     perform hear_of_lanes(p_lanes, v_now);
-    -- Anything that moved to `ready` or became due needs nobody told: this worker looks again by itself.
+    -- What moved on by these results needs nobody told: this worker looks again by itself.
     return query select * from unnest(v_places, v_settled);
 end $$;
 

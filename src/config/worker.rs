@@ -24,8 +24,9 @@ pub struct WorkerConfig {
     /// those that came while the last commit was on its way). Default 10 ms: one fsync for many results at a
     /// delay that nobody sees beside a call of half a second. 0 (settle each at once) to 1 s.
     pub settle_window: Duration,
-    /// The shortest pause between two looks for work that found none. Default 10 ms: the delay of the first capture after
-    /// a lull. 1 ms to 10 s.
+    /// The pause between two looks for work that found none, of a worker that was just busy (an eighth of it at first, then
+    /// growing up to it) or that cannot be notified (from it, growing to 250 ms). One that lies down is notified at once.
+    /// Default 10 ms: claims of a busy worker take a few intents at once, and none waits for long. 1 ms to 10 s.
     pub poll_min: Duration,
     /// The longest pause between two looks. Default 5 s: the back-stop for a wake-up that was lost. 10 ms to 1 min.
     pub poll_max: Duration,

@@ -60,7 +60,7 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// How long finished errands are collected before they are settled, where 32 or more are in hand. Default 10 ms.
     pub settle_window: Duration,
-    /// The shortest and the longest sleep of the claim loop. Defaults 10 ms and 5 s.
+    /// The claim loop's pause where it has just been busy, or cannot be notified, and its longest sleep. Defaults 10 ms and 5 s.
     pub poll_min: Duration,
     /// See `poll_min`.
     pub poll_max: Duration,
@@ -312,11 +312,11 @@ impl Worker {
                 }
             };
             // A rest may be cut at any point: it holds nothing but a listener and a row that says "I sleep".
-            tokio::select! {
+            looks.told = tokio::select! {
                 biased;
-                () = shutdown.cancelled() => {}
-                () = rest.rest(why) => {}
-            }
+                () = shutdown.cancelled() => false,
+                told = rest.rest(why) => told,
+            };
             if rest.has_just_lain_down() {
                 looks.due = None;
             }
@@ -353,9 +353,11 @@ impl Worker {
         if (alone && self.slots.in_hand() > 0) || all_full {
             return Ok(Some(Why::Full));
         }
-        // While there is always something to claim, what is due is looked for now and then, and not with each claim.
+        // While there is always something to claim, what is due is looked for now and then, and not with each claim; nor
+        // is it where an insert has told that there is something.
+        let told = std::mem::take(&mut looks.told) && !alone;
         let lately = |at: Boottime| Boottime::now().since(at) < DUE_NOW_AND_THEN;
-        let mut moved = match looks.due.is_some_and(lately) {
+        let mut moved = match told || looks.due.is_some_and(lately) {
             true => None,
             false => Some(self.move_due(looks).await?),
         };
@@ -374,6 +376,9 @@ impl Worker {
                 return Err(error);
             }
         };
+        if told && claimed > 0 && claimed < self.settings.batch as usize && !self.slots.some_lane_is_full() {
+            return self.taken(looks).await;
+        }
         if claimed == 0 && moved.is_none() {
             moved = Some(self.move_due(looks).await?);
         }
@@ -397,8 +402,24 @@ impl Worker {
         })
     }
 
+    /// What an insert told of is claimed. What inserts do not tell of (what is due, what another claim passed over) is
+    /// looked for within 20 ms, once for all the claims of that time.
+    async fn taken(&self, looks: &mut Looks) -> Result<Option<Why>, OutboxError> {
+        let since = *looks.unlooked.get_or_insert_with(Boottime::now);
+        let mut look_within = DUE_NOW_AND_THEN.saturating_sub(Boottime::now().since(since));
+        if look_within.is_zero() {
+            if self.move_due(looks).await?.moved > 0 {
+                return Ok(None);
+            }
+            look_within = DUE_NOW_AND_THEN;
+            looks.unlooked = looks.due;
+        }
+        Ok(Some(Why::Taken { look_within }))
+    }
+
     async fn move_due(&self, looks: &mut Looks) -> Result<Moved, OutboxError> {
         looks.due = Some(Boottime::now());
+        looks.unlooked = None;
         self.outbox.move_due(1000).await
     }
 
@@ -499,6 +520,10 @@ struct Looks {
     due: Option<Boottime>,
     /// Since when no lane is worth a claim.
     full: Option<Boottime>,
+    /// An insert has told that there is something to claim.
+    told: bool,
+    /// Since when what it was told of is all that was claimed.
+    unlooked: Option<Boottime>,
 }
 
 /// A claim that failed; perhaps only its answer was lost.

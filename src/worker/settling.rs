@@ -15,7 +15,7 @@ use super::Settings;
 use super::slots::{Slot, Slots};
 use crate::clock::Boottime;
 use crate::outbox::{LaneId, LaneNews, OutboxError, Settled, Settlement, Store, ToldDeadline};
-use crate::retry::LaneOrder;
+use crate::retry::{Disposition, LaneOrder};
 
 /// The most results in one statement.
 const BATCH: usize = 500;
@@ -91,16 +91,20 @@ impl Settler {
                 .into_iter()
                 .map(|finished| (finished.settlement, finished.slot))
                 .unzip();
-            self.settle(&settlements, &news).await;
+            let all_have_ended = self.settle(&settlements, &news).await;
             drop(slots);
             self.recorded.send_modify(|recorded| *recorded += count);
-            // What was settled may be due at once.
-            self.poke.notify_one();
+            // What goes on may be due at once, and a row may wait to be claimed alone, or for a slot. A sibling that waited for
+            // one of these is told of by the database.
+            if !all_have_ended || self.slots.alone_is_waiting() || self.slots.a_full_lane_has_room() {
+                self.poke.notify_one();
+            }
         }
     }
 
-    async fn settle(&self, settlements: &[Settlement], news: &[LaneNews]) {
-        self.record(settlements, news).await;
+    /// Returns whether all are recorded as captured.
+    async fn settle(&self, settlements: &[Settlement], news: &[LaneNews]) -> bool {
+        let all_have_ended = self.record(settlements, news).await;
         // Afterwards: what has not ended is at rest again. Advice, so it is said once: the next answer tells it again.
         let told: Vec<ToldDeadline> = settlements.iter().filter_map(Settlement::told).collect();
         if !told.is_empty()
@@ -108,11 +112,17 @@ impl Settler {
         {
             tracing::debug!(error = %error, told = told.len(), "what providers told of their authorisations is not recorded");
         }
+        all_have_ended
     }
 
-    async fn record(&self, settlements: &[Settlement], news: &[LaneNews]) {
+    /// Returns whether all are recorded as captured.
+    async fn record(&self, settlements: &[Settlement], news: &[LaneNews]) -> bool {
         match self.until_answered(settlements, news).await {
-            Ok(settled) => self.account(settlements, &settled),
+            Ok(settled) => {
+                self.account(settlements, &settled);
+                let captured = |one: &Settlement| matches!(one.disposition(), Disposition::Captured(_));
+                settlements.iter().all(captured) && settled.iter().all(|settled| *settled == Settled::Recorded)
+            }
             Err(error) if settlements.len() > 1 => {
                 tracing::error!(error = %error, results = settlements.len(), "a batch of results was refused; recording them one by one");
                 for (place, one) in settlements.iter().enumerate() {
@@ -122,8 +132,12 @@ impl Settler {
                         Err(error) => refused(one, &error),
                     }
                 }
+                false
             }
-            Err(error) => refused(settlements, &error),
+            Err(error) => {
+                refused(settlements, &error);
+                false
+            }
         }
     }
 
@@ -157,7 +171,7 @@ impl Settler {
             crate::metrics::settled(settlement.provider(), *settled);
             match settled {
                 Settled::Recorded | Settled::AlreadyRecorded => {
-                    if let crate::retry::Disposition::Captured(receipt) = settlement.disposition() {
+                    if let Disposition::Captured(receipt) = settlement.disposition() {
                         crate::metrics::captured(settlement.provider(), receipt.amount);
                     }
                 }

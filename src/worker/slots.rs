@@ -51,6 +51,8 @@ struct LaneSlots {
     in_use: InUse,
     /// Results handed in, and not recorded yet.
     unrecorded: u32,
+    /// A claim has filled it, or had to leave it out.
+    full: bool,
     turn: usize,
     calls: Arc<Semaphore>,
 }
@@ -64,6 +66,7 @@ impl LaneSlots {
             read_calls,
             in_use: InUse::default(),
             unrecorded: 0,
+            full: false,
             turn: 0,
             calls: Arc::new(Semaphore::new(usize::try_from(concurrency).unwrap_or(usize::MAX >> 3))),
         }
@@ -178,8 +181,11 @@ impl Slots {
     /// What to ask the next claim for.
     pub(super) fn requests(&self) -> Vec<LaneRequest> {
         self.lanes()
-            .iter()
-            .filter(|(_, lane)| lane.free() > 0)
+            .iter_mut()
+            .filter_map(|(id, lane)| {
+                lane.full = lane.free() == 0;
+                (!lane.full).then_some((id, lane))
+            })
             .map(|(id, lane)| {
                 let favour = TURNS.get(lane.turn).copied().unwrap_or(Purpose::Send);
                 LaneRequest {
@@ -212,6 +218,7 @@ impl Slots {
     pub(super) fn take(self: &Arc<Self>, lane: LaneId, purpose: Purpose) -> Slot {
         if let Some(slots) = self.lanes().get_mut(&lane) {
             *slots.in_use.of(purpose) += 1;
+            slots.full = slots.free() == 0;
         }
         Slot {
             slots: self.clone(),
@@ -236,6 +243,16 @@ impl Slots {
             .values()
             .map(|lane| lane.in_use.sum() + lane.unrecorded)
             .sum()
+    }
+
+    /// Has the last claim filled a lane, or left one out?
+    pub(super) fn some_lane_is_full(&self) -> bool {
+        self.lanes().values().any(|lane| lane.full)
+    }
+
+    /// Is there a free slot in a lane that the last claim filled, or left out? What is ready there waits for nothing else.
+    pub(super) fn a_full_lane_has_room(&self) -> bool {
+        self.lanes().values().any(|lane| lane.full && lane.free() > 0)
     }
 
     pub(super) fn none_free(&self) -> bool {
@@ -332,6 +349,23 @@ mod tests {
         assert_eq!(free(&slots), None);
         taken.hand_in();
         assert_eq!(free(&slots), Some(1));
+    }
+
+    #[test]
+    fn a_lane_that_a_claim_filled_or_left_out_is_full_until_a_claim_asks_for_it() {
+        let slots = slots(16);
+        let mut taken: Vec<Slot> = (0..19).map(|_| slots.take(LaneId(1), Purpose::Send)).collect();
+        assert!(!slots.some_lane_is_full());
+        taken.push(slots.take(LaneId(1), Purpose::Send));
+        assert!(slots.some_lane_is_full() && !slots.a_full_lane_has_room());
+        assert_eq!(free(&slots), None);
+        taken[0].hand_in();
+        assert!(
+            slots.a_full_lane_has_room(),
+            "one slot, not worth a claim by itself: what settles says that it is there"
+        );
+        assert_eq!(free(&slots), Some(1));
+        assert!(!slots.some_lane_is_full() && !slots.a_full_lane_has_room());
     }
 
     #[test]

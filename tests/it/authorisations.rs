@@ -77,9 +77,15 @@ async fn of_the_captures_of_one_payment_one_is_claimed_and_the_others_wake_when_
         let first = world.claim_one(Kind::Afterpay).await;
         assert_eq!(first.intent.id.0, intents[0], "in their order");
         assert_eq!(world.claim(Kind::Afterpay).await.len(), 0, "nor another worker");
+        let mut sleep = world.outbox.listen().await.unwrap();
+        world.outbox.lie_down(Uuid::new_v4()).await.unwrap();
         let told = format!("{disposition:?}");
         let disposition = disposition.unwrap_or_else(|| Disposition::Captured(receipt(&first)));
         assert_eq!(world.settle(first, disposition).await, Settled::Recorded);
+        assert!(
+            sleep.wait(MINUTE).await.unwrap(),
+            "{told}: and a sleeping worker is told"
+        );
         let second = world.claim_one(Kind::Afterpay).await;
         assert!(intents[1..].contains(&second.intent.id.0), "{told}");
         assert_eq!(world.claim(Kind::Afterpay).await.len(), 0);
