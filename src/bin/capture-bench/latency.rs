@@ -19,6 +19,7 @@ pub struct Latencies {
     pub sent_to_provider: Vec<i64>,
     pub committed_to_provider: Vec<i64>,
     pub sent_to_captured: Vec<i64>,
+    pub committed_to_captured: Vec<i64>,
 }
 
 impl Latencies {
@@ -39,6 +40,7 @@ impl Latencies {
             sent_to_provider: Vec::new(),
             committed_to_provider: Vec::new(),
             sent_to_captured: Vec::new(),
+            committed_to_captured: Vec::new(),
         };
         for one in inserted.iter().skip(warm_up) {
             let times = arrivals.get(&one.id).zip(captured.get(&one.id));
@@ -48,11 +50,13 @@ impl Latencies {
                 // The provider may have been asked before the producer had its answer.
                 found.committed_to_provider.push((arrived - one.committed).max(0));
                 found.sent_to_captured.push(captured - one.sent);
+                found.committed_to_captured.push(captured - one.committed);
             }
         }
         found.sent_to_provider.sort_unstable();
         found.committed_to_provider.sort_unstable();
         found.sent_to_captured.sort_unstable();
+        found.committed_to_captured.sort_unstable();
         Ok(found)
     }
 
@@ -61,6 +65,7 @@ impl Latencies {
             ("committed to provider", &self.committed_to_provider),
             ("sent to provider", &self.sent_to_provider),
             ("sent to captured", &self.sent_to_captured),
+            ("committed to captured", &self.committed_to_captured),
         ];
         for (way, sorted) in ways {
             for (name, of_thousand) in [("p50", 500), ("p99", 990), ("p99.9", 999)] {

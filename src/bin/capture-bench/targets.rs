@@ -42,6 +42,8 @@ const TARGETS: &[(Scenario, &str, &str, Target)] = &[
     (Scenario::B, "worker, 512", "peak RSS", Target::AtMost(48.0)),
     (Scenario::C, "200/s", "committed to provider, p50", Target::AtMost(1.2)),
     (Scenario::C, "200/s", "committed to provider, p99", Target::AtMost(4.0)),
+    (Scenario::C, "200/s", "committed to captured, p99", Target::AtMost(25.0)),
+    (Scenario::C, "1000/s", "committed to provider, p99", Target::AtMost(8.0)),
     (Scenario::D, "crowd", "of the small backlog", Target::AtLeast(0.8)),
     (
         Scenario::E,
@@ -54,6 +56,7 @@ const TARGETS: &[(Scenario, &str, &str, Target)] = &[
     (Scenario::F, "3 workers", "peak RSS, the largest", Target::AtMost(20.0)),
     (Scenario::G, "beside", "p99, of alone", Target::AtMost(1.25)),
     (Scenario::I, "outbox", "of the bare table", Target::AtLeast(0.6)),
+    (Scenario::I, "outbox, 32", "of no wake-up", Target::AtLeast(0.85)),
 ];
 
 /// The target of a figure, if it has one.

@@ -1,4 +1,5 @@
-//! I: how many commits a second producers get who enqueue one capture in each, beside the same row in a bare table.
+//! I: how many commits a second producers get who enqueue one capture in each, beside the same row in a bare table, and beside
+//! a bare table whose trigger writes nothing but the two rows without which there is no outbox.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,6 +21,34 @@ const BARE: &str = "create schema bare;
     create table bare.intents (like capture.intents including defaults);
     alter table bare.intents add primary key (id), add unique (provider, account, payment_id, capture_ref)";
 
+/// The same, with the row that a worker claims and the event that a reader sees, and their indexes: the least that a trigger
+/// must do. Nothing is checked, nothing is looked up, nobody is woken.
+const LEAST: &str = "create schema least;
+    create table least.intents (like capture.intents including defaults);
+    alter table least.intents add primary key (id), add unique (provider, account, payment_id, capture_ref);
+    create table least.ready (like capture.ready including defaults including identity including indexes);
+    create table least.events (like capture.events including defaults including identity including indexes);
+    create function least.placed() returns trigger language plpgsql as $$
+    begin
+        insert into least.ready (lane, purpose, urgency, intent, fence, epoch, since)
+            select 1, 0, 0, n.id, 0, 1, now() from inserted n;
+        insert into least.events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data)
+            select 'capture.enqueued', n.id, n.provider, n.account, n.order_id, n.payment_id, n.capture_ref, n.amount_minor, n.currency, '{}'
+            from inserted n;
+        return null;
+    end $$;
+    create trigger placed after insert on least.intents referencing new table as inserted
+        for each statement execute function least.placed()";
+
+/// The outbox, and no look whether a worker sleeps.
+const QUIET: &str = "do $$ declare
+        whole text := pg_get_functiondef('capture.intents_placed'::regproc);
+        without text := replace(whole, 'if exists (select from waiters) then', 'if false then');
+    begin
+        if without = whole then raise 'intents_placed looks for sleepers in another way'; end if;
+        execute without;
+    end $$";
+
 pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
     let lasts = Duration::from_millis(stage.size(5_000, 300));
     let clients: &[u32] = if stage.quick { &[1, 4] } else { &[1, 2, 4, 8, 16, 32] };
@@ -31,44 +60,70 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
         ),
     );
     let mut server = Server::start(&[]).await?;
-    let mut database = server.database().await?;
-    database.run(BARE).await?;
     for _ in stage.rounds("I") {
-        for clients in clients {
-            let bare = measure(
-                &mut server,
-                &mut chapter,
-                &database,
-                "bare",
-                *clients,
-                lasts,
-                stage.fresh_payments(),
-            )
-            .await?;
-            let outbox = measure(
-                &mut server,
-                &mut chapter,
-                &database,
-                "capture",
-                *clients,
-                lasts,
-                stage.fresh_payments(),
-            )
-            .await?;
-            chapter.add(&name("capture", *clients), "of the bare table", "", ratio(outbox, bare));
-        }
-        // What has piled up must not make the next round another one.
-        let fresh = server.database().await?;
-        server.drop(std::mem::replace(&mut database, fresh)).await?;
+        // Anew for each round: what has piled up must not make the next one another.
+        let mut database = server.database().await?;
         database.run(BARE).await?;
+        database.run(LEAST).await?;
+        let mut quiet = server.database().await?;
+        quiet.run(QUIET).await?;
+        for clients in clients {
+            let mut rates = [0.0; 4];
+            for (table, rate) in Table::ALL.into_iter().zip(&mut rates) {
+                let database = if table == Table::Quiet { &quiet } else { &database };
+                let from = stage.fresh_payments();
+                *rate = measure(&mut server, &mut chapter, database, table, *clients, lasts, from).await?;
+            }
+            let [bare, least, quiet, outbox] = rates;
+            chapter.add(
+                &Table::Least.case(*clients),
+                "of the bare table",
+                "",
+                ratio(least, bare),
+            );
+            let case = Table::Outbox.case(*clients);
+            chapter.add(&case, "of the bare table", "", ratio(outbox, bare));
+            chapter.add(&case, "of two rows", "", ratio(outbox, least));
+            chapter.add(&case, "of no wake-up", "", ratio(outbox, quiet));
+        }
+        server.drop(database).await?;
+        server.drop(quiet).await?;
     }
+    chapter.note("two rows: the bare table, and a trigger that writes the row for the workers and the event, and does nothing else");
+    chapter.note("no wake-up: the outbox, and nobody looks whether a worker sleeps");
     server.stop().await?;
     Ok(chapter)
 }
 
-fn name(schema: &str, clients: u32) -> String {
-    let table = if schema == "bare" { "bare table" } else { "outbox" };
-    format!("{table}, {clients} clients")
+/// What the row is inserted into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Table {
+    Bare,
+    Least,
+    Quiet,
+    Outbox,
+}
+
+impl Table {
+    const ALL: [Table; 4] = [Table::Bare, Table::Least, Table::Quiet, Table::Outbox];
+
+    fn schema(self) -> &'static str {
+        match self {
+            Table::Bare => "bare",
+            Table::Least => "least",
+            Table::Quiet | Table::Outbox => "capture",
+        }
+    }
+
+    fn case(self, clients: u32) -> String {
+        let table = match self {
+            Table::Bare => "bare table",
+            Table::Least => "two rows",
+            Table::Quiet => "no wake-up",
+            Table::Outbox => "outbox",
+        };
+        format!("{table}, {clients} clients")
+    }
 }
 
 /// Commits a second.
@@ -76,15 +131,16 @@ async fn measure(
     server: &mut Server,
     chapter: &mut Chapter,
     database: &Database,
-    schema: &'static str,
+    table: Table,
     clients: u32,
     lasts: Duration,
     from: u64,
 ) -> anyhow::Result<f64> {
-    let case = name(schema, clients);
+    let case = table.case(clients);
     let insert = format!(
-        "insert into {schema}.intents (provider, order_id, payment_id, capture_ref, amount_minor, currency)
-         values ('afterpay', $1, $2, 'capture-0', 1000, 'USD')"
+        "insert into {}.intents (provider, order_id, payment_id, capture_ref, amount_minor, currency)
+         values ('afterpay', $1, $2, 'capture-0', 1000, 'USD')",
+        table.schema()
     );
     let (over, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(from)));
     let mut sessions = Vec::new();
