@@ -276,8 +276,11 @@ begin
 end
 $$;
 
--- Runs with the owner's rights: it reads tables that a producer may not. A good row costs one look-up, for starting a
--- statement costs more than what it reads; the other captures of a payment are only added up if there are any.
+-- Runs with the owner's rights: it reads tables that a producer may not. A row that is plainly good costs two or three
+-- expressions and one look-up, for starting a statement costs more than what it reads, and each expression is made ready anew in
+-- every transaction; among 32 producers, whose backends have forgotten all between two rows, that is most of what a refusal
+-- costs where there is none. Whoever is not plainly good is looked at closely, rule by rule; the other captures of a payment
+-- are only added up if there are any.
 --
 -- enable_seqscan: a session keeps the plan that it made while intents was small, which is to read it all, and a bulk insert
 -- then reads it all for every row (10,000 rows took 10.3 s; 0.3 s with this).
@@ -297,7 +300,47 @@ declare
     value   text;
     rules   record;
     beside  record;
+    plain   boolean;
 begin
+    -- Plainly good: nothing to mend, nothing that any rule below would refuse. (What is null here is not plain.)
+    plain := num_nulls(new.id, new.account, new.priority, new.created_at) = 0 and new.details = '{}'
+        and new.id <> '00000000-0000-0000-0000-000000000000'
+        and new.order_id <> '' and new.payment_id <> '' and new.capture_ref <> ''
+        and (new.order_id || new.payment_id || new.capture_ref) ~ '^[!-~]+$'
+        and char_length(new.order_id || new.payment_id || new.capture_ref) <= 255
+        and char_length(new.account) <= 63 and new.account ~ '^[a-z0-9][a-z0-9_-]*$'
+        and scale(new.amount_minor) = 0 and new.amount_minor > 0 and new.amount_minor <= 999999999999999
+        and new.created_at >= '2000-01-01Z' and new.created_at < '2200-01-01Z';
+    if plain and num_nonnulls(new.authorized_minor, new.authorization_expires_at, new.not_before, new.hold, new.traceparent) > 0 then
+        plain := (new.authorized_minor is null or scale(new.authorized_minor) = 0 and new.authorized_minor >= new.amount_minor
+                  and new.authorized_minor <= 999999999999999)
+            and (new.authorization_expires_at is null
+                 or new.authorization_expires_at > now() and new.authorization_expires_at < '2200-01-01Z')
+            and (new.not_before is null
+                 or new.not_before >= '2000-01-01Z' and new.not_before < coalesce(new.authorization_expires_at, '2200-01-01Z'))
+            and (new.hold is null or new.hold = 'shipment')
+            and (new.traceparent is null
+                 or new.traceparent ~ '^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$');
+    end if;
+    if plain then
+        select p.currencies, p.most_decimals, p.least_amount * (array[1, 10, 100, 1000, 10000])[p.most_decimals + 1] as least_minor,
+               p.payment_id_pattern,
+               exists (select from intents i where i.provider = new.provider and i.account = new.account
+                       and i.payment_id = new.payment_id) as has_siblings
+        into rules
+        from providers p where p.name = new.provider;
+        if not rules.has_siblings and (rules.least_minor is null or new.amount_minor >= rules.least_minor)
+           and (rules.payment_id_pattern is null or new.payment_id ~ rules.payment_id_pattern) then
+            -- A currency that a provider lists is known, and has no more decimals than it takes.
+            if new.currency = any (rules.currencies) then
+                return new;
+            elsif rules.currencies is null and exists (
+                select from currencies c where c.code = new.currency and c.exponent <= rules.most_decimals) then
+                return new;
+            end if;
+        end if;
+    end if;
+
     -- Null means "not said": mappers send one for every column that was left alone.
     if new.id is null then new.id := new_id(); end if;
     if new.account is null then new.account := 'default'; end if;

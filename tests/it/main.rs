@@ -34,6 +34,7 @@ mod operators;
 mod outages;
 mod outside_provider;
 mod pages;
+mod plain_rows;
 mod plans;
 mod poison;
 mod prunes;
