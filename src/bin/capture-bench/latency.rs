@@ -10,6 +10,7 @@ use super::figures::{number, percentile};
 use super::load::Inserted;
 use super::report::Chapter;
 use super::server::Database;
+use super::stub::Visit;
 
 /// What the server must be started with: it keeps the time of each commit.
 pub const COMMIT_TIMES: (&str, &str) = ("track_commit_timestamp", "on");
@@ -20,6 +21,8 @@ pub struct Latencies {
     pub committed_to_provider: Vec<i64>,
     pub sent_to_captured: Vec<i64>,
     pub committed_to_captured: Vec<i64>,
+    /// The same without the time that the provider took.
+    pub beside_the_provider: Vec<i64>,
 }
 
 impl Latencies {
@@ -27,7 +30,7 @@ impl Latencies {
     pub async fn of(
         inserted: &[Inserted],
         warm_up: usize,
-        arrivals: &HashMap<Uuid, i64>,
+        visits: &HashMap<Uuid, Visit>,
         database: &mut Database,
     ) -> anyhow::Result<Latencies> {
         let rows = sqlx::query(
@@ -41,22 +44,27 @@ impl Latencies {
             committed_to_provider: Vec::new(),
             sent_to_captured: Vec::new(),
             committed_to_captured: Vec::new(),
+            beside_the_provider: Vec::new(),
         };
         for one in inserted.iter().skip(warm_up) {
-            let times = arrivals.get(&one.id).zip(captured.get(&one.id));
+            let times = visits.get(&one.id).zip(captured.get(&one.id));
             ensure!(times.is_some(), "the capture {} was not made, or not recorded", one.id);
-            if let Some((arrived, captured)) = times {
+            if let Some((Visit { arrived, answered }, captured)) = times {
                 found.sent_to_provider.push(arrived - one.sent);
                 // The provider may have been asked before the producer had its answer.
                 found.committed_to_provider.push((arrived - one.committed).max(0));
                 found.sent_to_captured.push(captured - one.sent);
                 found.committed_to_captured.push(captured - one.committed);
+                found
+                    .beside_the_provider
+                    .push(captured - one.committed - (answered - arrived));
             }
         }
         found.sent_to_provider.sort_unstable();
         found.committed_to_provider.sort_unstable();
         found.sent_to_captured.sort_unstable();
         found.committed_to_captured.sort_unstable();
+        found.beside_the_provider.sort_unstable();
         Ok(found)
     }
 
@@ -66,6 +74,7 @@ impl Latencies {
             ("sent to provider", &self.sent_to_provider),
             ("sent to captured", &self.sent_to_captured),
             ("committed to captured", &self.committed_to_captured),
+            ("of that ours", &self.beside_the_provider),
         ];
         for (way, sorted) in ways {
             for (name, of_thousand) in [("p50", 500), ("p99", 990), ("p99.9", 999)] {
@@ -74,7 +83,8 @@ impl Latencies {
         }
         chapter.note(
             "sent: the INSERT is about to leave the producer; committed: its commit is answered; provider: the request is read; \
-             captured: the settle's commit begins (its sync not counted)",
+             captured: the settle's commit begins (its sync not counted); ours: but for the time from the request's last byte \
+             to the answer's first",
         );
     }
 }

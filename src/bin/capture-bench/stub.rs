@@ -1,11 +1,12 @@
 //! A provider over HTTP that answers every capture as captured, after a time that its path says: `/after-20/v2/payments/…`
-//! takes 20 ms. It speaks Afterpay's form, keeps nothing but arrival times, and is as cheap as can be: it shares the
+//! takes 20 ms. It speaks Afterpay's form, keeps nothing but times, and is as cheap as can be: it shares the
 //! machine with what is measured.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -27,7 +28,16 @@ struct Seen {
     /// When the first and the last request came, and the last answer went; microseconds.
     first: AtomicI64,
     last_answer: AtomicI64,
-    arrivals: Mutex<HashMap<Uuid, i64>>,
+    visits: Mutex<HashMap<Uuid, Visit>>,
+}
+
+/// A capture's first request; microseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub struct Visit {
+    /// It has been read.
+    pub arrived: i64,
+    /// Its answer is about to go; at first the same.
+    pub answered: i64,
 }
 
 /// A running stub; it ends when dropped.
@@ -81,9 +91,15 @@ impl Stub {
         (first, self.seen.last_answer.load(Ordering::Relaxed))
     }
 
-    /// When each capture arrived, by its reference: taken, so that the next round begins with none.
-    pub fn take_arrivals(&self) -> HashMap<Uuid, i64> {
-        std::mem::take(&mut *self.seen.arrivals.lock().unwrap_or_else(PoisonError::into_inner))
+    /// When each capture came and was answered, by its reference: taken, so that the next round begins with none.
+    pub fn take_visits(&self) -> HashMap<Uuid, Visit> {
+        std::mem::take(&mut *self.seen.visits())
+    }
+}
+
+impl Seen {
+    fn visits(&self) -> MutexGuard<'_, HashMap<Uuid, Visit>> {
+        self.visits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -100,13 +116,21 @@ async fn serve(mut connection: TcpStream, seen: &Seen) -> anyhow::Result<()> {
             .first
             .compare_exchange(0, arrived, Ordering::Relaxed, Ordering::Relaxed);
         let reference = request.body.payment_event_merchant_reference;
-        seen.arrivals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(reference)
-            .or_insert(arrived);
+        let first = match seen.visits().entry(reference) {
+            Entry::Vacant(place) => {
+                place.insert(Visit {
+                    arrived,
+                    answered: arrived,
+                });
+                true
+            }
+            Entry::Occupied(_) => false,
+        };
         if !request.delay.is_zero() {
             tokio::time::sleep(request.delay).await;
+        }
+        if first && let Some(visit) = seen.visits().get_mut(&reference) {
+            visit.answered = micros();
         }
         connection.write_all(request.answer().as_bytes()).await?;
         seen.answered.fetch_add(1, Ordering::Relaxed);

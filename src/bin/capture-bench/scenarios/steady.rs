@@ -90,7 +90,7 @@ pub async fn measure(
         stub,
         worker,
     } = running;
-    let _before = stub.take_arrivals();
+    let _before = stub.take_visits();
     let captured = "select count(*) from capture.outcomes";
     let already = database.count(captured).await?;
     let before = server.mark(database, &[worker.pid]).await?;
@@ -104,7 +104,7 @@ pub async fn measure(
 
     // Two seconds until everybody is warm, and statements are planned.
     let warm_up = usize::try_from(stream.rate * 2)?.min(inserted.len() / 4);
-    let latencies = Latencies::of(&inserted, warm_up, &stub.take_arrivals(), database).await?;
+    let latencies = Latencies::of(&inserted, warm_up, &stub.take_visits(), database).await?;
     latencies.tell(chapter, case);
     let lasted = inserted
         .last()
