@@ -178,8 +178,8 @@ impl Slots {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What to ask the next claim for.
-    pub(super) fn requests(&self) -> Vec<LaneRequest> {
+    /// What to ask the next claim for; `told`: an insert told of it.
+    pub(super) fn requests(&self, told: bool) -> Vec<LaneRequest> {
         self.lanes()
             .iter_mut()
             .filter_map(|(id, lane)| {
@@ -197,6 +197,7 @@ impl Slots {
                     favour: favour.number(),
                     send_calls: lane.send_calls,
                     read_calls: lane.read_calls,
+                    told,
                 }
             })
             .collect()
@@ -301,7 +302,7 @@ mod tests {
     }
 
     fn free(slots: &Slots) -> Option<u32> {
-        let requests = slots.requests();
+        let requests = slots.requests(false);
         requests
             .iter()
             .find(|lane| lane.lane == LaneId(1))
@@ -371,7 +372,7 @@ mod tests {
     #[test]
     fn the_turn_goes_round_with_what_is_given_not_with_each_look() {
         let slots = slots(8);
-        let favour = || slots.requests().iter().map(|lane| lane.favour).collect::<Vec<_>>();
+        let favour = || slots.requests(false).iter().map(|lane| lane.favour).collect::<Vec<_>>();
         assert_eq!(favour(), [0, 0]);
         assert_eq!(
             favour(),

@@ -134,6 +134,7 @@ fn ask(twins: &Tables, n: u128, alone: bool) -> Ask {
         favour: 0,
         send_calls: 1,
         read_calls: 1,
+        told: false,
     });
     Ask {
         lease: Uuid::from_u128(0x1ea5_0000 + n),

@@ -198,7 +198,7 @@ impl Hot {
             .iter()
             .map(|lane| {
                 serde_json::json!({"lane": lane.id, "free": 100, "sending": 0, "retrying": 0, "verifying": 0,
-                                   "favour": 0, "send_calls": 1, "read_calls": 1})
+                                   "favour": 0, "send_calls": 1, "read_calls": 1, "told": true})
             })
             .collect();
         Hot {

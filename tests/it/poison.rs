@@ -101,6 +101,8 @@ async fn a_row_whose_lease_was_lost_twice_is_claimed_alone_and_after_five_a_pers
             }
         }
         if alone {
+            let not_alone = claim(&world.outbox, &Ask::of(Kind::Afterpay)).await;
+            assert!(not_alone.is_empty(), "nor where nothing else is ready");
             let lanes = world.outbox.lanes().await.unwrap();
             let ids: Vec<_> = lanes.iter().map(|lane| lane.id).collect();
             assert!(world.outbox.chores(&ids).await.unwrap().alone);

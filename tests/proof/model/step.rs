@@ -233,6 +233,7 @@ impl World {
                 favour,
                 send_calls: 1,
                 read_calls: 1,
+                told: false,
             }];
             let request = ClaimRequest {
                 lease,
