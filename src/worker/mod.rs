@@ -58,7 +58,7 @@ pub struct Settings {
     pub lease: Duration,
     /// How long a stop waits for calls in flight. Default 90 s.
     pub drain_timeout: Duration,
-    /// How long finished errands are collected before they are settled, where 32 or more are in hand. Default 10 ms.
+    /// How long finished errands are collected before they are settled, where 32 or more of their lanes are in hand. Default 10 ms.
     pub settle_window: Duration,
     /// The claim loop's pause where it has just been busy, or cannot be notified, and its longest sleep. Defaults 10 ms and 5 s.
     pub poll_min: Duration,

@@ -1,11 +1,11 @@
 //! Settling: finished errands are collected and recorded in one statement and one commit: those that came while the
-//! statement before was on its way and, where many calls are in flight, those of the next few milliseconds.
+//! statement before was on its way and, where many calls of their lanes are in flight, those of the next few milliseconds.
 //!
 //! A result is money's only record here, so nothing is dropped: while the database cannot be reached the batch is repeated
 //! with the same fences (a repeat of what was recorded changes nothing). A batch that the database refuses is recorded one
 //! by one; the one it refuses is logged in full and left to its lease's end, which makes it a verification.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ use crate::retry::{Disposition, LaneOrder};
 
 /// The most results in one statement.
 const BATCH: usize = 500;
-/// With fewer in hand it is not worth to wait for more results: the statement would hardly be fuller.
+/// With fewer in hand, in the lanes of what has come, it is not worth to wait for more results: the statement would hardly be
+/// fuller.
 const WORTH_A_WINDOW: u32 = 32;
 /// So often a statement that somebody cancelled is repeated as it is.
 const CANCELS: u32 = 4;
@@ -75,11 +76,16 @@ impl Settler {
             }
             let window = tokio::time::sleep(self.settings.settle_window);
             tokio::pin!(window);
-            while batch.len() < BATCH && self.slots.in_use() >= WORTH_A_WINDOW {
+            // (calls that hang elsewhere bring nothing that is worth waiting for)
+            let mut lanes: BTreeSet<LaneId> = batch.iter().map(|finished| finished.settlement.lane()).collect();
+            while batch.len() < BATCH && self.slots.in_use_of(&lanes) >= WORTH_A_WINDOW {
                 tokio::select! {
                     biased;
                     next = queue.recv() => match next {
-                        Some(finished) => batch.push(finished),
+                        Some(finished) => {
+                            lanes.insert(finished.settlement.lane());
+                            batch.push(finished);
+                        }
                         None => break,
                     },
                     () = &mut window => break,

@@ -238,6 +238,12 @@ impl Slots {
         self.lanes().values().map(|lane| lane.in_use.sum()).sum()
     }
 
+    pub(super) fn in_use_of(&self, lanes: &BTreeSet<LaneId>) -> u32 {
+        let all = self.lanes();
+        let of = lanes.iter().filter_map(|id| all.get(id));
+        of.map(|lane| lane.in_use.sum()).sum()
+    }
+
     /// In use, or results that are not recorded yet.
     pub(super) fn in_hand(&self) -> u32 {
         self.lanes()
@@ -324,6 +330,8 @@ mod tests {
         taken[1].hand_in();
         assert!(!slots.all_full());
         assert_eq!(free(&slots), Some(2));
+        assert_eq!(slots.in_use_of(&BTreeSet::from([LaneId(1)])), 18);
+        assert_eq!(slots.in_use_of(&BTreeSet::from([LaneId(1), LaneId(2), LaneId(3)])), 38);
         others.clear();
         assert_eq!(slots.in_use(), 18);
     }

@@ -33,7 +33,7 @@ const PLOTS: [Plot; 4] = [
         figures: &[
             of(Scenario::B, "HTTP client, 64 in flight", "captures", "ceiling: "),
             of(Scenario::B, "worker, 64 in flight", "captures", "capture: "),
-            of(Scenario::Peers, ", http", "jobs", ""),
+            of(Scenario::Peers, ", http 64", "jobs", ""),
         ],
     },
     Plot {
@@ -41,7 +41,7 @@ const PLOTS: [Plot; 4] = [
         title: "the same: CPU of worker and Postgres, ms per 1,000",
         figures: &[
             of(Scenario::B, "worker, 64 in flight", "CPU in all", "capture: "),
-            of(Scenario::Peers, ", http", "CPU in all", ""),
+            of(Scenario::Peers, ", http 64", "CPU in all", ""),
         ],
     },
     Plot {

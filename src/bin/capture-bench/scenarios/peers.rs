@@ -36,7 +36,7 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
     let mut chapter = Chapter::new(
         Scenario::Peers,
         format!(
-            "others' queues: {noop} jobs that do nothing, and {http} that call a provider that takes {} ms, 64 at once",
+            "others' queues: {noop} jobs that do nothing, and {http} that call a provider that takes {} ms, 64 at once, and four times as many, 512 at once",
             DELAY.as_millis()
         ),
     );
@@ -56,9 +56,20 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
     let mut server = Server::start(&[]).await?;
     for _ in stage.rounds("peers") {
         for peer in &present {
-            for (mode, jobs, concurrency) in [("noop", noop, CONCURRENCY), ("http", http, 64)] {
-                if let Err(error) = measure(&mut server, &mut chapter, peer, mode, jobs, concurrency).await {
-                    chapter.note(format!("{}, {mode}: failed: {error:#}", peer.name));
+            let loads = [
+                Load::Noop { jobs: noop },
+                Load::Http {
+                    jobs: http,
+                    at_once: 64,
+                },
+                Load::Http {
+                    jobs: 4 * http,
+                    at_once: 512,
+                },
+            ];
+            for load in loads {
+                if let Err(error) = measure(&mut server, &mut chapter, peer, load).await {
+                    chapter.note(format!("{}, {load}: failed: {error:#}", peer.name));
                 }
             }
         }
@@ -66,6 +77,22 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
     server.stop().await?;
     chapter.note("none of them does what a capture needs beside: no fence, no attempt before the send, no event, no lock per payment");
     Ok(chapter)
+}
+
+/// What a peer is given to do.
+#[derive(Debug, Clone, Copy)]
+enum Load {
+    Noop { jobs: u64 },
+    Http { jobs: u64, at_once: u32 },
+}
+
+impl std::fmt::Display for Load {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Load::Noop { .. } => f.write_str("noop"),
+            Load::Http { at_once, .. } => write!(f, "http {at_once}"),
+        }
+    }
 }
 
 struct Peer {
@@ -89,20 +116,12 @@ fn peers(directory: &Path, only: &[String]) -> anyhow::Result<Vec<Peer>> {
     Ok(found)
 }
 
-async fn measure(
-    server: &mut Server,
-    chapter: &mut Chapter,
-    peer: &Peer,
-    mode: &str,
-    jobs: u64,
-    concurrency: u32,
-) -> anyhow::Result<()> {
+async fn measure(server: &mut Server, chapter: &mut Chapter, peer: &Peer, load: Load) -> anyhow::Result<()> {
     let mut database = server.empty_database().await?;
     let stub = Stub::start().await?;
-    let target = if mode == "noop" {
-        mode.to_owned()
-    } else {
-        stub.url(DELAY)
+    let (jobs, concurrency, target) = match load {
+        Load::Noop { jobs } => (jobs, CONCURRENCY, "noop".to_owned()),
+        Load::Http { jobs, at_once } => (jobs, at_once, stub.url(DELAY)),
     };
     let arguments = [
         "--jobs".to_owned(),
@@ -124,10 +143,10 @@ async fn measure(
     if told.jobs < jobs {
         bail!("it did {} of {jobs} jobs", told.jobs);
     }
-    if mode == "http" && stub.requests() < jobs {
+    if matches!(load, Load::Http { .. }) && stub.requests() < jobs {
         bail!("the provider saw {} of {jobs} calls", stub.requests());
     }
-    let case = format!("{} {}, {mode}", peer.name, told.version);
+    let case = format!("{} {}, {load}", peer.name, told.version);
     chapter.add(
         &case,
         "jobs",
