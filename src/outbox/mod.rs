@@ -339,9 +339,11 @@ impl Outbox {
 
     /// Closes all connections, after their statements have ended.
     pub async fn close(&self) {
+        // Closed from here on, so that nobody who comes late takes a seat that is not left again.
+        let closed = self.pool.close();
         self.claims.leave().await;
         self.settles.leave().await;
-        self.pool.close().await;
+        closed.await;
     }
 
     /// The database's clock.

@@ -47,14 +47,20 @@ impl Seat {
         let now = Boottime::now();
         if let Some(mut kept) = seat.as_mut().and_then(|seat| seat.take())
             && now.since(kept.since) < KEPT
-            // As the pool asks.
-            && (now.since(kept.used) < USED_LATELY || kept.connection.ping().await.is_ok())
         {
-            return Ok(Seated {
-                connection: kept.connection,
-                since: kept.since,
-                seat,
-            });
+            // As the pool asks, and for no longer: a server that went without a word is silent for a quarter of an hour.
+            let within = pool.options().get_acquire_timeout();
+            let is_there = now.since(kept.used) < USED_LATELY
+                || matches!(tokio::time::timeout(within, kept.connection.ping()).await, Ok(Ok(())));
+            if is_there {
+                return Ok(Seated {
+                    connection: kept.connection,
+                    since: kept.since,
+                    seat,
+                });
+            }
+            // Not back to the pool, which would ask it once more.
+            drop(kept.connection.detach());
         }
         Ok(Seated {
             connection: pool.acquire().await?,

@@ -389,6 +389,10 @@ impl Worker {
         });
         if alone {
             self.slots.looked_for_alone(claimed > 0);
+            if claimed == 0 {
+                // Somebody else has it. What an insert told of meanwhile is looked for now.
+                return Ok(None);
+            }
         } else if claimed == 0 && moved.moved == 0 && self.slots.in_use() == 0 && self.slots.goes_on_alone() {
             // Otherwise idle: after a storm there may be thousands of them, and upkeep looks only now and then.
             return Ok(None);
@@ -420,7 +424,10 @@ impl Worker {
     async fn move_due(&self, looks: &mut Looks) -> Result<Moved, OutboxError> {
         looks.due = Some(Boottime::now());
         looks.unlooked = None;
-        self.outbox.move_due(1000).await
+        let moved = self.outbox.move_due(1000).await?;
+        // Until a claim has had it, or another look sees nothing.
+        self.slots.set_left(moved.any_ready);
+        Ok(moved)
     }
 
     /// Claims once, and starts an errand for each intent that was had.

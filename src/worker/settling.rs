@@ -97,12 +97,13 @@ impl Settler {
                 .into_iter()
                 .map(|finished| (finished.settlement, finished.slot))
                 .unzip();
-            let all_have_ended = self.settle(&settlements, &news).await;
+            let all_captured = self.settle(&settlements, &news).await;
             drop(slots);
             self.recorded.send_modify(|recorded| *recorded += count);
-            // What goes on may be due at once, and a row may wait to be claimed alone, or for a slot. A sibling that waited for
-            // one of these is told of by the database.
-            if !all_have_ended || self.slots.alone_is_waiting() || self.slots.a_full_lane_has_room() {
+            // What goes on may be due at once, and a row may wait to be claimed alone, for a slot, or for its lane's budget. A
+            // sibling that waited for one of these is told of by the database.
+            let slots = &self.slots;
+            if !all_captured || slots.alone_is_waiting() || slots.a_full_lane_has_room() || slots.something_is_left() {
                 self.poke.notify_one();
             }
         }
@@ -110,7 +111,7 @@ impl Settler {
 
     /// Returns whether all are recorded as captured.
     async fn settle(&self, settlements: &[Settlement], news: &[LaneNews]) -> bool {
-        let all_have_ended = self.record(settlements, news).await;
+        let all_captured = self.record(settlements, news).await;
         // Afterwards: what has not ended is at rest again. Advice, so it is said once: the next answer tells it again.
         let told: Vec<ToldDeadline> = settlements.iter().filter_map(Settlement::told).collect();
         if !told.is_empty()
@@ -118,7 +119,7 @@ impl Settler {
         {
             tracing::debug!(error = %error, told = told.len(), "what providers told of their authorisations is not recorded");
         }
-        all_have_ended
+        all_captured
     }
 
     /// Returns whether all are recorded as captured.

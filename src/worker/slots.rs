@@ -91,6 +91,8 @@ pub(super) struct Slots {
     /// Poked when a lane that was full is worth a claim again.
     poke: Arc<Notify>,
     alone_waiting: AtomicBool,
+    /// The last look saw something ready that the claim was not given: a budget that fills again, perhaps.
+    left: AtomicBool,
     /// The last look for such a row found one: there may be more.
     more_alone: AtomicBool,
 }
@@ -158,6 +160,7 @@ impl Slots {
             lanes: Mutex::new(lanes),
             poke,
             alone_waiting: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             more_alone: AtomicBool::new(false),
         }
     }
@@ -262,6 +265,16 @@ impl Slots {
         self.lanes().values().any(|lane| lane.full && lane.free() > 0)
     }
 
+    /// A look has seen that something is left, or nothing.
+    pub(super) fn set_left(&self, left: bool) {
+        self.left.store(left, Ordering::Relaxed);
+    }
+
+    /// Is something ready that the last claim was not given? Nobody tells when it may be had: it is asked for again.
+    pub(super) fn something_is_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+
     pub(super) fn none_free(&self) -> bool {
         self.lanes().values().all(|lane| lane.free() == 0)
     }
@@ -303,6 +316,7 @@ mod tests {
             lanes: Mutex::new(BTreeMap::from([(LaneId(1), lane()), (LaneId(2), lane())])),
             poke: Arc::new(Notify::new()),
             alone_waiting: AtomicBool::new(false),
+            left: AtomicBool::new(false),
             more_alone: AtomicBool::new(false),
         })
     }

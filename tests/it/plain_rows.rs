@@ -102,6 +102,39 @@ async fn a_plainly_good_row_is_let_in_as_every_rule_would_let_it_in() {
     assert!(rules >= 25, "{rules} rules were broken");
 }
 
+/// The trigger's function with nothing behind the short way but a refusal.
+const PLAINLY: &str = r#"
+do $$
+declare
+    whole text := pg_get_functiondef('capture.refuse_bad_intent'::regproc);
+    plainly text := regexp_replace(whole, '\n    -- Null means.*', E'\n    raise exception ''not plain'';\nend $function$');
+begin
+    execute replace(plainly, 'FUNCTION capture.refuse_bad_intent', 'FUNCTION capture.refuse_unless_plain');
+end $$;
+create table capture.plainly (like capture.intents including defaults);
+create trigger refuse_unless_plain before insert on capture.plainly for each row execute function capture.refuse_unless_plain();
+"#;
+
+#[tokio::test]
+async fn what_order_systems_insert_every_day_takes_the_short_way() {
+    let mut db = Session::open(&migrated_database().await).await;
+    db.run(PLAINLY).await;
+    for (provider, payment) in [("afterpay", "1001"), ("optty", "o-1001"), ("resolve", "r_1001")] {
+        let columns = "provider, order_id, payment_id, capture_ref, amount_minor, currency";
+        let values = format!("'{provider}', 'order-1001', '{payment}', 'capture-0', 1999, 'USD'");
+        db.run(&format!("insert into capture.plainly ({columns}) values ({values})"))
+            .await;
+        db.run(&format!(
+            "insert into capture.plainly ({columns}, authorized_minor, authorization_expires_at, hold, not_before, traceparent)
+             values ({values}, 5000, now() + interval '7 days', 'shipment', now() + interval '1 hour',
+                     '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01')"
+        ))
+        .await;
+    }
+    let refused = db.try_run("insert into capture.plainly (provider, order_id, payment_id, capture_ref, amount_minor, currency) values ('afterpay', 'o', '1', 'c', 99, 'USD')").await;
+    assert!(refused.is_err(), "below what the provider takes");
+}
+
 /// On the short way a currency that a provider lists is not looked up.
 #[tokio::test]
 async fn a_currency_that_a_provider_lists_is_known_and_has_no_more_decimals_than_it_takes() {
