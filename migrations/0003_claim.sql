@@ -18,8 +18,8 @@
 --
 -- Where a pick begins: at the front of its class, if that has one (`fronts`, 0002_outbox.sql).
 --
--- What comes alone is picked by a statement of its own: the pick of many, with its shares, turns and budgets, takes longer to
--- set up than all the rest of such a claim.
+-- What comes alone is picked by a statement of its own: to set up the pick of many, with its shares, turns and budgets, is a quarter
+-- of such a claim.
 --
 -- p_lanes: [{"lane", "free", "sending", "retrying", "verifying", "favour", "send_calls", "read_calls", "told"}], slots free in
 -- this worker, slots in use by purpose, the purpose whose turn it is, what each purpose costs in calls, and whether an
@@ -112,48 +112,37 @@ begin
 
     -- Lanes that may run and have something to claim, locked in one order. A poll of empty lanes ends here, having
     -- written nothing.
-    if v_there_are_fronts then
-        select array_agg(o.id) into v_open from (
-            select l.id
-            from lanes l
-            cross join lateral (
-                select
-                from unnest(v_stretch_lanes, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies)
-                         as s(lane, purpose, urgency, seq, to_urgency)
-                cross join lateral (
-                    select from ready r
-                    where r.lane = l.id and r.purpose = s.purpose and r.alone = false
-                      and (r.urgency, r.seq) >= (s.urgency, s.seq) and r.urgency < s.to_urgency
-                    order by r.urgency, r.seq limit 1
-                ) r
-                where s.lane = l.id
-                limit 1
-            ) something
-            where l.id in (select (a ->> 'lane')::integer from jsonb_array_elements(p_lanes) a)
-              and l.paused_at is null
-              and (l.limited_until is null or l.limited_until <= v_now)
-              and (l.open_until is null or l.open_until <= v_now)
-            order by l.id
-            for no key update of l
-        ) o;
-    else
-        select array_agg(o.id) into v_open from (
-            select l.id
-            from lanes l
-            cross join lateral (
+    select array_agg(o.id) into v_open from (
+        select l.id
+        from lanes l
+        cross join lateral (
+            select from (
                 -- From the back: what is claimed stands at the front, and under an old snapshot its entries stay there.
-                select from ready r
-                where r.lane = l.id
-                order by r.purpose desc, r.alone desc, r.urgency desc, r.seq desc limit 1
-            ) something
-            where l.id in (select (a ->> 'lane')::integer from jsonb_array_elements(p_lanes) a)
-              and l.paused_at is null
-              and (l.limited_until is null or l.limited_until <= v_now)
-              and (l.open_until is null or l.open_until <= v_now)
-            order by l.id
-            for no key update of l
-        ) o;
-    end if;
+                (select from ready r
+                 where not v_there_are_fronts and r.lane = l.id
+                 order by r.purpose desc, r.alone desc, r.urgency desc, r.seq desc limit 1)
+                union all
+                (select
+                 from unnest(v_stretch_lanes, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies)
+                          as s(lane, purpose, urgency, seq, to_urgency)
+                 cross join lateral (
+                     select from ready r
+                     where r.lane = l.id and r.purpose = s.purpose and r.alone = false
+                       and (r.urgency, r.seq) >= (s.urgency, s.seq) and r.urgency < s.to_urgency
+                     order by r.urgency, r.seq limit 1
+                 ) r
+                 where v_there_are_fronts and s.lane = l.id
+                 limit 1)
+            ) r
+            limit 1
+        ) something
+        where l.id in (select (a ->> 'lane')::integer from jsonb_array_elements(p_lanes) a)
+          and l.paused_at is null
+          and (l.limited_until is null or l.limited_until <= v_now)
+          and (l.open_until is null or l.open_until <= v_now)
+        order by l.id
+        for no key update of l
+    ) o;
     if v_open is null then
         return;
     end if;
@@ -183,76 +172,76 @@ begin
     for v_round in 1..100 loop
         v_beside := null;
         if not (v_round = 1 and v_is_lone) then
-        with asked as materialized (
-            select a.lane, a.favour, a.send_calls, a.read_calls, a.sending, a.retrying, a.verifying,
-                   -- A breaker that was open lets one through to test.
-                   case when l.open_until is not null or p_alone then least(a.free, 1) else least(a.free, p_batch) end as free,
-                   budget.step, budget.step * burst.calls as span, budget.step is not null or l.open_until is not null as accounted,
-                   -- How many calls the lane's budget still holds; null: no limit.
-                   case when budget.step is not null then
-                       greatest(0, floor(extract(epoch from v_now - greatest(l.budget_spent_until, v_now - budget.step * burst.calls))
-                                         / extract(epoch from budget.step)))::integer end as calls_left
-            from jsonb_to_recordset(p_lanes) as a(
-                     lane integer, free integer, sending integer, retrying integer, verifying integer,
-                     favour smallint, send_calls integer, read_calls integer)
-            join lanes l on l.id = a.lane
-            -- An operator's word goes before the settings'.
-            cross join lateral (select coalesce(l.rate_override, l.rate_per_minute) as per_minute) rate
-            -- A tenth of the minute's calls may burst, or what one intent needs if that is more; the rest flows evenly, so
-            -- that no sliding minute sees more than the limit.
-            cross join lateral (select greatest(a.send_calls, a.read_calls, rate.per_minute / 10) as calls) burst
-            cross join lateral (
-                select case when rate.per_minute > 0 then interval '60 seconds' / greatest(1, rate.per_minute - burst.calls) end as step
-            ) budget
-            where a.lane = any (v_open) and a.free > 0
-        ),
-        seen as (
-            select a.*, r.row, r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch,
-                   case when r.purpose = 2 then a.read_calls else a.send_calls end as cost,
-                   -- Slots are shared 2 : 1 : 1; what a purpose does not use another may.
-                   case r.purpose when 0 then a.sending + r.place when 1 then 2 * (a.retrying + r.place)
-                                  else 2 * (a.verifying + r.place) end as turn,
-                   r.place = 1 and r.purpose = a.favour as favoured
-            from asked a
-            cross join lateral (values (0::smallint), (1::smallint), (2::smallint)) p(purpose)
-            cross join lateral (
-                select c.*, row_number() over (order by c.urgency, c.seq) as place
-                from (
-                    select r.*
-                    from unnest(v_stretch_lanes, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies)
-                             as s(lane, purpose, urgency, seq, to_urgency)
-                    cross join lateral (
-                        select r.ctid as row, r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch
-                        from ready r
-                        where r.lane = a.lane and r.purpose = p.purpose and r.alone = p_alone
-                          -- (not as a row below a row: a scan does not end at the first that is not)
-                          and (r.urgency, r.seq) >= (s.urgency, s.seq) and r.urgency < s.to_urgency
-                        order by r.urgency, r.seq
+            with asked as materialized (
+                select a.lane, a.favour, a.send_calls, a.read_calls, a.sending, a.retrying, a.verifying,
+                       -- A breaker that was open lets one through to test.
+                       case when l.open_until is not null or p_alone then least(a.free, 1) else least(a.free, p_batch) end as free,
+                       budget.step, budget.step * burst.calls as span, budget.step is not null or l.open_until is not null as accounted,
+                       -- How many calls the lane's budget still holds; null: no limit.
+                       case when budget.step is not null then
+                           greatest(0, floor(extract(epoch from v_now - greatest(l.budget_spent_until, v_now - budget.step * burst.calls))
+                                             / extract(epoch from budget.step)))::integer end as calls_left
+                from jsonb_to_recordset(p_lanes) as a(
+                         lane integer, free integer, sending integer, retrying integer, verifying integer,
+                         favour smallint, send_calls integer, read_calls integer)
+                join lanes l on l.id = a.lane
+                -- An operator's word goes before the settings'.
+                cross join lateral (select coalesce(l.rate_override, l.rate_per_minute) as per_minute) rate
+                -- A tenth of the minute's calls may burst, or what one intent needs if that is more; the rest flows evenly, so
+                -- that no sliding minute sees more than the limit.
+                cross join lateral (select greatest(a.send_calls, a.read_calls, rate.per_minute / 10) as calls) burst
+                cross join lateral (
+                    select case when rate.per_minute > 0 then interval '60 seconds' / greatest(1, rate.per_minute - burst.calls) end as step
+                ) budget
+                where a.lane = any (v_open) and a.free > 0
+            ),
+            seen as (
+                select a.*, r.row, r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch,
+                       case when r.purpose = 2 then a.read_calls else a.send_calls end as cost,
+                       -- Slots are shared 2 : 1 : 1; what a purpose does not use another may.
+                       case r.purpose when 0 then a.sending + r.place when 1 then 2 * (a.retrying + r.place)
+                                      else 2 * (a.verifying + r.place) end as turn,
+                       r.place = 1 and r.purpose = a.favour as favoured
+                from asked a
+                cross join lateral (values (0::smallint), (1::smallint), (2::smallint)) p(purpose)
+                cross join lateral (
+                    select c.*, row_number() over (order by c.urgency, c.seq) as place
+                    from (
+                        select r.*
+                        from unnest(v_stretch_lanes, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies)
+                                 as s(lane, purpose, urgency, seq, to_urgency)
+                        cross join lateral (
+                            select r.ctid as row, r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch
+                            from ready r
+                            where r.lane = a.lane and r.purpose = p.purpose and r.alone = p_alone
+                              -- (not as a row below a row: a scan does not end at the first that is not)
+                              and (r.urgency, r.seq) >= (s.urgency, s.seq) and r.urgency < s.to_urgency
+                            order by r.urgency, r.seq
+                            limit a.free
+                            for update skip locked
+                        ) r
+                        -- The stretches come in order, so what is most urgent comes first.
+                        where s.lane is null or (s.lane = a.lane and s.purpose = p.purpose)
                         limit a.free
-                        for update skip locked
-                    ) r
-                    -- The stretches come in order, so what is most urgent comes first.
-                    where s.lane is null or (s.lane = a.lane and s.purpose = p.purpose)
-                    limit a.free
-                ) c
-            ) r
-        ),
-        ranked as (
-            select s.*,
-                   row_number() over w as place,
-                   sum(s.cost) over (w rows unbounded preceding) as calls
-            from seen s
-            window w as (partition by s.lane order by s.favoured desc, s.turn, s.purpose, s.urgency, s.seq)
-        )
-        select array_agg(k.row), array_agg(k.intent), array_agg(k.lane), array_agg(k.purpose), array_agg(k.urgency), array_agg(k.fence),
-               array_agg(k.epoch), bool_or(k.accounted), array_agg(k.cost), array_agg(k.step), array_agg(k.span)
-        into v_rows, v_intents, v_lanes, v_purposes, v_urgencies, v_fences, v_epochs, v_accounted, v_costs, v_steps, v_spans
-        from (
-            select k.* from ranked k
-            where k.place <= k.free and (k.calls_left is null or k.calls <= k.calls_left)
-            order by k.place, k.lane
-            limit p_batch
-        ) k;
+                    ) c
+                ) r
+            ),
+            ranked as (
+                select s.*,
+                       row_number() over w as place,
+                       sum(s.cost) over (w rows unbounded preceding) as calls
+                from seen s
+                window w as (partition by s.lane order by s.favoured desc, s.turn, s.purpose, s.urgency, s.seq)
+            )
+            select array_agg(k.row), array_agg(k.intent), array_agg(k.lane), array_agg(k.purpose), array_agg(k.urgency), array_agg(k.fence),
+                   array_agg(k.epoch), bool_or(k.accounted), array_agg(k.cost), array_agg(k.step), array_agg(k.span)
+            into v_rows, v_intents, v_lanes, v_purposes, v_urgencies, v_fences, v_epochs, v_accounted, v_costs, v_steps, v_spans
+            from (
+                select k.* from ranked k
+                where k.place <= k.free and (k.calls_left is null or k.calls <= k.calls_left)
+                order by k.place, k.lane
+                limit p_batch
+            ) k;
         end if;
         if v_rows is null then
             return;

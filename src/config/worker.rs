@@ -20,9 +20,9 @@ pub struct WorkerConfig {
     /// How long a stopping worker waits for its calls. Default 90 s: the longest call (80 s), 5 s of margin, and time to
     /// settle. Give the process at least as long before it is killed. 0 s to 1 h.
     pub drain_timeout: Duration,
-    /// How long results are gathered before they are settled in one commit, where 32 intents or more of their lanes are in hand (with fewer
-    /// those that came while the last commit was on its way). Default 10 ms: one fsync for many results at a
-    /// delay that nobody sees beside a call of half a second. 0 (settle each at once) to 1 s.
+    /// How long results are gathered before they are settled in one commit, where 32 intents or more of their lanes are in
+    /// hand (with fewer those that came while the last commit was on its way). Default 10 ms: one fsync for many results at
+    /// a delay that nobody sees beside a call of half a second. 0 (settle each at once) to 1 s.
     pub settle_window: Duration,
     /// The pause between two looks for work that found none, of a worker that was just busy (an eighth of it at first, then
     /// growing up to it) or that cannot be notified (from it, growing to 250 ms). One that lies down is notified at once.

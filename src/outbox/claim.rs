@@ -229,6 +229,9 @@ impl Outbox {
                 Ok(rows) => break rows,
                 Err(error) => tries.again(error).await?,
             }
+            // Over another connection: a plan that a migration made stale stays with its own.
+            drop(seated);
+            seated = self.claims.take(&self.pool).await?;
         };
         seated.keep();
         if super::doubt::warnings() != warnings && !planted!(doubtful_commit_trusted) {

@@ -475,6 +475,9 @@ impl Outbox {
                 Ok(rows) => break rows,
                 Err(error) => tries.again(error).await?,
             }
+            // Over another connection: a plan that a migration made stale stays with its own.
+            drop(seated);
+            seated = self.settles.take(&self.pool).await?;
         };
         seated.keep();
         let mut settled = vec![Settled::IntentLost; settlements.len()];

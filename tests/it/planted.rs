@@ -89,17 +89,7 @@ const BUGS: [(&str, &str, &str, &str); 23] = [
         "set urgency = -32768, seq = default",
         "set urgency = -32768",
     ),
-    (
-        "paused_lane_claimed",
-        "claim",
-        "r.seq desc limit 1
-            ) something
-            where l.id in (select (a ->> 'lane')::integer from jsonb_array_elements(p_lanes) a)
-              and l.paused_at is null",
-        "r.seq desc limit 1
-            ) something
-            where l.id in (select (a ->> 'lane')::integer from jsonb_array_elements(p_lanes) a)",
-    ),
+    ("paused_lane_claimed", "claim", "and l.paused_at is null", ""),
     (
         "unreleased_sent",
         "claim",
