@@ -8,6 +8,7 @@
 //!
 //! Never in a log: bodies, keys, secrets, names, addresses.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -17,10 +18,12 @@ use std::time::{Duration, Instant};
 
 use crate::outbox::CommitDoubts;
 use chrono::{SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -57,6 +60,13 @@ pub const FIELDS: [(&str, &str); 24] = [
 
 /// The most lines that wait to be written. Default 8192: some seconds of a busy worker, a few megabytes.
 const QUEUED_LINES: usize = 8192;
+
+/// For so long lines are gathered after some were written. The first after a silence is written at once.
+const GATHERING: Duration = Duration::from_millis(5);
+
+/// Lines are written together up to so many bytes: what a pipe takes whole (`PIPE_BUF`), so that the lines of processes that
+/// share one stay lines.
+const WRITTEN_WHOLE: usize = 4096;
 
 /// How long the end of the process waits for the last lines: 1 s. A stalled reader must not hold up a drain.
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
@@ -154,38 +164,114 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut fields = Map::new();
-        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
-            if let Some(written) = span.extensions().get::<FormattedFields<JsonFields>>() {
-                fields.extend(object(&written.fields));
-            }
-        }
-        let mut written = String::new();
-        context.format_fields(Writer::new(&mut written), event)?;
-        let mut own = object(&written);
-        let message = own.remove("message").unwrap_or_default();
-        // Crates that log by the older facade bring their target as a field.
-        let target = own.remove("log.target");
-        let target = target
-            .as_ref()
-            .and_then(Value::as_str)
-            .unwrap_or_else(|| event.metadata().target());
-        own.retain(|name, _| !name.starts_with("log."));
-        fields.extend(own);
-
+        let mut own = Fields::default();
+        event.record(&mut own);
         let timestamp = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
         let level = event.metadata().level().as_str();
+        // Crates that log by the older facade bring their target as a field.
+        let target = Value::from(own.target.as_deref().unwrap_or_else(|| event.metadata().target()));
+        let message = own.message.as_deref().unwrap_or("null");
         write!(
             writer,
-            r#"{{"timestamp":"{timestamp}","level":"{level}","message":{message},"target":{}"#,
-            Value::from(target)
+            r#"{{"timestamp":"{timestamp}","level":"{level}","message":{message},"target":{target}"#
         )?;
-        for (name, value) in &fields {
-            let taken = matches!(name.as_str(), "timestamp" | "level" | "message" | "target");
-            let name = Value::from(if taken { format!("{name}_") } else { name.clone() });
-            write!(writer, ",{name}:{value}")?;
+        let mut of_spans = Map::new();
+        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(written) = span.extensions().get::<FormattedFields<JsonFields>>() {
+                of_spans.extend(object(&written.fields));
+            }
         }
+        for (name, value) in of_spans.iter().filter(|(name, _)| !own.names.contains(&name.as_str())) {
+            write!(writer, ",{}:{value}", Value::from(unlike_ours(name)))?;
+        }
+        writer.write_str(std::str::from_utf8(&own.written).map_err(|_| fmt::Error)?)?;
         writeln!(writer, "}}")
+    }
+}
+
+/// The fields of an event, written as JSON as they come: each capture logs a line, and to build a tree of it first costs
+/// several times as much.
+#[derive(Default)]
+struct Fields {
+    /// As JSON.
+    message: Option<String>,
+    target: Option<String>,
+    names: Vec<&'static str>,
+    /// `,"name":value` of each.
+    written: Vec<u8>,
+}
+
+impl Fields {
+    fn put(&mut self, field: &Field, value: &impl Serialize) {
+        match field.name() {
+            "message" => self.message = serde_json::to_string(value).ok(),
+            "log.target" => self.target = serde_json::to_value(value).ok().and_then(text),
+            name if name.starts_with("log.") || self.names.contains(&name) => {}
+            name => {
+                let name = name.strip_prefix("r#").unwrap_or(name);
+                let kept = self.written.len();
+                self.written.push(b',');
+                let named = serde_json::to_writer(&mut self.written, unlike_ours(name).as_ref());
+                self.written.push(b':');
+                if named
+                    .and_then(|()| serde_json::to_writer(&mut self.written, value))
+                    .is_err()
+                {
+                    self.written.truncate(kept);
+                }
+                self.names.push(name);
+            }
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, &value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, &value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, &value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, &value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, &value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, &Shown(value));
+    }
+}
+
+/// A value as the text that it shows.
+struct Shown<'a>(&'a dyn fmt::Debug);
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:?}", self.0))
+    }
+}
+
+/// A field that has the name of one of our own gets another.
+fn unlike_ours(name: &str) -> Cow<'_, str> {
+    match name {
+        "timestamp" | "level" | "message" | "target" => Cow::Owned(format!("{name}_")),
+        _ => Cow::Borrowed(name),
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -242,23 +328,61 @@ impl LogPipe {
     }
 }
 
-fn write_lines(waiting: &Receiver<Job>, mut to: impl Write, dropped: &AtomicU64, dropped_line: fn(u64) -> String) {
-    while let Ok(job) = waiting.recv() {
-        match job {
-            Job::Line(line) => {
-                if to.write_all(&line).is_err() {
-                    crate::metrics::log_lines_dropped(1);
-                }
-                let missed = dropped.swap(0, Ordering::Relaxed);
-                if missed > 0 {
-                    // If this fails too, there is nobody to tell; the counter knows.
-                    let _ = writeln!(to, "{}", dropped_line(missed));
+/// What was gathered, on its way out.
+struct Gathered<W> {
+    to: W,
+    text: Vec<u8>,
+    lines: u64,
+}
+
+impl<W: Write> Gathered<W> {
+    fn add(&mut self, line: &[u8]) {
+        if self.text.len() + line.len() > WRITTEN_WHOLE {
+            self.write();
+        }
+        self.text.extend_from_slice(line);
+        self.lines += 1;
+    }
+
+    fn write(&mut self) {
+        if self.to.write_all(&self.text).is_err() {
+            crate::metrics::log_lines_dropped(self.lines);
+        }
+        self.text.clear();
+        self.lines = 0;
+    }
+}
+
+fn write_lines(waiting: &Receiver<Job>, to: impl Write, dropped: &AtomicU64, dropped_line: fn(u64) -> String) {
+    let mut gathered = Gathered {
+        to,
+        text: Vec::with_capacity(WRITTEN_WHOLE),
+        lines: 0,
+    };
+    while let Ok(first) = waiting.recv() {
+        let mut flushed = None;
+        for job in std::iter::once(first).chain(waiting.try_iter()) {
+            match job {
+                Job::Line(line) => gathered.add(&line),
+                Job::Flush(done) => {
+                    flushed = Some(done);
+                    break;
                 }
             }
-            Job::Flush(done) => {
-                let _ = to.flush();
+            let missed = dropped.swap(0, Ordering::Relaxed);
+            if missed > 0 {
+                // If this fails too, there is nobody to tell; the counter knows.
+                gathered.add(format!("{}\n", dropped_line(missed)).as_bytes());
+            }
+        }
+        gathered.write();
+        match flushed {
+            Some(done) => {
+                let _ = gathered.to.flush();
                 let _ = done.send(());
             }
+            // What comes now waits without waking anybody: a wake-up costs whoever logs more than the line does.
+            None => std::thread::sleep(GATHERING),
         }
     }
 }
