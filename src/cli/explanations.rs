@@ -263,7 +263,7 @@ dead as undecided, and is a person's then.",
         name: "ready_too_long",
         means: "What may be captured now has not been claimed for minutes: too few workers or slots, a rate budget below what \
 comes in, or a lane whose breaker is open. Rule: capture_oldest_ready_age_seconds over 300.",
-        look: "capture status: ready and leased by lane. Leased is the concurrency of all workers, or a quarter more: slots are the limit. Leased is 0: pause, \
+        look: "capture status: ready and leased by lane. Leased is the concurrency of all workers, or up to twice that: slots are the limit. Leased is 0: pause, \
 breaker or no worker.",
         act: "More workers, a higher concurrency or rate_per_minute of the account, as far as the provider allows; or wait, if a \
 peak is passing.",

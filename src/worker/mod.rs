@@ -493,6 +493,7 @@ impl Worker {
                     turn = calls.acquire() => turn.ok(),
                     () = errand.stopping.cancelled() => None,
                 };
+                slot.begin();
                 let errand = errand.run(claim).await;
                 drop(turn);
                 slot.hand_in();

@@ -1,8 +1,10 @@
 //! Slots: how many intents each lane has in hand in this process, and for what.
 //!
-//! A lane calls its provider `concurrency` times at once, and no more: a call waits for its turn. A quarter more is claimed
+//! A lane calls its provider `concurrency` times at once, and no more: a call waits for its turn. Some more are claimed
 //! ahead, so that the next call begins when one ends, and not a claim later; and claims are made for some intents at once,
-//! not for each call that ends. A slot is used from the claim until the result is handed in. Results that are not recorded
+//! not for each call that ends: a quarter more, or what the lane's calls get through in 20 ms if that is more, up to as many
+//! again. A provider that takes a second leaves so no more than a quarter to wait here while another worker may have room;
+//! where calls are short, a claim for each few of them would cost more than they do. A slot is used from the claim until the result is handed in. Results that are not recorded
 //! yet hold slots only once there are more than `concurrency` of them: then the database is what everybody waits for.
 //!
 //! First sends, retries and verifications share a lane's slots 2 : 1 : 1; what one does not use another may. The claim
@@ -12,10 +14,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 
 use super::ServedLane;
+use crate::clock::Boottime;
 use crate::outbox::{LaneId, LaneRequest, Purpose};
 
 /// Whose turn it is, claim after claim.
@@ -42,10 +46,14 @@ impl InUse {
     }
 }
 
+/// What a lane's calls get through in this time may be claimed ahead of them.
+const AHEAD: Duration = Duration::from_millis(20);
+
 struct LaneSlots {
     concurrency: u32,
-    /// How many are claimed ahead of their calls, at most.
-    ahead: u32,
+    claims_ahead: bool,
+    /// How long an intent has taken of late, from its turn to its result: a mean that forgets.
+    takes: Option<Duration>,
     send_calls: u32,
     read_calls: u32,
     in_use: InUse,
@@ -58,10 +66,11 @@ struct LaneSlots {
 }
 
 impl LaneSlots {
-    fn new(concurrency: u32, ahead: u32, send_calls: u32, read_calls: u32) -> LaneSlots {
+    fn new(concurrency: u32, claims_ahead: bool, send_calls: u32, read_calls: u32) -> LaneSlots {
         LaneSlots {
             concurrency,
-            ahead,
+            claims_ahead,
+            takes: None,
             send_calls,
             read_calls,
             in_use: InUse::default(),
@@ -72,16 +81,33 @@ impl LaneSlots {
         }
     }
 
+    /// How many are claimed ahead of their calls, at most.
+    fn ahead(&self) -> u32 {
+        if !self.claims_ahead {
+            return 0;
+        }
+        let in_a_while = match self.takes {
+            None => 0,
+            Some(takes) => u128::from(self.concurrency) * AHEAD.as_micros() / takes.as_micros().max(1),
+        };
+        let in_a_while = u32::try_from(in_a_while).unwrap_or(u32::MAX);
+        in_a_while.clamp(self.concurrency / 4, self.concurrency)
+    }
+
     fn free(&self) -> u32 {
-        let in_use = self.in_use.sum();
-        let of_calls = (self.concurrency + self.ahead).saturating_sub(in_use);
-        let of_results = (2 * self.concurrency + self.ahead).saturating_sub(in_use + self.unrecorded);
+        let (in_use, ahead) = (self.in_use.sum(), self.ahead());
+        let of_calls = (self.concurrency + ahead).saturating_sub(in_use);
+        let of_results = (2 * self.concurrency + ahead).saturating_sub(in_use + self.unrecorded);
         of_calls.min(of_results)
     }
 
     /// A claim for one at a time costs as much as one for many.
     fn is_worth_a_claim(&self) -> bool {
-        self.free() >= self.ahead.div_ceil(2).max(1)
+        self.free() >= self.ahead().div_ceil(2).max(1)
+    }
+
+    fn took(&mut self, took: Duration) {
+        self.takes = Some(self.takes.map_or(took, |takes| takes - takes / 8 + took / 8));
     }
 }
 
@@ -103,18 +129,29 @@ pub(super) struct Slot {
     slots: Arc<Slots>,
     lane: LaneId,
     purpose: Purpose,
+    /// Since when its intent is worked on.
+    began: Option<Boottime>,
     handed_in: bool,
 }
 
 impl Slot {
+    /// Its turn has come.
+    pub(super) fn begin(&mut self) {
+        self.began = Some(Boottime::now());
+    }
+
     /// The calls are over, and what came of them is on its way into the database.
     pub(super) fn hand_in(&mut self) {
         let purpose = self.purpose;
+        let took = self.began.map(|began| Boottime::now().since(began));
         if !std::mem::replace(&mut self.handed_in, true) {
             self.slots.change(self.lane, |lane| {
                 let used = lane.in_use.of(purpose);
                 *used = used.saturating_sub(1);
                 lane.unrecorded += 1;
+                if let Some(took) = took {
+                    lane.took(took);
+                }
             });
         }
     }
@@ -149,11 +186,11 @@ impl Slots {
             .map(|(id, lane)| {
                 let calls = lane.provider.abilities().calls;
                 // Calls are counted against a rate when they are claimed, so they are not put off then.
-                let ahead = match lane.rate_per_minute {
-                    0 => lane.concurrency / 4,
-                    _ => 0,
-                };
-                (id, LaneSlots::new(lane.concurrency, ahead, calls.send, calls.read))
+                let claims_ahead = lane.rate_per_minute == 0;
+                (
+                    id,
+                    LaneSlots::new(lane.concurrency, claims_ahead, calls.send, calls.read),
+                )
             })
             .collect();
         Slots {
@@ -228,6 +265,7 @@ impl Slots {
             slots: self.clone(),
             lane,
             purpose,
+            began: None,
             handed_in: false,
         }
     }
@@ -311,7 +349,7 @@ mod tests {
     use super::*;
 
     fn slots(concurrency: u32) -> Arc<Slots> {
-        let lane = || LaneSlots::new(concurrency, concurrency / 4, 4, 1);
+        let lane = || LaneSlots::new(concurrency, true, 4, 1);
         Arc::new(Slots {
             lanes: Mutex::new(BTreeMap::from([(LaneId(1), lane()), (LaneId(2), lane())])),
             poke: Arc::new(Notify::new()),
@@ -348,6 +386,42 @@ mod tests {
         assert_eq!(slots.in_use_of(&BTreeSet::from([LaneId(1), LaneId(2), LaneId(3)])), 38);
         others.clear();
         assert_eq!(slots.in_use(), 18);
+    }
+
+    #[test]
+    fn where_calls_are_short_more_is_claimed_ahead_and_claims_are_for_more() {
+        let ahead = |concurrency, takes_ms| {
+            let mut lane = LaneSlots::new(concurrency, true, 4, 1);
+            lane.took(Duration::from_millis(takes_ms));
+            lane.ahead()
+        };
+        for (concurrency, takes_ms, expected) in [
+            (64, 1000, 16),
+            (64, 80, 16),
+            (64, 40, 32),
+            (64, 20, 64),
+            (64, 0, 64),
+            (1, 1000, 0),
+            (1, 5, 1),
+        ] {
+            assert_eq!(
+                ahead(concurrency, takes_ms),
+                expected,
+                "{concurrency} calls of {takes_ms} ms"
+            );
+        }
+        let mut lane = LaneSlots::new(64, true, 4, 1);
+        (0..100).for_each(|_| lane.took(Duration::from_millis(20)));
+        assert_eq!(lane.free(), 128);
+        lane.in_use.send = 97;
+        assert!(!lane.is_worth_a_claim());
+        lane.in_use.send = 96;
+        assert!(lane.is_worth_a_claim());
+        (0..100).for_each(|_| lane.took(Duration::from_secs(1)));
+        assert_eq!(lane.free(), 0, "the provider became slow: a quarter ahead again");
+        let mut rated = LaneSlots::new(64, false, 4, 1);
+        rated.took(Duration::from_millis(1));
+        assert_eq!(rated.free(), 64);
     }
 
     #[test]

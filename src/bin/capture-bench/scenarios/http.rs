@@ -101,6 +101,7 @@ async fn worker(
     let rate = rate(&stub, jobs);
     chapter.add(&case, "captures", "1/s", rate);
     Spent::between(&before, &after).tell(chapter, &case, number(jobs));
+    stage.tell_statements(&case, &server.dearest_statements(&database).await?);
     chapter.add(&case, "peak RSS", "MiB", peak);
     let captured = database
         .count("select count(*) from capture.outcomes where state = 'captured'")
