@@ -83,7 +83,9 @@ impl LaneSlots {
 
     /// How many are claimed ahead of their calls, at most.
     fn ahead(&self) -> u32 {
-        if !self.claims_ahead {
+        // (in a lane of three or fewer it would be rounded up to the purpose that is served most)
+        let least = self.concurrency / 4;
+        if !self.claims_ahead || least == 0 {
             return 0;
         }
         let in_a_while = match self.takes {
@@ -91,7 +93,7 @@ impl LaneSlots {
             Some(takes) => u128::from(self.concurrency) * AHEAD.as_micros() / takes.as_micros().max(1),
         };
         let in_a_while = u32::try_from(in_a_while).unwrap_or(u32::MAX);
-        in_a_while.clamp(self.concurrency / 4, self.concurrency)
+        in_a_while.clamp(least, self.concurrency)
     }
 
     fn free(&self) -> u32 {
@@ -402,7 +404,8 @@ mod tests {
             (64, 20, 64),
             (64, 0, 64),
             (1, 1000, 0),
-            (1, 5, 1),
+            (4, 5, 4),
+            (3, 5, 0),
         ] {
             assert_eq!(
                 ahead(concurrency, takes_ms),
