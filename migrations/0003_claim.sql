@@ -18,12 +18,11 @@
 --
 -- Where a pick begins: at the front of its class, if that has one (`fronts`, 0002_outbox.sql).
 --
--- What comes alone is picked by a statement of its own: to set up the pick of many, with its shares, turns and budgets, is a quarter
--- of such a claim.
+-- Where only one lane has something, all of it first sends, and keeps no account, a statement of its own picks: to set up the
+-- one that shares, takes turns and keeps to budgets is a quarter of a claim for one row, and most claims need none of it.
 --
--- p_lanes: [{"lane", "free", "sending", "retrying", "verifying", "favour", "send_calls", "read_calls", "told"}], slots free in
--- this worker, slots in use by purpose, the purpose whose turn it is, what each purpose costs in calls, and whether an
--- insert told of this claim, so that one row is ready, most likely, and no more (a hint, which changes nothing but the pace).
+-- p_lanes: [{"lane", "free", "sending", "retrying", "verifying", "favour", "send_calls", "read_calls"}], slots free in
+-- this worker, slots in use by purpose, the purpose whose turn it is, and what each purpose costs in calls.
 create function claim(
     p_lease uuid, p_worker uuid, p_lease_ms bigint, p_request_format smallint, p_batch integer, p_alone boolean, p_lanes jsonb
 ) returns table (
@@ -65,8 +64,8 @@ declare
     v_beside jsonb;
     -- What was made before this may have been asked for, and sent, in the history before; null: there was none.
     v_doubt timestamptz;
-    -- Is there one row, and nothing else to think of?
-    v_is_lone boolean := false;
+    -- Are there first sends of one lane, and nothing else to think of?
+    v_is_plain boolean := false;
     -- Which payments the round before found held.
     v_held text[] := '{}';
     -- The stretches of a lane and purpose that are read: from an (urgency, seq) to before another urgency. Without fronts it is one,
@@ -154,24 +153,32 @@ begin
     select case when e.number > 1 then e.began_at + 5 * p_lease_ms * interval '1 millisecond' end into v_doubt from epoch e;
 
     v_entries := pg_stat_get_xact_tuples_returned('ready_pkey'::regclass);
-    -- What came alone, in a lane that keeps no account and has room: shares, turns and budgets say nothing of one row.
-    if not p_alone and not v_there_are_fronts and cardinality(v_open) = 1 and p_batch > 0
-       and jsonb_path_exists(p_lanes, '$[*] ? (@.lane == $lane && @.told == true && @.free > 0)', jsonb_build_object('lane', v_open[1])) then
+    -- First sends come before all else, so where the last row is one, all are. Seen from the back, as above.
+    if not p_alone and not v_there_are_fronts and cardinality(v_open) = 1 then
         select array_agg(r.row), array_agg(r.intent), array_agg(r.lane), array_agg(r.purpose), array_agg(r.urgency), array_agg(r.fence),
-               array_agg(r.epoch), array_agg(0), count(*) = 1 and not bool_or(r.alone)
-        into v_rows, v_intents, v_lanes, v_purposes, v_urgencies, v_fences, v_epochs, v_costs, v_is_lone
+               array_agg(r.epoch), array_agg(0)
+        into v_rows, v_intents, v_lanes, v_purposes, v_urgencies, v_fences, v_epochs, v_costs
         from lanes l
         cross join lateral (
-            select r.ctid as row, r.* from ready r where r.lane = l.id
-            order by r.purpose, r.alone, r.urgency, r.seq limit 2
+            select least((a ->> 'free')::integer, p_batch) as free from jsonb_array_elements(p_lanes) a where (a ->> 'lane')::integer = l.id limit 1
+        ) asked
+        cross join lateral (
+            select r.purpose, r.alone from ready r where r.lane = l.id
+            order by r.purpose desc, r.alone desc, r.urgency desc, r.seq desc limit 1
+        ) last
+        cross join lateral (
+            select r.ctid as row, r.* from ready r where r.lane = l.id and r.purpose = 0 and r.alone = false
+            order by r.urgency, r.seq limit asked.free
             for update skip locked
         ) r
-        where l.id = v_open[1] and l.open_until is null and coalesce(l.rate_override, l.rate_per_minute, 0) <= 0;
+        where l.id = v_open[1] and l.open_until is null and coalesce(l.rate_override, l.rate_per_minute, 0) <= 0
+          and last.purpose = 0 and not last.alone;
+        v_is_plain := v_rows is not null;
         v_accounted := false;
     end if;
     for v_round in 1..100 loop
         v_beside := null;
-        if not (v_round = 1 and v_is_lone) then
+        if not (v_round = 1 and v_is_plain) then
             with asked as materialized (
                 select a.lane, a.favour, a.send_calls, a.read_calls, a.sending, a.retrying, a.verifying,
                        -- A breaker that was open lets one through to test.

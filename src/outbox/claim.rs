@@ -70,8 +70,6 @@ pub struct LaneRequest {
     pub send_calls: u32,
     /// Provider calls of a verification.
     pub read_calls: u32,
-    /// An insert told of what there is to claim: one row, most likely. A hint, which changes nothing but the pace.
-    pub told: bool,
 }
 
 /// One claim.

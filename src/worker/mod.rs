@@ -246,7 +246,7 @@ impl Worker {
             for alone in [false, true] {
                 let errands = TaskTracker::new();
                 claimed += self
-                    .claim(alone, false, &errands, &finished)
+                    .claim(alone, &errands, &finished)
                     .await
                     .map_err(|lost| lost.error)?;
                 claimed_in_all += claimed;
@@ -365,7 +365,7 @@ impl Worker {
         let nothing = moved.is_some_and(|moved| !moved.any_ready);
         let claimed = match nothing {
             true => Ok(0),
-            false => self.claim(alone, told, errands, finished).await,
+            false => self.claim(alone, errands, finished).await,
         };
         let claimed = match claimed {
             Ok(claimed) => claimed,
@@ -434,12 +434,11 @@ impl Worker {
     async fn claim(
         &self,
         alone: bool,
-        told: bool,
         errands: &TaskTracker,
         finished: &mpsc::UnboundedSender<Finished>,
     ) -> Result<usize, LostClaim> {
         let lease = new_id();
-        let lanes = self.slots.requests(told);
+        let lanes = self.slots.requests();
         if lanes.is_empty() {
             return Ok(0);
         }

@@ -220,8 +220,8 @@ impl Slots {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What to ask the next claim for; `told`: an insert told of it.
-    pub(super) fn requests(&self, told: bool) -> Vec<LaneRequest> {
+    /// What to ask the next claim for.
+    pub(super) fn requests(&self) -> Vec<LaneRequest> {
         self.lanes()
             .iter_mut()
             .filter_map(|(id, lane)| {
@@ -239,7 +239,6 @@ impl Slots {
                     favour: favour.number(),
                     send_calls: lane.send_calls,
                     read_calls: lane.read_calls,
-                    told,
                 }
             })
             .collect()
@@ -362,7 +361,7 @@ mod tests {
     }
 
     fn free(slots: &Slots) -> Option<u32> {
-        let requests = slots.requests(false);
+        let requests = slots.requests();
         requests
             .iter()
             .find(|lane| lane.lane == LaneId(1))
@@ -471,7 +470,7 @@ mod tests {
     #[test]
     fn the_turn_goes_round_with_what_is_given_not_with_each_look() {
         let slots = slots(8);
-        let favour = || slots.requests(false).iter().map(|lane| lane.favour).collect::<Vec<_>>();
+        let favour = || slots.requests().iter().map(|lane| lane.favour).collect::<Vec<_>>();
         assert_eq!(favour(), [0, 0]);
         assert_eq!(
             favour(),

@@ -186,7 +186,6 @@ impl Draw {
                     favour: self.rng.random_range(0..3),
                     send_calls: self.rng.random_range(1..3),
                     read_calls: self.rng.random_range(1..3),
-                    told: self.rng.random_bool(0.5),
                 })
                 .collect(),
         }

@@ -134,7 +134,6 @@ fn ask(twins: &Tables, n: u128, alone: bool) -> Ask {
         favour: 0,
         send_calls: 1,
         read_calls: 1,
-        told: false,
     });
     Ask {
         lease: Uuid::from_u128(0x1ea5_0000 + n),

@@ -73,8 +73,6 @@ pub async fn try_claim(outbox: &Outbox, ask: &Ask) -> Result<Vec<Claim>, OutboxE
             favour: ask.favour,
             send_calls: ask.calls.0,
             read_calls: ask.calls.1,
-            // (`drain` never says so; between the two both picks are tried)
-            told: true,
         });
     }
     let request = ClaimRequest {

@@ -198,7 +198,7 @@ impl Hot {
             .iter()
             .map(|lane| {
                 serde_json::json!({"lane": lane.id, "free": 100, "sending": 0, "retrying": 0, "verifying": 0,
-                                   "favour": 0, "send_calls": 1, "read_calls": 1, "told": true})
+                                   "favour": 0, "send_calls": 1, "read_calls": 1})
             })
             .collect();
         Hot {
@@ -331,6 +331,13 @@ async fn what_a_worker_reads_does_not_grow_with_what_lies_about() {
         let lease = 400 + round;
         hot.claim_a_hundred(lease, "the head of a long queue").await;
         hot.settle(lease, "captured").await;
+        // (a retry behind it has the slots shared, which is another pick)
+        hot.aside
+            .run("update capture.ready set purpose = 1 where seq = (select max(seq) from capture.ready)")
+            .await;
+        hot.claim_a_hundred(lease + 1, "the head of a long queue, and a retry")
+            .await;
+        hot.settle(lease + 1, "captured").await;
         world.db.run("delete from capture.ready").await;
         world.db.run("vacuum analyze").await;
         hot.warm_up(2000).await;

@@ -233,7 +233,6 @@ impl World {
                 favour,
                 send_calls: 1,
                 read_calls: 1,
-                told: false,
             }];
             let request = ClaimRequest {
                 lease,
