@@ -1,7 +1,7 @@
 //! A real browser: Chromium through chromedriver, in a process group of its own.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use uuid::Uuid;
 
@@ -42,6 +43,40 @@ fn program(names: &[&str]) -> Option<PathBuf> {
     places.into_iter().find(|program| program.is_file())
 }
 
+/// A driver that listens, and its port. Given `--port=0` it takes a port that is free for IPv6 and ends where the same
+/// is in use for IPv4, as ports beside many tests are; even one found free here may be taken before the driver has it.
+async fn driver_started(program: &Path) -> (Child, u16) {
+    let mut said = String::new();
+    for _ in 0..20 {
+        let free = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let mut driver = Command::new(program)
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        while let Some(line) = tokio::time::timeout(PATIENCE, lines.next_line())
+            .await
+            .unwrap()
+            .unwrap()
+        {
+            if line.contains("started successfully") {
+                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                return (driver, port);
+            }
+            said.push_str(&line);
+            said.push('\n');
+        }
+        driver.wait().await.unwrap();
+    }
+    panic!("chromedriver ended before it listened, twenty times:\n{said}");
+}
+
 impl Chromium {
     /// Starts it. Without a browser on a person's machine: `None`, and a word about it; in CI that is a failure.
     pub async fn start() -> Option<Chromium> {
@@ -60,26 +95,7 @@ impl Chromium {
             return None;
         };
         let profile = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("chromium-{}", Uuid::new_v4().simple()));
-        let mut driver = Command::new(driver)
-            .args(["--port=0"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        let port = loop {
-            let line = tokio::time::timeout(PATIENCE, lines.next_line())
-                .await
-                .unwrap()
-                .unwrap()
-                .unwrap();
-            if let Some((_, port)) = line.split_once("started successfully on port ") {
-                break port.trim_end_matches('.').to_owned();
-            }
-        };
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let (driver, port) = driver_started(&driver).await;
         let driver_url = format!("http://127.0.0.1:{port}");
         let flags = [
             "--headless=new",

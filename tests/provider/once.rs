@@ -221,10 +221,11 @@ async fn a_lease_that_lapses_while_the_connection_is_made_sends_no_byte_of_the_b
 async fn a_refused_connection_is_transient() {
     for model in MODELS {
         let mut gone = settings(model, "127.0.0.1:1".parse().unwrap());
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        gone.base_url = format!("http://{}", free.local_addr().unwrap());
+        // Kept, so that nobody else listens there, and refused, because it does not listen.
+        let deaf = tokio::net::TcpSocket::new_v4().unwrap();
+        deaf.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        gone.base_url = format!("http://{}", deaf.local_addr().unwrap());
         gone.auth_url = gone.auth_url.map(|_| format!("{}/token", gone.base_url));
-        drop(free);
         let provider = adapter(gone);
         let intent = intent(model);
         let failure = failure(provider.capture(&call(&intent)).await);
