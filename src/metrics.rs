@@ -231,25 +231,22 @@ pub fn database_error(step: &'static str) {
 }
 
 /// Counts a call to a provider as under way until it is dropped.
-#[derive(Debug)]
 pub struct InFlight {
-    lane: Lane,
+    calls: metrics::Gauge,
 }
 
 /// A call of this lane begins; it ends when what is given back is dropped.
 pub fn call_in_flight(lane: &Lane) -> InFlight {
-    in_flight(lane).increment(1.0);
-    InFlight { lane: lane.clone() }
+    let calls =
+        gauge!("capture_calls_in_flight", "provider" => lane.provider.clone(), "account" => lane.account.clone());
+    calls.increment(1.0);
+    InFlight { calls }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        in_flight(&self.lane).decrement(1.0);
+        self.calls.decrement(1.0);
     }
-}
-
-fn in_flight(lane: &Lane) -> metrics::Gauge {
-    gauge!("capture_calls_in_flight", "provider" => lane.provider.clone(), "account" => lane.account.clone())
 }
 
 /// The breaker of this lane opened or closed.

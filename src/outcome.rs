@@ -217,7 +217,14 @@ pub struct Receipt {
 
 /// Keeps printable ASCII only and at most 128 characters: a provider's id that can always be stored and shown.
 pub fn printable_id(text: &str) -> String {
-    text.chars().filter(|c| c.is_ascii_graphic()).take(128).collect()
+    printable(text, 128)
+}
+
+/// Keeps printable ASCII only and at most `longest` characters.
+pub(crate) fn printable(text: &str, longest: usize) -> String {
+    let mut kept = String::with_capacity(text.len().min(longest));
+    kept.extend(text.chars().filter(char::is_ascii_graphic).take(longest));
+    kept
 }
 
 /// What one capture POST told us. At most one POST was put on the wire.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::json;
-use crate::outcome::{Class, Code, Evidence, Failure, printable_id};
+use crate::outcome::{Class, Code, Evidence, Failure, printable, printable_id};
 
 /// The headers that are looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -215,7 +215,7 @@ pub(super) fn http_code(status: u16) -> Code {
 
 /// A word of the provider's for evidence: printable and short.
 pub(super) fn word(text: &str) -> String {
-    printable_id(text).chars().take(40).collect()
+    printable(text, 40)
 }
 
 /// A time in the form that all providers use.

@@ -58,9 +58,10 @@ impl Channel {
             return Err(Outcome::NotSent);
         }
         let bearer = self.bearer().await.map_err(Outcome::Failed)?;
+        let place = self.transport.place().await.map_err(Outcome::Failed)?;
         let deadline = self.transport.deadline();
         let request = self.request(Method::Post, address, &bearer.authorization, Payload::Json(body));
-        let answer = self.transport.capture(request, call.guard, deadline).await?;
+        let answer = self.transport.capture(request, call.guard, deadline, place).await?;
         let answer = self.noting_refusal(answer, &bearer).await;
         Ok(Told { answer, deadline })
     }

@@ -5,6 +5,9 @@
 //! shut and the request dies without a body. The door opens once in its life. Therefore what has been on the wire is
 //! known, not guessed: a call that broke while its door was shut has sent nothing, and the door can be locked for good
 //! before that is said aloud. And since a body behind a door cannot be copied, nothing below can send it a second time.
+//!
+//! A body also holds its [`Place`] among those that wait for a connection: until the connection asks for it, or it is
+//! thrown away.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +15,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::clock::SendGuard;
@@ -82,18 +86,23 @@ impl Gate {
     }
 }
 
+/// A place among those of an account that wait for a connection, if they are counted. Free when it is dropped.
+pub(super) type Place = Option<OwnedSemaphorePermit>;
+
 /// A body behind its door.
 #[derive(Debug)]
 pub(super) struct GatedBody {
     bytes: Option<Bytes>,
     gate: Arc<Gate>,
+    place: Place,
 }
 
 impl GatedBody {
-    pub(super) fn new(bytes: Bytes, gate: Arc<Gate>) -> GatedBody {
+    pub(super) fn new(bytes: Bytes, gate: Arc<Gate>, place: Place) -> GatedBody {
         GatedBody {
             bytes: Some(bytes),
             gate,
+            place,
         }
     }
 }
@@ -103,6 +112,7 @@ impl Body for GatedBody {
     type Error = HeldBack;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HeldBack>>> {
+        self.place = None;
         let Some(bytes) = self.bytes.take() else {
             return Poll::Ready(None);
         };
@@ -131,7 +141,7 @@ mod tests {
     }
 
     fn first_poll(gate: &Arc<Gate>) -> Option<Result<(), HeldBack>> {
-        let mut body = GatedBody::new(Bytes::from_static(b"{}"), gate.clone());
+        let mut body = GatedBody::new(Bytes::from_static(b"{}"), gate.clone(), None);
         assert_eq!(
             body.size_hint().exact(),
             Some(2),

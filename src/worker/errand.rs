@@ -124,7 +124,7 @@ pub(super) fn bury(unreadable: Unreadable, slot: Slot) -> Finished {
 
 impl Errand {
     /// Runs it.
-    pub(super) async fn run(&self, claim: Claim) -> Ended {
+    pub(super) async fn run(&self, claim: Box<Claim>) -> Ended {
         let began = Boottime::now();
         let trace_id = claim
             .intent

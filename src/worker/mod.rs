@@ -485,6 +485,8 @@ impl Worker {
                 guard,
             };
             let finished = finished.clone();
+            // On its own, or each of its future's layers has room for one.
+            let claim = Box::new(claim);
             errands.spawn(async move {
                 // Claimed a little ahead of its turn. A stop does not wait for the turn: the errand sends nothing then.
                 let turn = tokio::select! {

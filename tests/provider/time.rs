@@ -159,3 +159,41 @@ async fn the_reads_after_a_capture_end_with_the_same_deadline() {
         );
     }
 }
+
+#[tokio::test]
+async fn captures_that_come_at_once_wait_for_no_more_than_sixty_four_connections() {
+    let model = Model::Afterpay;
+    // Takes connections, and says nothing of TLS: none of them ever stands.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut settings = crate::models::settings(model, address);
+    settings.base_url = format!("https://localhost:{}", address.port());
+    settings.connect_timeout = Duration::from_secs(60);
+    let provider = crate::models::adapter(settings);
+    let intent = crate::models::intent(model);
+    let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let captures = async {
+        let each = async |_| {
+            let failure = failure(provider.capture(&crate::models::call(&intent)).await);
+            ended.send(failure.class).unwrap();
+        };
+        futures_util::future::join_all((0..100).map(each)).await
+    };
+    let server = async {
+        let mut dialled = Vec::new();
+        for _ in 0..64 {
+            dialled.push(listener.accept().await.unwrap());
+        }
+        // Nothing more comes by itself; when one gives up, the next dials.
+        let one_more = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await;
+        assert!(one_more.is_err() && ends.is_empty());
+        for _ in 64..100 {
+            dialled.remove(0);
+            let (next, end) = tokio::join!(listener.accept(), ends.recv());
+            dialled.push(next.unwrap());
+            assert_eq!(end, Some(Class::Transient));
+        }
+        dialled.clear();
+    };
+    tokio::join!(captures, server);
+}
