@@ -71,7 +71,15 @@ pub async fn run(args: Args, context: &Context) -> Result<Exit, Error> {
     };
     tracing::info!(worker = %started.worker.id(), "working");
     let delivering = webhooks::deliver_in_a_thread(&config, shutdown.clone())?;
-    started.worker.run(shutdown).await;
+    let worker = started.worker;
+    // As a task, so that claims are made on the threads that watch the connections: on this one, which waits for the runtime's
+    // end, each answer of the database would be heard by one thread and taken up by another.
+    let working = tokio::spawn(async move { worker.run(shutdown).await });
+    if let Err(error) = working.await
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
     if let Some(delivering) = delivering {
         // It ends within one attempt's time; what is in flight longer is told once more by another worker.
         let _ = tokio::task::spawn_blocking(move || delivering.join()).await;

@@ -65,7 +65,8 @@ pub async fn play(given: Given) -> anyhow::Result<Done> {
         told.cancel();
     });
     // It claims no more, and returns when what is in flight is recorded.
-    worker.run(shutdown).await;
+    // As a task, as `capture work` does.
+    tokio::spawn(async move { worker.run(shutdown).await }).await?;
     let finished = micros();
     outbox.close().await;
     Ok(Done {
