@@ -54,8 +54,9 @@ select c.id, l.provider, l.account, (c.n / 2)::text, (400000000 + c.n / 2)::text
 from crowd c join crowd_lanes l on l.place = c.lane_place;
 
 insert into outcomes (intent, lane, state, fence, attempts, ended_at, captured_minor, provider_capture_id, captured_at, proof,
-                      expires_at, warned, dead_reason, last_class, last_code, created_at, amount_minor, currency)
-select c.id, l.lane, c.place, 1, case when c.place = 'cancelled' then 0 else 1 end, c.created_at + interval '15 seconds',
+                      expires_at, warned, dead_reason, last_class, last_code, created_at, amount_minor, currency,
+                      lease, worker, purpose, generation, request_format, sent, attempt_outcome, http_status, began_at, duration_ms, host)
+select c.id, l.lane, c.place, case when c.place = 'captured' and c.n % 40 = 0 then 2 else 1 end, case when c.place = 'cancelled' then 0 else 1 end, c.created_at + interval '15 seconds',
        case when c.place = 'captured' then c.amount end, case when c.place = 'captured' then 'p-' || c.n end,
        case when c.place = 'captured' then c.created_at + interval '15 seconds' end, case when c.place = 'captured' then 'answer' end,
        case when c.place = 'dead' and c.n % 4 > 0 then c.created_at + interval '13 days' end,
@@ -66,8 +67,14 @@ select c.id, l.lane, c.place, 1, case when c.place = 'cancelled' then 0 else 1 e
        case when c.place = 'dead' then (array['declined', 'payment_voided', 'unclassified', 'http_503', 'connect', 'timeout', 'fully_captured'])[1 + (c.n / 3000 % 7)::integer]
             when c.place = 'captured' and c.n % 40 = 0 then 'http_503' end,
        case when c.place = 'dead' then i.created_at end, case when c.place = 'dead' then i.amount_minor::bigint end,
-       case when c.place = 'dead' then i.currency end
+       case when c.place = 'dead' then i.currency end,
+       a.id, a.id, a.nought, a.nought, a.one, a.sent, a.outcome, a.status, a.began_at, a.ms, a.host
 from crowd c join intents i on i.id = c.id join crowd_lanes l on l.place = c.lane_place
+left join lateral (
+    select c.id, 0 as nought, 1 as one, true as sent, 'captured' as outcome, 201 as status, c.created_at + interval '14 seconds' as began_at, 1000 as ms,
+           case l.provider when 'afterpay' then 'global-api.afterpay.com' when 'optty' then 'api.optty.com' else 'app.paywithresolve.com' end as host
+    where c.place = 'captured'
+) a on true
 where c.place in ('captured', 'dead', 'cancelled');
 
 insert into ready (lane, purpose, urgency, intent, fence, epoch, since)
@@ -91,15 +98,16 @@ from crowd c left join outcomes o on o.intent = c.id where c.place in ('verifyin
 insert into deadlines (intent, expires_at)
 select i.id, i.authorization_expires_at from intents i join crowd c on c.id = i.id
 where i.authorization_expires_at is not null and c.place not in ('captured', 'dead', 'cancelled');
-insert into attempts (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code, http_status,
-                      began_at, ended_at, duration_ms, host)
-select c.id, 1, c.id, c.id, 0, 0, 1, true, case c.place when 'captured' then 'captured' else 'failed' end,
+insert into attempts_apart (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code, http_status,
+                            began_at, ended_at, duration_ms, host)
+select c.id, 1, c.id, c.id, 0, 0, 1, true, 'failed',
        coalesce(o.last_class, case c.place when 'backoff' then 'transient' when 'verifying' then 'ambiguous' end),
        coalesce(o.last_code, case c.place when 'backoff' then 'http_503' when 'verifying' then 'timeout' end),
-       case when c.place = 'captured' then 201 else 402 end, c.created_at + interval '14 seconds', c.created_at + interval '15 seconds', 1000,
+       402, c.created_at + interval '14 seconds', c.created_at + interval '15 seconds', 1000,
        case l.provider when 'afterpay' then 'global-api.afterpay.com' when 'optty' then 'api.optty.com' else 'app.paywithresolve.com' end
 from crowd c join crowd_lanes l on l.place = c.lane_place left join outcomes o on o.intent = c.id
-where c.place not in ('held', 'scheduled', 'ready', 'leased', 'cancelled');
+where c.place not in ('held', 'scheduled', 'ready', 'leased', 'cancelled')
+  and (c.place <> 'captured' or o.last_code is not null);
 insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, occurred_at)
 select case c.place when 'captured' then 'capture.captured' when 'dead' then 'capture.dead_lettered' else 'capture.enqueued' end,
        i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency, i.created_at + interval '15 seconds'

@@ -228,8 +228,9 @@ create table progress (
     constraint progress_tainted_was_sent check (not tainted or first_sent_at is not null)
 );
 
--- Closed attempts, and the reads that settled an unknown outcome. Append-only.
-create table attempts (
+-- Closed attempts, and the reads that settled an unknown outcome. Append-only. Not here: the attempt of a capture that passed
+-- at once, as most do. It stands in its outcome (the view `attempts` has both).
+create table attempts_apart (
     intent uuid not null,
     fence integer not null,
     lease uuid not null,
@@ -250,7 +251,7 @@ create table attempts (
     request_sha256 bytea,
     host text,
     evidence bytea,
-    primary key (intent, fence),
+    constraint attempts_pkey primary key (intent, fence),
     constraint attempts_fence_starts_at_1 check (fence >= 1),
     constraint attempts_lost_iff_unknown_whether_sent check ((outcome = 'lost') = (sent is null))
 );
@@ -280,6 +281,22 @@ create table outcomes (
     created_at timestamptz,
     amount_minor bigint,
     currency text,
+    -- The attempt of what passed at once, which `attempts` shows among the others; null: attempts stand in `attempts_apart`. As a
+    -- row with an index entry it would take three times the log, for every capture. It stays for ever, as its outcome does.
+    began_at timestamptz,
+    duration_ms integer,
+    purpose smallint,
+    generation smallint,
+    request_format smallint,
+    http_status smallint,
+    sent boolean,
+    lease uuid,
+    worker uuid,
+    attempt_outcome text,
+    host text,
+    constraint outcomes_attempt_whole_and_of_a_capture
+        check (num_nulls(lease, worker, purpose, generation, request_format, sent, attempt_outcome) = case when lease is null then 7 else 0 end
+               and (lease is null or state = 'captured')),
     constraint outcomes_dead_know_their_intent
         check (state <> 'dead' or (created_at is not null and amount_minor is not null and currency is not null)),
     constraint outcomes_warned_iff_it_expires check ((warned is null) = (expires_at is null)),
@@ -287,6 +304,17 @@ create table outcomes (
         check ((state = 'captured') = (captured_minor is not null and provider_capture_id is not null and proof is not null)),
     constraint outcomes_dead_iff_reason check ((state = 'dead') = (dead_reason is not null))
 );
+create view attempts as
+    select intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code, http_status, began_at,
+           ended_at, duration_ms, request_sha256, host, evidence
+    from attempts_apart
+    union all
+    -- (what shows a capture is read in its outcome)
+    select intent, fence, lease, worker, purpose, generation, request_format, sent, attempt_outcome, null, null, http_status, began_at,
+           ended_at, duration_ms, null, host, null
+    from outcomes where lease is not null;
+comment on view attempts is 'Every attempt that is over, and the reads that settled an unknown outcome: one row for each claim of an intent.';
+
 -- Lists of dead letters in their order, and every sum over them, out of this index alone. Whoever ends otherwise pays nothing.
 create index outcomes_dead on outcomes (created_at, intent)
     include (lane, ended_at, dead_reason, last_class, last_code, amount_minor, currency, expires_at) where state = 'dead';
@@ -460,7 +488,7 @@ create index audit_intent on audit (intent) where intent is not null;
 create function refuse_change() returns trigger
     language plpgsql set search_path from current as $$
 begin
-    raise exception '% is append-only: % is refused', tg_table_name, lower(tg_op)
+    raise exception '% is append-only: % is refused', coalesce(tg_argv[0], tg_table_name), lower(tg_op)
         using errcode = '55000', table = tg_table_name, schema = tg_table_schema,
               hint = 'what happened stays; insert a new row that corrects it';
 end $$;
@@ -468,7 +496,12 @@ create trigger events_are_append_only before update or delete or truncate on eve
     for each statement execute function refuse_change();
 create trigger audit_is_append_only before update or delete or truncate on audit
     for each statement execute function refuse_change();
-create trigger attempts_are_append_only before update or delete or truncate on attempts
+create trigger attempts_are_append_only before update or delete or truncate on attempts_apart
+    for each statement execute function refuse_change();
+-- What was captured stays so, with its attempt: only what comes of a dead letter changes.
+create trigger captured_outcomes_stay before update or delete on outcomes
+    for each row when (old.state = 'captured') execute function refuse_change('the outcome of a capture');
+create trigger outcomes_are_not_truncated before truncate on outcomes
     for each statement execute function refuse_change();
 
 -- The least version of a worker that this schema can be served by; a migration raises it when it must.

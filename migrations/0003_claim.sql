@@ -533,7 +533,7 @@ begin
         cross join lateral (select i.priority, i.authorization_expires_at from intents i where i.id = o.intent limit 1) i
         returning 1
     ), closed as (
-        insert into attempts (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code, began_at, ended_at)
+        insert into attempts_apart (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code, began_at, ended_at)
         select o.intent, o.fence, o.lease, o.worker, o.purpose, o.generation, o.request_format, null, 'lost', 'ambiguous', 'lease_lost', o.claimed_at, v_now
         from open o
     ), kept as (

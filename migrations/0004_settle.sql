@@ -112,9 +112,10 @@ begin
     with input as materialized (
         select r.*, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
                i.priority, i.authorization_expires_at, i.created_at,
-               case when l.id is not null and l.fences[r.slot + 1] = r.fence and l.intents[r.slot + 1] = r.intent
-                         and get_bit(l.settled, r.slot) = 0 then 'recorded'
-                    when exists (select from attempts a where a.intent = r.intent and a.fence = r.fence
+               o.state as ended_as, o.provider_capture_id as ended_with,
+               case when its.bit_is_clear then 'recorded'
+                    when (o.fence = r.fence and o.lease = r.lease)
+                      or exists (select from attempts_apart a where a.intent = r.intent and a.fence = r.fence
                                    and a.lease = r.lease and a.outcome <> 'lost' offset 0)
                       or exists (select from late_results t where t.intent = r.intent and t.fence = r.fence
                                    and t.lease = r.lease offset 0) then 'already_recorded'
@@ -127,6 +128,12 @@ begin
                  delay_ms bigint, attempt jsonb, progress jsonb, receipt jsonb, dead_reason text, events jsonb)
         cross join lateral (select i.* from intents i where i.id = r.intent limit 1) i
         left join lateral (select l.* from leases l where l.id = r.lease limit 1) l on true
+        cross join lateral (
+            select coalesce(l.fences[r.slot + 1] = r.fence and l.intents[r.slot + 1] = r.intent and get_bit(l.settled, r.slot) = 0, false) as bit_is_clear
+        ) its
+        left join lateral (
+            select o.state, o.provider_capture_id, o.fence, o.lease from outcomes o where not its.bit_is_clear and o.intent = r.intent limit 1
+        ) o on true
     ),
     -- Whoever ends an intent without a capture has not seen the receipt that came meanwhile: it ends captured.
     held as materialized (
@@ -170,8 +177,8 @@ begin
         where i.settled = 'recorded'
     ),
     closed as (
-        insert into attempts (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code,
-                              http_status, began_at, ended_at, duration_ms, request_sha256, host, evidence)
+        insert into attempts_apart (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code,
+                                    http_status, began_at, ended_at, duration_ms, request_sha256, host, evidence)
         select h.intent, h.fence, h.lease, h.worker, h.claimed_as, (h.attempt ->> 'generation')::smallint, h.request_format,
                (h.attempt ->> 'sent')::boolean, h.attempt ->> 'outcome', h.attempt ->> 'class', h.attempt ->> 'code',
                (h.attempt ->> 'http_status')::smallint,
@@ -278,13 +285,13 @@ begin
                                  when o.provider_capture_id <> i.receipt ->> 'provider_capture_id' then 'second_receipt' end)), v_now
         from input i
         left join lateral (
-            select o.state, o.provider_capture_id from outcomes o where o.intent = i.intent
+            select i.ended_as, i.ended_with where i.ended_as is not null
             union all
             -- It ends in this very batch.
             select h."to", h.receipt ->> 'provider_capture_id' from held h
             where h.intent = i.intent and h."to" in ('captured', 'dead', 'cancelled')
             limit 1
-        ) o on true
+        ) o(state, provider_capture_id) on true
         where i.settled = 'lease_lost'
     ),
     late_waiting as materialized (
@@ -367,18 +374,14 @@ begin
         cross join lateral (select i.* from intents i where i.id = r.intent limit 1) i
         where l.intents[r.slot + 1] = r.intent and l.fences[r.slot + 1] = r.fence and get_bit(l.settled, r.slot) = 0
     ),
-    closed as (
-        insert into attempts (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, http_status,
-                              began_at, ended_at, duration_ms, host)
-        select h.intent, h.fence, h.lease, h.worker, h.purpose, h.generation, h.request_format, h.sent, h.outcome, h.http_status,
-               v_now - h.began_ms_ago * interval '1 millisecond', v_now, h.duration_ms, h.host
-        from held h
-    ),
+    -- With the attempt that ended it.
     ended as (
         insert into outcomes (intent, lane, state, fence, attempts, ended_at, captured_minor, provider_capture_id, captured_at, proof,
-                              evidence)
+                              evidence, lease, worker, purpose, generation, request_format, sent, attempt_outcome, http_status, began_at,
+                              duration_ms, host)
         select h.intent, h.lane, 'captured', h.fence, h.attempts, v_now, h.captured_minor, h.provider_capture_id,
-               h.captured_at::timestamptz, h.proof, h.evidence
+               h.captured_at::timestamptz, h.proof, h.evidence, h.lease, h.worker, h.purpose, h.generation, h.request_format, h.sent,
+               h.outcome, h.http_status, v_now - h.began_ms_ago * interval '1 millisecond', h.duration_ms, h.host
         from held h
     ),
     told as (

@@ -309,7 +309,7 @@ begin
         cross join lateral (select case when o.expiry_source is null then i.authorization_expires_at else o.expires_at end as at) ends
         where i.id = p_intent and ends.at is not null on conflict do nothing;
     insert into audit (at, actor, action, reason, intent, lane, operation, detail)
-        values (v_now, p_actor, 'replay', p_reason, p_intent, o.lane, p_operation, p_detail || jsonb_build_object('before', to_jsonb(o) - 'evidence'));
+        values (v_now, p_actor, 'replay', p_reason, p_intent, o.lane, p_operation, p_detail || jsonb_build_object('before', jsonb_strip_nulls(to_jsonb(o) - 'evidence')));
     insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
         select 'capture.replayed', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
                jsonb_build_object('by', p_actor, 'reason', p_reason), v_now
@@ -356,7 +356,7 @@ begin
     end if;
     insert into audit (at, actor, action, reason, intent, lane, operation, detail)
         values (v_now, p_actor, 'resolve', p_reason, p_intent, o.lane, p_operation,
-                jsonb_build_object('as', case when p_captured then 'captured' else 'not-captured' end, 'evidence', p_evidence, 'before', to_jsonb(o) - 'evidence'));
+                jsonb_build_object('as', case when p_captured then 'captured' else 'not-captured' end, 'evidence', p_evidence, 'before', jsonb_strip_nulls(to_jsonb(o) - 'evidence')));
     insert into events (type, intent_id, provider, account, order_id, payment_id, capture_ref, amount_minor, currency, data, occurred_at)
         select 'capture.resolved', i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
                jsonb_build_object('as', case when p_captured then 'captured' else 'not-captured' end, 'evidence', p_evidence, 'by', p_actor, 'reason', p_reason), v_now

@@ -19,7 +19,7 @@ create index outcomes_failed on outcomes (last_class, last_code)
 create index outcomes_cancelled on outcomes (ended_at) where state = 'cancelled';
 
 -- Codes by when they were first and last seen. Failed attempts only, and only those that a provider had a word in.
-create index attempts_codes on attempts (host, code, ended_at) where host is not null and code is not null;
+create index attempts_codes on attempts_apart (host, code, ended_at) where host is not null and code is not null;
 
 -- What ended within the last hour, and how much of it was captured: the rate of a lane. Rows come in the order of their
 -- end, so that a few bytes for many pages are enough, and an insert writes nothing to it.
@@ -149,8 +149,8 @@ end $$;
 drop trigger events_are_append_only on events;
 create trigger events_are_append_only before update or delete or truncate on events
     for each statement execute function refuse_change_but_prune();
-drop trigger attempts_are_append_only on attempts;
-create trigger attempts_are_append_only before update or delete or truncate on attempts
+drop trigger attempts_are_append_only on attempts_apart;
+create trigger attempts_are_append_only before update or delete or truncate on attempts_apart
     for each statement execute function refuse_change_but_prune();
 
 -- Says who prunes, why, and what: the row of `audit` without which prune_some() does nothing. Returns its id.
@@ -175,7 +175,8 @@ end $$;
 
 -- Removes attempts and events of the next so many captures, the oldest first, as far as they are older than the audit row
 -- says and belong to what ended before that: captured, cancelled, or resolved by a person. What has not ended and dead
--- letters that wait for a person keep everything; an intent, its outcome, its late results and the audit stay for ever.
+-- letters that wait for a person keep everything; an intent, its outcome (with the attempt, where it passed at once), its late
+-- results and the audit stay for ever.
 -- Returns what it removed, and behind which capture to go on (null: that was all).
 create function prune_some(p_audit bigint, p_after_at timestamptz, p_after_id uuid, p_batch integer,
                            out looked bigint, out attempts bigint, out events bigint, out next_at timestamptz, out next_id uuid)
@@ -209,7 +210,7 @@ begin
         next_id := null;
     end if;
     insert into prunings values (pg_current_xact_id());
-    with gone as (delete from attempts a where a.intent = any (v_ended) and a.ended_at < v_before returning 1)
+    with gone as (delete from attempts_apart a where a.intent = any (v_ended) and a.ended_at < v_before returning 1)
         select count(*) into attempts from gone;
     with gone as (delete from events e where e.intent_id = any (v_ended) and e.occurred_at < v_before returning 1)
         select count(*) into events from gone;

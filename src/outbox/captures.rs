@@ -168,10 +168,10 @@ impl Outbox {
     pub async fn attempts(&self, intent: Uuid) -> Result<Vec<AttemptRow>, OutboxError> {
         let rows = sqlx::query!(
             // What showed a capture stands in its outcome alone.
-            "select a.fence, a.purpose, a.generation, a.sent, a.outcome, a.class, a.code, a.http_status, a.began_at, a.ended_at,
-                    a.duration_ms, a.host, coalesce(a.evidence, o.evidence) as evidence
+            r#"select a.fence as "fence!", a.purpose as "purpose!", a.generation as "generation!", a.sent, a.outcome as "outcome!", a.class, a.code,
+                    a.http_status, a.began_at, a.ended_at as "ended_at!", a.duration_ms, a.host, coalesce(a.evidence, o.evidence) as evidence
              from attempts a left join outcomes o on o.intent = a.intent and o.fence = a.fence
-             where a.intent = $1 order by a.fence",
+             where a.intent = $1 order by a.fence"#,
             intent
         )
         .fetch_all(&self.pool)

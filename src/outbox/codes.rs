@@ -43,15 +43,15 @@ pub struct CodeRow {
 impl Outbox {
     /// Codes that were first seen since then, and those without a class that were seen since then; the newest first.
     pub async fn new_codes(&self, since: DateTime<Utc>) -> Result<Vec<CodeRow>, OutboxError> {
-        // Hops from code to code in the index, and looks at both ends of each.
+        // Hops from code to code in the index, and looks at both ends of each. (What passed at once has no code.)
         Ok(sqlx::query_as!(
             CodeRow,
             r#"with recursive each as (
-                   (select a.host, a.code from attempts a where a.host is not null and a.code is not null order by a.host, a.code limit 1)
+                   (select a.host, a.code from attempts_apart a where a.host is not null and a.code is not null order by a.host, a.code limit 1)
                    union all
                    select n.host, n.code from each e
                    cross join lateral (
-                       select a.host, a.code from attempts a
+                       select a.host, a.code from attempts_apart a
                        where a.host is not null and a.code is not null and (a.host, a.code) > (e.host, e.code)
                        order by a.host, a.code limit 1
                    ) n
@@ -61,15 +61,15 @@ impl Outbox {
                       n.attempts as "attempts!", l.intent as "example!"
                from each e
                cross join lateral (
-                   select a.ended_at from attempts a where a.host = e.host and a.code = e.code order by a.ended_at limit 1
+                   select a.ended_at from attempts_apart a where a.host = e.host and a.code = e.code order by a.ended_at limit 1
                ) f
                cross join lateral (
-                   select a.ended_at, a.class, a.intent from attempts a where a.host = e.host and a.code = e.code order by a.ended_at desc limit 1
+                   select a.ended_at, a.class, a.intent from attempts_apart a where a.host = e.host and a.code = e.code order by a.ended_at desc limit 1
                ) l
                cross join lateral (select i.provider from intents i where i.id = l.intent limit 1) i
                cross join lateral (
                    select count(*) as attempts from (
-                       select from attempts a where a.host = e.host and a.code = e.code and a.ended_at >= $1 limit $3
+                       select from attempts_apart a where a.host = e.host and a.code = e.code and a.ended_at >= $1 limit $3
                    ) few
                ) n
                where f.ended_at >= $1 or (e.code = $2 and l.ended_at >= $1)

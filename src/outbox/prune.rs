@@ -169,7 +169,7 @@ impl Outbox {
                    select o.intent from outcomes o
                    where o.ended_at < clock_now() - $1::interval and (o.state <> 'dead' or o.last_code = 'resolved_not_captured')
                )
-               select (select count(*) from attempts a where a.ended_at < clock_now() - $1::interval and a.intent in (select intent from ended)) as "attempts!",
+               select (select count(*) from attempts_apart a where a.ended_at < clock_now() - $1::interval and a.intent in (select intent from ended)) as "attempts!",
                       (select count(*) from events e where e.occurred_at < clock_now() - $1::interval and e.intent_id in (select intent from ended))
                           + s.events as "events!", s.releases as "releases!", s.shipments as "shipments!"
                from would_prune_shipments($1) s"#,

@@ -56,7 +56,7 @@ impl Outbox {
             r#"select i.id, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor::bigint as "amount_minor!",
                       i.currency, i.authorized_minor::bigint as authorized_minor, i.authorization_expires_at, i.details, i.traceparent, i.created_at,
                       coalesce(p.generation, a.generation, case when pruned then $2::smallint else 0::smallint end) as "generation!",
-                      case when p.intent is null then coalesce(a.first_sent_at, case when pruned then i.created_at end)
+                      case when p.intent is null then case when pruned then i.created_at else a.first_sent_at end
                            when o.state = 'captured' then coalesce(p.first_sent_at, i.created_at)
                            when p.tainted or p.accepted then p.first_sent_at end as first_sent_at,
                       case when p.accepted then p.accepted_id end as accepted_id,
@@ -71,8 +71,11 @@ impl Outbox {
                           min(coalesce(a.began_at, a.ended_at)) filter (where a.sent is distinct from false) as first_sent_at
                    from attempts a where a.intent = i.id
                ) a
-               -- It was sent, and its attempts are gone: `prune` takes them, and progress went when it was captured.
-               cross join lateral (select p.intent is null and a.n = 0 and coalesce(o.state = 'captured' or o.attempts > 0, false) as pruned) gone
+               -- It was sent, and attempts of it are gone: `prune` takes them, but for one that stands in the outcome, and progress went
+               -- when it was captured.
+               cross join lateral (
+                   select p.intent is null and coalesce(case when o.state = 'captured' then a.n < o.fence else a.n = 0 and o.attempts > 0 end, false) as pruned
+               ) gone
                cross join lateral (
                    select coalesce(array_agg(o.provider_capture_id) filter (where o.state = 'captured'), '{}') as captures,
                           coalesce(sum(o.captured_minor) filter (where o.state = 'captured'), 0)::bigint as captured_minor,

@@ -67,7 +67,7 @@ async fn codes_are_told_while_they_are_new_and_unclassified_ones_while_they_are_
     ] {
         session
             .run(&format!(
-                "insert into capture.attempts (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code,
+                "insert into capture.attempts_apart (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code,
                         ended_at, host)
                  values ('{id}', {fence}, '{nil}', '{nil}', 0, 0, 1, true, 'failed', 'rejected', '{code}',
                          capture.clock_now() - interval '{ago}', 'api.example')",

@@ -112,7 +112,10 @@ async fn the_provider_is_asked_and_a_difference_is_marked() {
         .count();
     assert_eq!(captures, 1, "a question is never a capture");
     let id = same[0]["id"].as_str().unwrap();
-    let theirs = format!("update capture.outcomes set provider_capture_id = 'another' where intent = '{id}'");
+    // What only a damaged or foreign copy of the books could say: of what was captured nothing can be changed.
+    let theirs = format!(
+        "set session_replication_role = replica; update capture.outcomes set provider_capture_id = 'another' where intent = '{id}'"
+    );
     sqlx::raw_sql(sqlx::AssertSqlSafe(theirs))
         .execute(&mut place.connection().await)
         .await

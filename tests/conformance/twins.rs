@@ -79,7 +79,7 @@ impl Twins {
             "waiting",
             "leases",
             "progress",
-            "attempts",
+            "attempts_apart",
             "outcomes",
             "late_results",
             "deadlines",

@@ -62,7 +62,8 @@ async fn a_provider_is_asked_about_a_capture_and_what_it_says_stands_beside_ours
         .world
         .db
         .run(&format!(
-            "update capture.outcomes o set state = 'dead', dead_reason = 'rejected', captured_minor = null, created_at = i.created_at,
+            "update capture.outcomes o set state = 'dead', dead_reason = 'rejected', captured_minor = null, lease = null, worker = null, purpose = null,
+                    generation = null, request_format = null, sent = null, attempt_outcome = null, created_at = i.created_at,
                     amount_minor = i.amount_minor, currency = i.currency
              from capture.intents i where i.id = o.intent and o.intent = '{captured}'"
         ))

@@ -80,7 +80,7 @@ async fn what_others_write_is_shown_as_text_on_every_page() {
             .run(&format!(
                 "update capture.intents set order_id = '{text}', payment_id = '{text}', capture_ref = '{text}' where id = '{id}';
                  update capture.outcomes set last_code = '{text}' where intent = '{id}';
-                 update capture.attempts set code = '{text}', host = '{text}', evidence = convert_to('{text}', 'UTF8') where intent = '{id}';
+                 update capture.attempts_apart set code = '{text}', host = '{text}', evidence = convert_to('{text}', 'UTF8') where intent = '{id}';
                  update capture.events set data = jsonb_build_object('code', '{text}', '{text}', '{text}') where intent_id = '{id}'"
             ))
             .await;

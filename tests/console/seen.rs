@@ -48,7 +48,7 @@ async fn furnished() -> (Stand, Vec<(&'static str, String)>) {
     world
         .db
         .run(&format!(
-            "insert into capture.attempts (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code, ended_at, host)
+            "insert into capture.attempts_apart (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, class, code, ended_at, host)
              values ('{0}', 99, '{0}', '{0}', 0, 0, 1, true, 'failed', 'rejected', 'unclassified', capture.clock_now(), 'api.example')",
             letters[5]
         ))

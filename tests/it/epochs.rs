@@ -47,7 +47,7 @@ impl World {
                 "create table public.lost as select * from capture.intents;
                  set session_replication_role = replica;
                  delete from capture.leases; delete from capture.ready; delete from capture.waiting; delete from capture.progress;
-                 delete from capture.attempts; delete from capture.events; delete from capture.outcomes; delete from capture.intents;
+                 delete from capture.attempts_apart; delete from capture.events; delete from capture.outcomes; delete from capture.intents;
                  set session_replication_role = origin",
             )
             .await;
@@ -126,7 +126,7 @@ async fn what_a_lost_history_captured_under_a_raised_key_is_not_captured_under_t
                      select lane, 0, 0, intent, 0, 1, capture.clock_now() from capture.outcomes where intent = '{intent}';
                  delete from capture.outcomes where intent = '{intent}';
                  delete from capture.progress where intent = '{intent}';
-                 delete from capture.attempts where intent = '{intent}';
+                 delete from capture.attempts_apart where intent = '{intent}';
                  set session_replication_role = origin"
             ))
             .await;

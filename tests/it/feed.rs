@@ -257,13 +257,13 @@ async fn what_happened_cannot_be_changed_or_removed_not_even_by_the_owner() {
     let mut world = World::new().await;
     world.capture(Kind::Afterpay, 1, 1234).await;
     world.drain().await;
-    for table in ["events", "audit", "attempts", "intents"] {
-        let column = if table == "audit" { "actor" } else { "code" };
-        let column = if matches!(table, "events" | "intents") {
-            "currency"
-        } else {
-            column
-        };
+    for (table, column) in [
+        ("events", "currency"),
+        ("audit", "actor"),
+        ("attempts_apart", "code"),
+        ("outcomes", "provider_capture_id"),
+        ("intents", "currency"),
+    ] {
         for statement in [
             format!("update capture.{table} set {column} = 'x'"),
             format!("delete from capture.{table}"),

@@ -50,7 +50,7 @@ impl World {
             "waiting",
             "leases",
             "progress",
-            "attempts",
+            "attempts_apart",
             "outcomes",
             "events",
             "late_results",
@@ -91,7 +91,7 @@ async fn what_loses_did_nothing_and_is_repeated_whole() {
         world.never_loses(claims).await;
 
         let receipt = captured(world.send(Kind::Afterpay, &one).await);
-        let settles = "insert on capture.attempts";
+        let settles = "insert on capture.outcomes";
         let before = world.rows().await;
         world.loses_after(settles, sqlstate).await;
         let result = [settlement(one, Disposition::Captured(receipt))];

@@ -39,8 +39,9 @@ async fn crowd(db: &mut Session) {
              select pg_temp.id(n), 'afterpay', 'default', n::text, (n / 2)::text, 'c' || n, 1000, 'USD',
                     case when n > {FINISHED} + {SCHEDULED} then 'shipment' end, now() - interval '1 day'
              from generate_series(1, {all}) n;
-         insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, captured_minor, provider_capture_id, captured_at, proof)
-             select pg_temp.id(n), l.id, 'captured', 1, 1, now(), 1000, n::text, now(), 'answer'
+         insert into capture.outcomes (intent, lane, state, fence, attempts, ended_at, captured_minor, provider_capture_id, captured_at, proof,
+                                       lease, worker, purpose, generation, request_format, sent, attempt_outcome)
+             select pg_temp.id(n), l.id, 'captured', 1, 1, now(), 1000, n::text, now(), 'answer', pg_temp.id(n), pg_temp.id(n), 0, 0, 1, true, 'captured'
              from capture.lanes l, generate_series(1, {FINISHED}) n where l.provider = 'afterpay';
          insert into capture.waiting (intent, lane, purpose, urgency, fence, epoch, cause, due_at, since)
              select pg_temp.id({FINISHED} + n), l.id, 0, 0, 0, 1, 'scheduled', now() + interval '1 day' + n * interval '1 minute', now()
@@ -57,8 +58,8 @@ async fn crowd(db: &mut Session) {
              select pg_temp.id(n), 'x', 'x', now() from generate_series(1, 20000) n;
          insert into capture.late_results (intent, fence, lease, worker, outcome, recorded_at)
              select pg_temp.id(n), 1, pg_temp.id(n), pg_temp.id(n), 'failed', now() from generate_series(1, 20000) n;
-         insert into capture.attempts (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, ended_at)
-             select pg_temp.id(n), 1, pg_temp.id(n), pg_temp.id(n), 0, 0, 1, true, 'captured', now() from generate_series(1, 100000) n;
+         insert into capture.attempts_apart (intent, fence, lease, worker, purpose, generation, request_format, sent, outcome, ended_at)
+             select pg_temp.id(n), 1, pg_temp.id(n), pg_temp.id(n), 0, 0, 1, true, 'failed', now() from generate_series(1, 100000) n;
          alter table capture.intents add constraint intents_pkey primary key (id);
          alter table capture.intents add constraint intents_capture_ref_unique unique (provider, account, payment_id, capture_ref);
          alter table capture.outcomes add constraint outcomes_pkey primary key (intent);

@@ -7,8 +7,8 @@ const BUGS: [(&str, &str, &str, &str); 23] = [
     (
         "settled_twice",
         "settle_each",
-        "and get_bit(l.settled, r.slot) = 0 then",
-        "then",
+        "and get_bit(l.settled, r.slot) = 0, false)",
+        ", false)",
     ),
     (
         "rescue_as_retry",

@@ -264,8 +264,14 @@ async fn a_prune_takes_what_ended_long_ago_and_nothing_else() {
     let mut world = World::new().await;
     let kind = Kind::Afterpay;
     let old = world.capture(kind, 1, 1000).await;
+    let retried = world.capture(kind, 5, 1000).await;
+    world
+        .simulator
+        .script(kind.payment(5).as_str(), [Fault::RateLimitedRetryAfter]);
     let refused = world.insert(kind, &kind.payment(2), "c1", 1000, "").await;
     world.drain().await;
+    assert_eq!(world.until_ended(retried, HOUR).await, "captured");
+    assert_eq!(world.attempts(retried).await.len(), 2);
     let held = world
         .insert(kind, &kind.payment(3), "c1", 1000, ", hold => 'shipment'")
         .await;
@@ -299,10 +305,15 @@ async fn a_prune_takes_what_ended_long_ago_and_nothing_else() {
     assert_eq!((attempts, events), (preview.attempts, preview.events));
     assert_eq!((preview.releases, preview.shipments), (0, 0));
     assert_eq!(
-        attempts, 1,
-        "that of the captured one; the dead letter waits for a person"
+        attempts, 2,
+        "those of the retried one; the dead letter waits for a person"
     );
-    assert!(world.outbox.attempts(old).await.unwrap().is_empty());
+    assert!(world.outbox.attempts(retried).await.unwrap().is_empty());
+    assert_eq!(
+        world.attempts(old).await,
+        ["send captured"],
+        "of what passed at once it stands in the outcome, and stays"
+    );
     for kept in [refused, held, fresh] {
         assert!(!world.outbox.timeline(kept).await.unwrap().is_empty());
     }

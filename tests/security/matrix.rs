@@ -16,10 +16,11 @@ pub const ROLES: [&str; 6] = [
 ];
 
 /// What each role, in the order of `ROLES`, may do to a relation: r(ead), i(nsert), u(pdate), d(elete). Nothing else.
-const RELATIONS: [(&str, [&str; 6]); 41] = [
+const RELATIONS: [(&str, [&str; 6]); 42] = [
     ("_sqlx_migrations", ["", "", "r", "r", "r", "r"]),
     ("api_keys", ["", "", "r", "r", "r", "r"]),
     ("attempts", ["", "", "r", "r", "r", "r"]),
+    ("attempts_apart", ["", "", "r", "r", "r", "r"]),
     ("audit", ["", "", "r", "r", "r", "r"]),
     ("audit_head", ["", "", "r", "r", "r", "r"]),
     ("cancel_requests", ["", "", "r", "r", "r", "r"]),
