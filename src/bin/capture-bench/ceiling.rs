@@ -12,17 +12,7 @@ use uuid::Uuid;
 use super::child::{Done, Given, micros, ready};
 
 pub async fn play(given: Given) -> anyhow::Result<Done> {
-    // As `provider/transport.rs` builds it for a provider whose connections are kept.
-    let client = Client::builder()
-        .user_agent("capture-bench")
-        .redirect(redirect::Policy::none())
-        .retry(retry::never())
-        .no_proxy()
-        .referer(false)
-        .connect_timeout(Duration::from_secs(10))
-        .pool_idle_timeout(Duration::from_secs(4))
-        .pool_max_idle_per_host(usize::MAX)
-        .build()?;
+    let client = client()?;
     ready().await?;
 
     let started = micros();
@@ -32,7 +22,7 @@ pub async fn play(given: Given) -> anyhow::Result<Done> {
         let (client, next, url) = (client.clone(), Arc::clone(&next), given.url.clone());
         calls.spawn(async move {
             while next.fetch_add(1, Ordering::Relaxed) < given.jobs {
-                call(&client, &url).await?;
+                call(&client, &url, Uuid::new_v4()).await?;
             }
             anyhow::Ok(())
         });
@@ -47,9 +37,22 @@ pub async fn play(given: Given) -> anyhow::Result<Done> {
     })
 }
 
-/// As Afterpay's adapter asks.
-async fn call(client: &Client, url: &str) -> anyhow::Result<()> {
-    let reference = Uuid::new_v4();
+/// As `provider/transport.rs` builds it for a provider whose connections are kept.
+pub fn client() -> reqwest::Result<Client> {
+    Client::builder()
+        .user_agent("capture-bench")
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .no_proxy()
+        .referer(false)
+        .connect_timeout(Duration::from_secs(10))
+        .pool_idle_timeout(Duration::from_secs(4))
+        .pool_max_idle_per_host(usize::MAX)
+        .build()
+}
+
+/// As Afterpay's adapter asks for the capture of that reference.
+pub async fn call(client: &Client, url: &str, reference: Uuid) -> anyhow::Result<()> {
     let body = format!(
         "{{\"requestId\":\"{reference}\",\"amount\":{{\"amount\":\"10.00\",\"currency\":\"USD\"}},\
          \"paymentEventMerchantReference\":\"{reference}\"}}"

@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{ChildStdin, ChildStdout, Command};
 
 use super::talk::Talk;
-use super::{ceiling, drain, raw};
+use super::{bare, ceiling, drain, raw};
 
 /// What a child does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -25,13 +25,19 @@ pub enum Part {
     Raw,
     /// The HTTP client without anything else
     Http,
+    /// The product's SQL and HTTP client without its worker, for many at once
+    Bare,
+    /// The same for a stream
+    BareStream,
 }
 
 /// What it is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Given {
-    /// The database, or the provider's base URL.
+    /// The database; where there is none, the provider's base URL.
     pub url: String,
+    /// The provider's base URL, where there is a database too.
+    pub provider: Option<String>,
     /// Captures to make.
     pub jobs: u64,
     /// Calls in flight.
@@ -136,6 +142,8 @@ pub async fn play(part: Part) -> anyhow::Result<()> {
         Part::Worker => drain::play(given).await?,
         Part::Raw => raw::play(given).await?,
         Part::Http => ceiling::play(given).await?,
+        Part::Bare => bare::drain(given).await?,
+        Part::BareStream => bare::stream(given).await?,
     };
     println!("{}", serde_json::to_string(&done)?);
     let _end = line().await;

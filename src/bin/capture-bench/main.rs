@@ -7,6 +7,7 @@
     reason = "rates, ratios and percentiles; no money anywhere in it"
 )]
 
+mod bare;
 mod ceiling;
 mod child;
 mod crowd;

@@ -40,6 +40,7 @@ const PLOTS: [Plot; 4] = [
         file: "provider_cpu.svg",
         title: "the same: CPU of worker and Postgres, ms per 1,000",
         figures: &[
+            of(Scenario::B, "bare loop, 64 in flight", "CPU in all", "floor: "),
             of(Scenario::B, "worker, 64 in flight", "CPU in all", "capture: "),
             of(Scenario::Peers, ", http 64", "CPU in all", ""),
         ],
@@ -157,7 +158,7 @@ fn bars_as_svg(title: &str, bars: &[(String, Spread)]) -> anyhow::Result<String>
         for (place, (label, spread)) in bars.iter().enumerate() {
             let colour = match label.split_once(": ") {
                 Some(("capture", _)) => OURS,
-                Some(("ceiling", _)) => CEILING,
+                Some(("ceiling" | "floor", _)) => CEILING,
                 _ => COLOUR,
             };
             let mut bar = Rectangle::new(

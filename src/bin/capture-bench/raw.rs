@@ -10,15 +10,13 @@ use super::child::{Done, Given, micros, ready};
 use super::noop::EVIDENCE;
 
 /// What the worker claims and settles at once, at most.
-const BATCH: i32 = 500;
+pub const BATCH: i32 = 500;
 const LEASE_MS: i64 = 120_000;
 
 pub async fn play(given: Given) -> anyhow::Result<Done> {
     let mut claiming = open(&given.url).await?;
     let mut settling = open(&given.url).await?;
-    let lane: i32 = sqlx::query_scalar("select id from lanes where provider = 'afterpay' and account = 'default'")
-        .fetch_one(&mut claiming)
-        .await?;
+    let lane = lane(&mut claiming).await?;
     ready().await?;
 
     let started = micros();
@@ -27,7 +25,7 @@ pub async fn play(given: Given) -> anyhow::Result<Done> {
     let claims = tokio::spawn(async move {
         let mut count = 0;
         while count < jobs {
-            let batch = claim(&mut claiming, lane).await?;
+            let batch = claim(&mut claiming, lane, BATCH).await?;
             let rows = batch.intent.len();
             if rows == 0 {
                 anyhow::bail!("nothing is left to claim after {count} of {jobs}");
@@ -39,10 +37,7 @@ pub async fn play(given: Given) -> anyhow::Result<Done> {
         }
         anyhow::Ok(count)
     });
-    let news = format!(
-        "[{{\"lane\":{lane},\"answered\":true,\"unanswered\":0,\"failures\":20,\"open_ms\":5000,\"open_max_ms\":60000,\
-         \"wait_ms\":null,\"pause_reason\":null}}]"
-    );
+    let news = news(lane);
     while let Some(batch) = to_settle.recv().await {
         settle(&mut settling, &batch, &news).await?;
     }
@@ -54,53 +49,77 @@ pub async fn play(given: Given) -> anyhow::Result<Done> {
     })
 }
 
-async fn open(url: &str) -> anyhow::Result<PgConnection> {
+/// The only lane; it is there before anything is inserted.
+pub async fn lane(session: &mut PgConnection) -> anyhow::Result<i32> {
+    super::server::run(
+        session,
+        "insert into lanes (provider, account) values ('afterpay', 'default') on conflict do nothing",
+    )
+    .await?;
+    Ok(
+        sqlx::query_scalar("select id from lanes where provider = 'afterpay' and account = 'default'")
+            .fetch_one(session)
+            .await?,
+    )
+}
+
+/// What a healthy lane has to tell.
+pub fn news(lane: i32) -> String {
+    format!(
+        "[{{\"lane\":{lane},\"answered\":true,\"unanswered\":0,\"failures\":20,\"open_ms\":5000,\"open_max_ms\":60000,\
+         \"wait_ms\":null,\"pause_reason\":null}}]"
+    )
+}
+
+pub async fn open(url: &str) -> anyhow::Result<PgConnection> {
     let mut session = PgConnection::connect(url).await.context("cannot connect")?;
     super::server::run(&mut session, "set search_path = capture, pg_temp; set jit = off").await?;
     Ok(session)
 }
 
-/// What `settle` is to be told of one claim.
-struct Claimed {
-    lease: Uuid,
-    slot: Vec<i32>,
-    intent: Vec<Uuid>,
-    fence: Vec<i32>,
-    capture_id: Vec<String>,
+/// What `settle` is to be told of captures that were claimed; one place in each is one of them.
+#[derive(Default)]
+pub struct Claimed {
+    pub lease: Vec<Uuid>,
+    pub slot: Vec<i32>,
+    pub intent: Vec<Uuid>,
+    pub fence: Vec<i32>,
 }
 
-async fn claim(session: &mut PgConnection, lane: i32) -> anyhow::Result<Claimed> {
+/// So many, if there are.
+pub async fn claim(session: &mut PgConnection, lane: i32, many: i32) -> anyhow::Result<Claimed> {
     let lease = Uuid::new_v4();
     let lanes = format!(
-        "[{{\"lane\":{lane},\"free\":{BATCH},\"sending\":0,\"retrying\":0,\"verifying\":0,\"favour\":0,\"send_calls\":1,\"read_calls\":1}}]"
+        "[{{\"lane\":{lane},\"free\":{many},\"sending\":0,\"retrying\":0,\"verifying\":0,\"favour\":0,\"send_calls\":1,\"read_calls\":1}}]"
     );
     let rows = sqlx::query("select slot, id, fence from claim($1, $2, $3, 1::smallint, $4, false, $5::text::jsonb)")
         .bind(lease)
         .bind(Uuid::nil())
         .bind(LEASE_MS)
-        .bind(BATCH)
+        .bind(many)
         .bind(lanes)
         .fetch_all(session)
         .await?;
     Ok(Claimed {
-        lease,
+        lease: vec![lease; rows.len()],
         slot: rows.iter().map(|row| row.get(0)).collect(),
         intent: rows.iter().map(|row| row.get(1)).collect(),
         fence: rows.iter().map(|row| row.get(2)).collect(),
-        capture_id: (0..rows.len()).map(|n| format!("c-{n}")).collect(),
     })
 }
 
 /// All of it as captured, in the columns that the worker sends.
-async fn settle(session: &mut PgConnection, claimed: &Claimed, news: &str) -> anyhow::Result<()> {
+pub async fn settle(session: &mut PgConnection, claimed: &Claimed, news: &str) -> anyhow::Result<()> {
     let many = claimed.intent.len();
+    let places: Vec<i32> = (0..).take(many).collect();
+    let capture_ids: Vec<String> = places.iter().map(|n| format!("c-{n}")).collect();
     let settled = sqlx::query(
         "select n, settled from settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
          $20::text::jsonb, $21::text::jsonb)",
     )
     .bind(Uuid::nil())
-    .bind(&claimed.slot)
-    .bind(vec![claimed.lease; many])
+    .bind(places)
+    .bind(&claimed.lease)
     .bind(&claimed.slot)
     .bind(&claimed.intent)
     .bind(&claimed.fence)
@@ -113,7 +132,7 @@ async fn settle(session: &mut PgConnection, claimed: &Claimed, news: &str) -> an
     .bind(vec![0i32; many])
     .bind(vec!["in-process"; many])
     .bind(vec![1000i64; many])
-    .bind(&claimed.capture_id)
+    .bind(capture_ids)
     .bind(vec![None::<&str>; many])
     .bind(vec!["answer"; many])
     .bind(vec![EVIDENCE.as_bytes(); many])

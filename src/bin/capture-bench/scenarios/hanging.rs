@@ -75,7 +75,7 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
                     stage,
                     database: &mut database,
                     stub: &healthy,
-                    worker: &worker,
+                    worker: worker.pid,
                 },
                 stream,
             )

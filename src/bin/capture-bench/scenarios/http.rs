@@ -1,4 +1,5 @@
-//! B: a provider that takes 20 ms, with 64 and with 512 calls in flight, beside the bare HTTP client.
+//! B: a provider that takes 20 ms, with 64 and with 512 calls in flight, beside the HTTP client alone, and beside the same
+//! SQL and the same client in a bare loop.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::load::{self, Backlog};
 use crate::processes;
 use crate::report::Chapter;
 use crate::scenario::Scenario;
-use crate::server::{Server, Spent};
+use crate::server::{Database, Server, Spent};
 use crate::stage::Stage;
 use crate::stub::Stub;
 use crate::worker::{Account, WorkerProcess};
@@ -32,14 +33,12 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
     let mut server = Server::start(&[]).await?;
     for _ in stage.rounds("B") {
         for (concurrency, jobs) in sizes {
-            let bare = bare(&mut chapter, concurrency, jobs).await?;
+            let client = client(&mut chapter, concurrency, jobs).await?;
+            let bare = bare(stage, &mut server, &mut chapter, concurrency, jobs).await?;
             let worker = worker(stage, &mut server, &mut chapter, concurrency, jobs).await?;
-            chapter.add(
-                &name("worker", concurrency),
-                "of the HTTP client",
-                "",
-                ratio(worker, bare),
-            );
+            for (of, ceiling) in [("of the HTTP client", client), ("of the bare loop", bare)] {
+                chapter.add(&name("worker", concurrency), of, "", ratio(worker, ceiling));
+            }
         }
     }
     server.stop().await?;
@@ -52,11 +51,12 @@ fn name(who: &str, concurrency: u32) -> String {
 }
 
 /// The HTTP client alone; calls a second.
-async fn bare(chapter: &mut Chapter, concurrency: u32, jobs: u64) -> anyhow::Result<f64> {
+async fn client(chapter: &mut Chapter, concurrency: u32, jobs: u64) -> anyhow::Result<f64> {
     let case = name("HTTP client", concurrency);
     let stub = Stub::start().await?;
     let given = Given {
         url: stub.url(DELAY),
+        provider: None,
         jobs,
         concurrency,
     };
@@ -70,6 +70,42 @@ async fn bare(chapter: &mut Chapter, concurrency: u32, jobs: u64) -> anyhow::Res
     chapter.add(&case, "captures", "1/s", rate);
     chapter.add(&case, "CPU of workers", "ms/1,000", ratio(cpu, number(jobs) / 1000.0));
     chapter.add(&case, "peak RSS", "MiB", peak);
+    Ok(rate)
+}
+
+/// The same SQL and the same client without the product; captures a second.
+async fn bare(
+    stage: &Stage,
+    server: &mut Server,
+    chapter: &mut Chapter,
+    concurrency: u32,
+    jobs: u64,
+) -> anyhow::Result<f64> {
+    let case = name("bare loop", concurrency);
+    let mut database = server.database().await?;
+    server.checkpoint().await?;
+    load::insert(&mut database, "default", Backlog::of(jobs)).await?;
+    let stub = Stub::start().await?;
+    let given = Given {
+        url: database.url.clone(),
+        provider: Some(stub.url(DELAY)),
+        jobs,
+        concurrency,
+    };
+    let mut child = Child::start(Part::Bare, &given).await?;
+    let before = server.mark(&database, &[child.pid]).await?;
+    child.go().await?;
+    let after = server.mark(&database, &[child.pid]).await?;
+    let peak = number(processes::peak_rss_kib(child.pid)) / 1024.0;
+    child.end().await?;
+
+    let rate = rate(&stub, jobs);
+    chapter.add(&case, "captures", "1/s", rate);
+    Spent::between(&before, &after).tell(chapter, &case, number(jobs));
+    stage.tell_statements(&case, &server.dearest_statements(&database).await?);
+    chapter.add(&case, "peak RSS", "MiB", peak);
+    all_are_captured(&case, &mut database, jobs).await?;
+    server.drop(database).await?;
     Ok(rate)
 }
 
@@ -103,6 +139,12 @@ async fn worker(
     Spent::between(&before, &after).tell(chapter, &case, number(jobs));
     stage.tell_statements(&case, &server.dearest_statements(&database).await?);
     chapter.add(&case, "peak RSS", "MiB", peak);
+    all_are_captured(&case, &mut database, jobs).await?;
+    server.drop(database).await?;
+    Ok(rate)
+}
+
+async fn all_are_captured(case: &str, database: &mut Database, jobs: u64) -> anyhow::Result<()> {
     let captured = database
         .count("select count(*) from capture.outcomes where state = 'captured'")
         .await?;
@@ -110,15 +152,14 @@ async fn worker(
         captured == i64::try_from(jobs)?,
         "{case}: {captured} of {jobs} are captured"
     );
-    server.drop(database).await?;
-    Ok(rate)
+    Ok(())
 }
 
 /// Until the provider was asked so often and every answer is recorded.
 pub async fn until_drained(
     worker: &mut WorkerProcess,
     stub: &Stub,
-    database: &mut crate::server::Database,
+    database: &mut Database,
     jobs: u64,
 ) -> anyhow::Result<()> {
     let began = tokio::time::Instant::now();

@@ -66,6 +66,7 @@ pub async fn drain_what_is_there(
 ) -> anyhow::Result<(f64, Vec<String>)> {
     let given = Given {
         url: database.url.clone(),
+        provider: None,
         jobs,
         concurrency: CONCURRENCY,
     };

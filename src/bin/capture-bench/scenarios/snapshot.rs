@@ -65,7 +65,7 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
                     stage,
                     database: &mut database,
                     stub: &stub,
-                    worker: &worker,
+                    worker: worker.pid,
                 },
                 stream,
             )

@@ -1,7 +1,9 @@
-//! C: a steady stream of inserts, and how soon each is at the provider and recorded, by default settings.
+//! C: a steady stream of inserts, and how soon each is at the provider and recorded, by default settings, beside the same SQL and
+//! the same client in a bare loop.
 
 use std::time::Duration;
 
+use crate::child::{Child, Given, Part};
 use crate::figures::number;
 use crate::latency::{COMMIT_TIMES, Latencies};
 use crate::load::{self, Stream};
@@ -40,17 +42,41 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
                     stage,
                     database: &mut database,
                     stub: &stub,
-                    worker: &worker,
+                    worker: worker.pid,
                 },
                 Stream { rate, lasts, from: 0 },
             )
             .await?;
             worker.drain().await?;
             server.drop(database).await?;
+            bare(stage, &mut server, &mut chapter, Stream { rate, lasts, from: 0 }).await?;
         }
     }
     server.stop().await?;
     Ok(chapter)
+}
+
+/// The same stream through the same SQL and the same client without the product.
+async fn bare(stage: &Stage, server: &mut Server, chapter: &mut Chapter, stream: Stream) -> anyhow::Result<()> {
+    let mut database = server.database().await?;
+    let stub = Stub::start().await?;
+    let given = Given {
+        url: database.url.clone(),
+        provider: Some(stub.url(DELAY)),
+        jobs: stream.rate * stream.lasts.as_secs().max(1),
+        concurrency: 32,
+    };
+    let mut child = Child::start(Part::BareStream, &given).await?;
+    let running = Running {
+        stage,
+        database: &mut database,
+        stub: &stub,
+        worker: child.pid,
+    };
+    let case = format!("bare loop, {}/s", stream.rate);
+    tokio::try_join!(child.go(), measure(server, chapter, &case, running, stream))?;
+    child.end().await?;
+    server.drop(database).await
 }
 
 /// A worker with default settings that has nothing to do yet.
@@ -73,7 +99,8 @@ pub struct Running<'a> {
     pub stage: &'a Stage,
     pub database: &'a mut Database,
     pub stub: &'a Stub,
-    pub worker: &'a WorkerProcess,
+    /// The worker's process id.
+    pub worker: u32,
 }
 
 /// Sends a stream through a worker that runs, and tells what became of it.
@@ -93,9 +120,9 @@ pub async fn measure(
     let _before = stub.take_visits();
     let captured = "select count(*) from capture.outcomes";
     let already = database.count(captured).await?;
-    let before = server.mark(database, &[worker.pid]).await?;
+    let before = server.mark(database, &[worker]).await?;
     let inserted = load::stream(&database.url, "default", stream).await?;
-    let after = server.mark(database, &[worker.pid]).await?;
+    let after = server.mark(database, &[worker]).await?;
     stage.tell_statements(case, &server.dearest_statements(database).await?);
     let all = already + i64::try_from(inserted.len())?;
     database
@@ -117,7 +144,7 @@ pub async fn measure(
         case,
         "peak RSS",
         "MiB",
-        number(processes::peak_rss_kib(worker.pid)) / 1024.0,
+        number(processes::peak_rss_kib(worker)) / 1024.0,
     );
     chapter.note("CPU, log, commits and statements of a stream include its inserts");
     Ok(latencies)
