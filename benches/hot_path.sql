@@ -53,7 +53,7 @@ begin
                        array_fill(201::smallint, v_many), array_fill(20::bigint, v_many), array_fill(20, v_many),
                        array_fill('api.example.com'::text, v_many), array_fill(1000::bigint, v_many), array_fill('c'::text, v_many),
                        array_fill(null::text, v_many), array_fill('answer'::text, v_many),
-                       array_fill(decode(repeat('00ff', 60), 'hex'), v_many), '[]', '[{"lane": 1, "answered": true, "unanswered": 0, "failures": 20, "open_ms": 5000, "open_max_ms": 60000}]');
+                       array_fill(decode(repeat('00ff', 60), 'hex'), v_many), '[]', '[]', '{1}');
         commit;
         v_settle := v_settle + (clock_timestamp() - v_at); v_settle_log := v_settle_log + (pg_current_wal_insert_lsn() - v_lsn);
     end loop;

@@ -42,6 +42,9 @@ as $$
 #variable_conflict use_column
 declare
     v_now timestamptz;
+    -- See `clock`.
+    v_ahead interval;
+    v_stands_at timestamptz;
     v_epoch integer;
     v_open integer[];
     -- What is picked, in the order in which it goes: one place in each array is one row of `ready`.
@@ -82,11 +85,23 @@ declare
     v_drawn bigint;
     v_running pg_snapshot;
 begin
-    v_epoch := current_epoch();
-    v_now := clock_now();
+    for v_again in 1..2 loop
+        select p.number, p.ahead, p.stands_at, n.now,
+               not p_alone and exists (select from fronts f where f.begun_at between n.now - interval '10 minutes' and n.now offset 0),
+               -- An order system that finds its commit gone asks again, and what it had asked for first may have been sent: by whoever
+               -- had claimed it there, for one lease at most; four more for the provider's reads to catch up. The doubt is over once
+               -- a claim is settled, which keeps it in `progress`; a lease that lapsed has kept nothing.
+               case when p.number > 1 then p.began_at + 5 * p_lease_ms * interval '1 millisecond' end
+            into v_epoch, v_ahead, v_stands_at, v_now, v_there_are_fronts, v_doubt
+            from present_epoch p cross join lateral (select coalesce(p.stands_at, clock_timestamp() + p.ahead) as now offset 0) n;
+        exit when found;
+        perform current_epoch();
+    end loop;
+    if v_epoch is null then
+        raise exception 'claim: which history this database has cannot be told' using errcode = '40001';
+    end if;
 
-    if not p_alone and exists (select from fronts f where f.begun_at between v_now - interval '10 minutes' and v_now offset 0) then
-        v_there_are_fronts := true;
+    if v_there_are_fronts then
         v_began := case when pg_current_xact_id_if_assigned() is null then pg_current_snapshot() end;
         select array_agg(s.lane), array_agg(s.purpose), array_agg(s.urgency), array_agg(s.seq), array_agg(s.to_urgency)
         into v_stretch_lanes, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies
@@ -145,12 +160,7 @@ begin
     if v_open is null then
         return;
     end if;
-    v_now := clock_now();
-
-    -- An order system that finds its commit gone asks again, and what it had asked for first may have been sent: by whoever had
-    -- claimed it there, for one lease at most; four more for the provider's reads to catch up. The doubt is over once a claim is
-    -- settled, which keeps it in `progress`; a lease that lapsed has kept nothing.
-    select case when e.number > 1 then e.began_at + 5 * p_lease_ms * interval '1 millisecond' end into v_doubt from epoch e;
+    v_now := coalesce(v_stands_at, clock_timestamp() + v_ahead);
 
     v_entries := pg_stat_get_xact_tuples_returned('ready_pkey'::regclass);
     -- First sends come before all else, so where the last row is one, all are. Seen from the back, as above.

@@ -316,12 +316,13 @@ end $$;
 -- none. A capture whose lease is not there any more, or that is already recorded, goes the long way too.
 --
 -- Why arrays: a result as JSON is a kilobyte, and reading it back took a quarter of the time that settling takes.
--- p_n is the place of each in the caller's list. p_captured_at is RFC 3339, as events tell it.
+-- p_n is the place of each in the caller's list. p_captured_at is RFC 3339, as events tell it. p_answered are lanes of which there
+-- is nothing to tell but answers, where p_lanes has no others: nearly always, and nearly always nothing comes of it.
 create function settle(
     p_worker uuid, p_n integer[], p_lease uuid[], p_slot integer[], p_intent uuid[], p_fence integer[], p_attempts smallint[],
     p_generation smallint[], p_sent boolean[], p_outcome text[], p_http_status smallint[], p_began_ms_ago bigint[],
     p_duration_ms integer[], p_host text[], p_captured_minor bigint[], p_provider_capture_id text[], p_captured_at text[],
-    p_proof text[], p_evidence bytea[], p_results jsonb, p_lanes jsonb
+    p_proof text[], p_evidence bytea[], p_results jsonb, p_lanes jsonb, p_answered integer[] default '{}'
 ) returns table (n integer, settled text)
     language plpgsql volatile security definer set search_path from current
     set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off
@@ -330,12 +331,20 @@ as $$
 #variable_conflict use_column
 declare
     v_now timestamptz;
+    -- See `clock`.
+    v_ahead interval;
+    v_stands_at timestamptz;
     v_leases uuid[];
     v_recorded integer[];
     v_ended uuid[];
     v_results jsonb := p_results;
 begin
-    perform current_epoch();
+    -- A lease of another history is void, which settle_each() sees once there is another one.
+    select p.ahead, p.stands_at into v_ahead, v_stands_at from present_epoch p;
+    if not found then
+        perform current_epoch();
+        select c.ahead, c.stands_at into strict v_ahead, v_stands_at from clock c;
+    end if;
     -- All of them now, in one order: what follows takes no lease that is not had already.
     v_leases := array(
         select l.id from leases l
@@ -355,7 +364,7 @@ begin
         order by i.id
         for no key update;
     end if;
-    v_now := clock_now();
+    v_now := coalesce(v_stands_at, clock_timestamp() + v_ahead);
 
     with held as materialized (
         select r.*, i.provider, i.account, i.order_id, i.payment_id, i.capture_ref, i.amount_minor, i.currency,
@@ -404,7 +413,9 @@ begin
         delete from progress p where p.intent = any (v_ended);
         delete from deadlines d where d.intent = any (v_ended);
         delete from cancel_requests c where c.intent = any (v_ended);
-        perform wake_siblings(v_ended, v_now);
+        if exists (select from waiting w where w.cause = 'sibling') then
+            perform wake_siblings(v_ended, v_now);
+        end if;
         return query select r, 'recorded' from unnest(v_recorded) r;
     end if;
     if cardinality(p_n) > coalesce(cardinality(v_recorded), 0) then
@@ -431,7 +442,10 @@ begin
     end if;
     if jsonb_array_length(v_results) > 0 then
         return query select * from settle_each(v_results, p_lanes);
-    else
+    elsif jsonb_array_length(p_lanes) > 0 then
         perform hear_of_lanes(p_lanes, v_now);
     end if;
+    -- As hear_of_lanes() does of an answer and nothing else.
+    update lanes l set unanswered = 0, open_until = null, open_ms = 0, testing = false
+    where l.id = any (p_answered) and (l.unanswered <> 0 or l.open_until is not null or l.testing);
 end $$;

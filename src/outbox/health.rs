@@ -247,7 +247,7 @@ impl Outbox {
                       current_setting('synchronous_commit') as "synchronous_commit!", current_setting('data_checksums') = 'on' as "data_checksums!",
                       current_setting('max_connections')::bigint as "max_connections!", (select count(*) from pg_stat_activity where backend_type = 'client backend') as "connections!",
                       coalesce((select extract(epoch from max(now() - xact_start))::bigint from pg_stat_activity where backend_xmin is not null and pid <> pg_backend_pid()), 0) as "oldest_snapshot_s!",
-                      (select (extract(epoch from ahead) * 1000)::bigint from clock) as "clock_ahead_ms!",
+                      (select (extract(epoch from coalesce(stands_at - clock_timestamp(), ahead)) * 1000)::bigint from clock) as "clock_ahead_ms!",
                       (select count(*) from leases where until < clock_now() - interval '1 minute') as "lapsed_leases!",
                       (select count(*) from late_results t left join outcomes o on o.intent = t.intent where t.proof in ('answer', 'reference') and coalesce(o.state, '') <> 'captured') as "unclaimed_receipts!",
                       (select count(*) from events e where e.xid >= pg_snapshot_xmax(pg_current_snapshot())) as "events_ahead!",

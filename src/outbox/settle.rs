@@ -422,6 +422,23 @@ pub struct LaneNews {
     pub pause_reason: Option<String>,
 }
 
+impl LaneNews {
+    /// Is there nothing to tell but that the provider answers?
+    fn is_nothing_but_answers(&self) -> bool {
+        let LaneNews {
+            lane: _,
+            answered,
+            unanswered,
+            failures: _,
+            open_ms: _,
+            open_max_ms: _,
+            wait_ms,
+            pause_reason,
+        } = self;
+        *answered && *unanswered == 0 && wait_ms.is_none() && pause_reason.is_none()
+    }
+}
+
 /// What became of one settlement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settled {
@@ -442,13 +459,22 @@ impl Outbox {
         let (captures, others) = Captures::of(settlements);
         let worker = settlements.first().map(|one| one.ticket.worker).unwrap_or_default();
         let others = Value::Array(others);
-        let news = serde_json::to_value(lanes).unwrap_or_else(|_| json!([]));
+        // (all of them in one way or all in the other, so that lanes are locked in one order)
+        let answered: Vec<i32> = lanes
+            .iter()
+            .filter(|news| news.is_nothing_but_answers())
+            .map(|news| news.lane.0)
+            .collect();
+        let (answered, news) = match answered.len() == lanes.len() {
+            true => (answered, json!([])),
+            false => (Vec::new(), serde_json::to_value(lanes).unwrap_or_else(|_| json!([]))),
+        };
         let mut seated = self.settles.take(&self.pool).await?;
         let mut tries = Tries::default();
         let rows = loop {
             let statement = sqlx::query!(
                 r#"select n as "n!", settled as "settled!"
-                   from settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"#,
+                   from settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)"#,
                 worker,
                 &captures.n,
                 &captures.lease,
@@ -469,7 +495,8 @@ impl Outbox {
                 &captures.proof as &[&str],
                 &captures.evidence as &[&[u8]],
                 others,
-                news
+                news,
+                &answered
             );
             match statement.fetch_all(&mut *seated).await {
                 Ok(rows) => break rows,

@@ -47,10 +47,7 @@ impl Twins {
         let url = migrated_database().await;
         let mut db = session(&url).await;
         db.run(&format!(
-            "create table frozen (at timestamptz not null);
-             insert into frozen values ('epoch');
-             create or replace function clock_now() returns timestamptz language sql volatile set search_path from current
-                 as $$ select at from frozen $$;
+            "update clock set stands_at = 'epoch';
              create function us(at timestamptz) returns text language sql stable
                  as $$ select case when isfinite(at) then (extract(epoch from at) * 1000000)::bigint::text end $$;
              -- A function whose plan is kept: planning it costs more than running it.
@@ -111,7 +108,7 @@ impl Twins {
     pub async fn pass(&mut self, time: TimeDelta) {
         self.now += time;
         self.db
-            .run(&format!("update frozen set at = '{}'", self.now.to_rfc3339()))
+            .run(&format!("update clock set stands_at = '{}'", self.now.to_rfc3339()))
             .await;
     }
 

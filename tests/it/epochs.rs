@@ -9,6 +9,7 @@ use capture::simulator::{Fault, Operation, Target};
 use uuid::Uuid;
 
 use crate::by_hand::{Ask, LEASE, captured, claim, settlement};
+use crate::database::{connect, log_in};
 use crate::kind::Kind;
 use crate::world::World;
 
@@ -653,4 +654,64 @@ async fn a_letter_that_died_in_an_earlier_history_is_replayed_as_what_may_have_b
         world.drain().await;
         assert_eq!(world.state(later).await, "captured", "{kind:?}");
     }
+}
+
+/// A worker that has nothing to claim finds it out too: with no more rights than its role has.
+#[tokio::test]
+async fn a_workers_role_sees_a_restart_and_another_history_by_its_chores() {
+    let mut world = World::new().await;
+    let intent = world.capture(Kind::Afterpay, 1, 1234).await;
+    world.claim_one(Kind::Afterpay).await;
+    let outbox = connect(&log_in(&world.url, "capture_worker").await).await;
+    let epoch = "select number || ' ' || (server_started_at = pg_postmaster_start_time()) from capture.epoch";
+
+    world
+        .db
+        .run("update capture.epoch set server_started_at = '2000-01-01Z'")
+        .await;
+    assert!(
+        !outbox.chores(&[]).await.unwrap().lapsed,
+        "the same server, started again"
+    );
+    let told: String = world.db.scalar(epoch).await;
+    assert_eq!(told, "1 true");
+
+    // A copy of the database on another server, in a timeline of the same name.
+    world
+        .db
+        .run("update capture.epoch set server_started_at = '2000-01-01Z', system_identifier = 'another'")
+        .await;
+    assert!(outbox.chores(&[]).await.unwrap().lapsed, "the lease is void");
+    let told: String = world.db.scalar(epoch).await;
+    assert_eq!(told, "2 true");
+    assert_eq!(outbox.rescue(10).await.unwrap(), 1);
+    assert_eq!(world.until_ended(intent, MINUTE).await, "captured");
+    world.books_agree().await;
+}
+
+/// Claim and settle look for themselves, each first in its turn after a restart on another server.
+#[tokio::test]
+async fn a_claim_and_a_settle_begin_a_new_epoch_on_another_server() {
+    let mut world = World::new().await;
+    let copied = "update capture.epoch set server_started_at = '2000-01-01Z', system_identifier = 'another'";
+    let number = "select number from capture.epoch";
+    let intent = world.capture(Kind::Afterpay, 1, 1234).await;
+    world.db.run(copied).await;
+    let one = world.claim_one(Kind::Afterpay).await;
+    assert!(one.history_changed);
+    assert_eq!(world.db.scalar::<i32>(number).await, 2);
+    world.db.run(copied).await;
+    // Nothing but a receipt counts of what a lost history has given out.
+    assert_eq!(
+        world.settle(one, Disposition::Retry(Wait::None)).await,
+        Settled::Recorded
+    );
+    assert_eq!(world.db.scalar::<i32>(number).await, 3);
+    let waits: String = world
+        .db
+        .scalar(&format!(
+            "select cause || ' ' || epoch from capture.waiting where intent = '{intent}'"
+        ))
+        .await;
+    assert_eq!(waits, "verify 2");
 }

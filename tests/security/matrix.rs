@@ -16,7 +16,7 @@ pub const ROLES: [&str; 6] = [
 ];
 
 /// What each role, in the order of `ROLES`, may do to a relation: r(ead), i(nsert), u(pdate), d(elete). Nothing else.
-const RELATIONS: [(&str, [&str; 6]); 42] = [
+const RELATIONS: [(&str, [&str; 6]); 43] = [
     ("_sqlx_migrations", ["", "", "r", "r", "r", "r"]),
     ("api_keys", ["", "", "r", "r", "r", "r"]),
     ("attempts", ["", "", "r", "r", "r", "r"]),
@@ -39,6 +39,7 @@ const RELATIONS: [(&str, [&str; 6]); 42] = [
     ("operation_items", ["", "", "r", "r", "r", "r"]),
     ("operations", ["", "", "r", "r", "r", "r"]),
     ("outcomes", ["", "", "r", "r", "r", "r"]),
+    ("present_epoch", ["", "", "r", "r", "r", "r"]),
     ("progress", ["", "", "r", "r", "r", "r"]),
     ("providers", ["", "", "r", "r", "r", "r"]),
     ("prunings", ["", "", "r", "r", "r", "r"]),

@@ -120,13 +120,18 @@ pub async fn drain(given: Given) -> anyhow::Result<Done> {
             if claimed.intent.is_empty() {
                 anyhow::bail!("nothing is left to claim after {count} of {jobs}");
             }
-            count += u64::try_from(claimed.intent.len())?;
+            // Fewer than were asked for: their places are free again.
+            let had = u32::try_from(claimed.intent.len())?;
+            calls.ahead.add_permits(usize::try_from(at_once.saturating_sub(had))?);
+            count += u64::from(had);
             calls.begin(&claimed);
         }
         anyhow::Ok(())
     });
-    settle(settling, lane, answers, jobs, GATHERED).await?;
+    let settled = settle(settling, lane, answers, jobs, GATHERED).await;
+    // First why nothing is claimed any more: then nothing comes to be settled either.
     claims.await??;
+    settled?;
     Ok(Done {
         started,
         finished: micros(),
@@ -187,7 +192,7 @@ async fn settle(
     jobs: u64,
     gathered: Duration,
 ) -> anyhow::Result<()> {
-    let (news, most) = (raw::news(lane), usize::try_from(raw::BATCH)?);
+    let most = usize::try_from(raw::BATCH)?;
     let (mut count, mut next) = (0, Instant::now());
     let mut came = Vec::with_capacity(most);
     while count < jobs {
@@ -209,7 +214,7 @@ async fn settle(
             batch.intent.push(called.intent);
             batch.fence.push(called.fence);
         }
-        raw::settle(&mut session, &batch, &news).await?;
+        raw::settle(&mut session, &batch, lane).await?;
         count += u64::try_from(batch.intent.len())?;
     }
     Ok(())

@@ -37,9 +37,8 @@ pub async fn play(given: Given) -> anyhow::Result<Done> {
         }
         anyhow::Ok(count)
     });
-    let news = news(lane);
     while let Some(batch) = to_settle.recv().await {
-        settle(&mut settling, &batch, &news).await?;
+        settle(&mut settling, &batch, lane).await?;
     }
     let finished = micros();
     Ok(Done {
@@ -60,14 +59,6 @@ pub async fn lane(session: &mut PgConnection) -> anyhow::Result<i32> {
         sqlx::query_scalar("select id from lanes where provider = 'afterpay' and account = 'default'")
             .fetch_one(session)
             .await?,
-    )
-}
-
-/// What a healthy lane has to tell.
-pub fn news(lane: i32) -> String {
-    format!(
-        "[{{\"lane\":{lane},\"answered\":true,\"unanswered\":0,\"failures\":20,\"open_ms\":5000,\"open_max_ms\":60000,\
-         \"wait_ms\":null,\"pause_reason\":null}}]"
     )
 }
 
@@ -109,13 +100,13 @@ pub async fn claim(session: &mut PgConnection, lane: i32, many: i32) -> anyhow::
 }
 
 /// All of it as captured, in the columns that the worker sends.
-pub async fn settle(session: &mut PgConnection, claimed: &Claimed, news: &str) -> anyhow::Result<()> {
+pub async fn settle(session: &mut PgConnection, claimed: &Claimed, lane: i32) -> anyhow::Result<()> {
     let many = claimed.intent.len();
     let places: Vec<i32> = (0..).take(many).collect();
     let capture_ids: Vec<String> = places.iter().map(|n| format!("c-{n}")).collect();
     let settled = sqlx::query(
         "select n, settled from settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-         $20::text::jsonb, $21::text::jsonb)",
+         '[]', '[]', $20)",
     )
     .bind(Uuid::nil())
     .bind(places)
@@ -136,8 +127,7 @@ pub async fn settle(session: &mut PgConnection, claimed: &Claimed, news: &str) -
     .bind(vec![None::<&str>; many])
     .bind(vec!["answer"; many])
     .bind(vec![EVIDENCE.as_bytes(); many])
-    .bind("[]")
-    .bind(news)
+    .bind([lane])
     .fetch_all(session)
     .await?;
     if settled.len() != many || settled.iter().any(|row| row.get::<&str, _>("settled") != "recorded") {
