@@ -153,8 +153,9 @@ impl Rest {
             Stage::Awake => {
                 self.busy = self.busy.saturating_sub(1);
                 if self.busy > 0 {
-                    // Short at first: what comes a thousand times a second must not wait for a tenth of it.
-                    let nap = self.poll_min / 8 * 2u32.pow(self.naps.min(3));
+                    // Short at first, and for a while: what comes a thousand times a second must not wait for a tenth of it, nor a
+                    // burst for a nap that grew while a slow sync held its commits up.
+                    let nap = self.poll_min / 8 * 2u32.pow((self.naps / 4).min(3));
                     self.naps = self.naps.saturating_add(1);
                     self.nap(nap.min(until_due)).await;
                 } else if self.lie_down().await {

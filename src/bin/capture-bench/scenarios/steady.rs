@@ -29,8 +29,12 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
         ),
     );
     let mut server = Server::start(&[COMMIT_TIMES]).await?;
-    for _ in stage.rounds("C") {
+    for round in stage.rounds("C") {
         for rate in rates {
+            // First in every other round, so that what is warm by then favours neither.
+            if round % 2 == 0 {
+                bare(stage, &mut server, &mut chapter, Stream { rate, lasts, from: 0 }).await?;
+            }
             let mut database = server.database().await?;
             let stub = Stub::start().await?;
             let worker = idle_worker(stage, &stub, &mut database).await?;
@@ -49,7 +53,9 @@ pub async fn run(stage: &Stage) -> anyhow::Result<Chapter> {
             .await?;
             worker.drain().await?;
             server.drop(database).await?;
-            bare(stage, &mut server, &mut chapter, Stream { rate, lasts, from: 0 }).await?;
+            if round % 2 == 1 {
+                bare(stage, &mut server, &mut chapter, Stream { rate, lasts, from: 0 }).await?;
+            }
         }
     }
     server.stop().await?;
