@@ -221,11 +221,13 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
             }
             Step::Then(bytes, end) => {
                 let _ = stream.write_all(&bytes).await;
+                note_what_came(&stream, buffer, &shared);
                 return finish(stream, end).await;
             }
             Step::Idle(bytes, wait, end) => {
                 let _ = stream.write_all(&bytes).await;
                 tokio::time::sleep(wait).await;
+                note_what_came(&stream, buffer, &shared);
                 return finish(stream, end).await;
             }
             Step::Drip(at_once, rest, pause) => {
@@ -249,6 +251,19 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
             }
             Step::AtHead(_) => unreachable!("handled above"),
         }
+    }
+}
+
+/// A request that came behind the answer, before the connection is ended: it is on the wire, though nobody answers it.
+fn note_what_came(stream: &TcpStream, mut buffer: Vec<u8>, shared: &Shared) {
+    let mut chunk = [0; 4096];
+    while let Ok(read @ 1..) = stream.try_read(&mut chunk) {
+        buffer.extend_from_slice(&chunk[..read]);
+    }
+    if let Some(head_end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+        let mut seen = parse(&String::from_utf8_lossy(&buffer[..head_end + 4]));
+        seen.raw = buffer;
+        shared.seen.lock().unwrap().push(seen);
     }
 }
 
