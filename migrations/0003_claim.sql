@@ -72,13 +72,17 @@ declare
     -- Which payments the round before found held.
     v_held text[] := '{}';
     -- The stretches of a lane and purpose that are read: from an (urgency, seq) to before another urgency. Without fronts it is one,
-    -- for every lane and purpose.
+    -- for every lane and purpose. Those of a lane stand together, until the place that its first one names: who looked through
+    -- those of a hundred lanes, for each lane and purpose, took 30 ms.
     v_stretch_lanes integer[] := '{null}';
+    v_stretch_untils integer[] := '{1}';
     v_stretch_purposes smallint[] := '{null}';
     v_from_urgencies smallint[] := '{-32768}';
     v_from_seqs bigint[] := '{0}';
     v_to_urgencies integer[] := '{32768}';
     v_there_are_fronts boolean := false;
+    -- Lanes with something behind their fronts.
+    v_found integer[];
     -- What this claim can see of fronts, if it has no id yet; how many entries of the index were read before it picks.
     v_began pg_snapshot;
     v_entries bigint;
@@ -103,10 +107,10 @@ begin
 
     if v_there_are_fronts then
         v_began := case when pg_current_xact_id_if_assigned() is null then pg_current_snapshot() end;
-        select array_agg(s.lane), array_agg(s.purpose), array_agg(s.urgency), array_agg(s.seq), array_agg(s.to_urgency)
-        into v_stretch_lanes, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies
+        select array_agg(s.lane), array_agg(s.until), array_agg(s.purpose), array_agg(s.urgency), array_agg(s.seq), array_agg(s.to_urgency)
+        into v_stretch_lanes, v_stretch_untils, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies
         from (
-            select f.*, lead(f.urgency::integer, 1, 32768) over w as to_urgency
+            select f.*, lead(f.urgency::integer, 1, 32768) over w as to_urgency, count(*) over (order by f.lane)::integer as until
             from (
                 select (a ->> 'lane')::integer as lane, p.purpose, (-32768)::smallint as urgency, 0::bigint as seq
                 from jsonb_array_elements(p_lanes) a cross join (values (0::smallint), (1::smallint), (2::smallint)) p(purpose)
@@ -122,6 +126,26 @@ begin
             window w as (partition by f.lane, f.purpose order by f.urgency, f.seq)
             order by f.lane, f.purpose, f.urgency, f.seq
         ) s;
+        select array_agg(l.lane) into v_found
+        from (
+            select s.lane, s.first, v_stretch_untils[s.first] as until
+            from (
+                select (a ->> 'lane')::integer as lane, array_position(v_stretch_lanes, (a ->> 'lane')::integer) as first
+                from jsonb_array_elements(p_lanes) a
+            ) s
+            offset 0
+        ) l
+        cross join lateral (
+            select from unnest(v_stretch_purposes[l.first:l.until], v_from_urgencies[l.first:l.until],
+                               v_from_seqs[l.first:l.until], v_to_urgencies[l.first:l.until]) as s(purpose, urgency, seq, to_urgency)
+            cross join lateral (
+                select from ready r
+                where r.lane = l.lane and r.purpose = s.purpose and r.alone = false
+                  and (r.urgency, r.seq) >= (s.urgency, s.seq) and r.urgency < s.to_urgency
+                order by r.urgency, r.seq limit 1
+            ) r
+            limit 1
+        ) something;
     end if;
 
     -- Lanes that may run and have something to claim, locked in one order. A poll of empty lanes ends here, having
@@ -129,31 +153,15 @@ begin
     select array_agg(o.id) into v_open from (
         select l.id
         from lanes l
-        cross join lateral (
-            select from (
-                -- From the back: what is claimed stands at the front, and under an old snapshot its entries stay there.
-                (select from ready r
-                 where not v_there_are_fronts and r.lane = l.id
-                 order by r.purpose desc, r.alone desc, r.urgency desc, r.seq desc limit 1)
-                union all
-                (select
-                 from unnest(v_stretch_lanes, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies)
-                          as s(lane, purpose, urgency, seq, to_urgency)
-                 cross join lateral (
-                     select from ready r
-                     where r.lane = l.id and r.purpose = s.purpose and r.alone = false
-                       and (r.urgency, r.seq) >= (s.urgency, s.seq) and r.urgency < s.to_urgency
-                     order by r.urgency, r.seq limit 1
-                 ) r
-                 where v_there_are_fronts and s.lane = l.id
-                 limit 1)
-            ) r
-            limit 1
-        ) something
         where l.id in (select (a ->> 'lane')::integer from jsonb_array_elements(p_lanes) a)
           and l.paused_at is null
           and (l.limited_until is null or l.limited_until <= v_now)
           and (l.open_until is null or l.open_until <= v_now)
+          -- From the back: what is claimed stands at the front, and under an old snapshot its entries stay there. (`exists` would
+          -- forget the order.)
+          and case when v_there_are_fronts then l.id = any (v_found)
+                   else (select true from ready r where r.lane = l.id
+                         order by r.purpose desc, r.alone desc, r.urgency desc, r.seq desc limit 1) end
         order by l.id
         for no key update of l
     ) o;
@@ -191,6 +199,7 @@ begin
         if not (v_round = 1 and v_is_plain) then
             with asked as materialized (
                 select a.lane, a.favour, a.send_calls, a.read_calls, a.sending, a.retrying, a.verifying,
+                       stretch.first, v_stretch_untils[stretch.first] as until,
                        -- A breaker that was open lets one through to test.
                        case when l.open_until is not null or p_alone then least(a.free, 1) else least(a.free, p_batch) end as free,
                        budget.step, budget.step * burst.calls as span, budget.step is not null or l.open_until is not null as accounted,
@@ -210,6 +219,7 @@ begin
                 cross join lateral (
                     select case when rate.per_minute > 0 then interval '60 seconds' / greatest(1, rate.per_minute - burst.calls) end as step
                 ) budget
+                cross join lateral (select coalesce(array_position(v_stretch_lanes, a.lane), 1) as first) stretch
                 where a.lane = any (v_open) and a.free > 0
             ),
             seen as (
@@ -225,8 +235,9 @@ begin
                     select c.*, row_number() over (order by c.urgency, c.seq) as place
                     from (
                         select r.*
-                        from unnest(v_stretch_lanes, v_stretch_purposes, v_from_urgencies, v_from_seqs, v_to_urgencies)
-                                 as s(lane, purpose, urgency, seq, to_urgency)
+                        from unnest(v_stretch_purposes[a.first:a.until], v_from_urgencies[a.first:a.until],
+                                    v_from_seqs[a.first:a.until], v_to_urgencies[a.first:a.until])
+                                 as s(purpose, urgency, seq, to_urgency)
                         cross join lateral (
                             select r.ctid as row, r.purpose, r.urgency, r.seq, r.intent, r.fence, r.epoch
                             from ready r
@@ -238,7 +249,7 @@ begin
                             for update skip locked
                         ) r
                         -- The stretches come in order, so what is most urgent comes first.
-                        where s.lane is null or (s.lane = a.lane and s.purpose = p.purpose)
+                        where s.purpose is null or s.purpose = p.purpose
                         limit a.free
                     ) c
                 ) r
