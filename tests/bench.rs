@@ -13,6 +13,8 @@ fn a_quick_measurement_tells_figures_of_every_case() {
             env!("CARGO_BIN_EXE_capture"),
             "--quick",
             "A",
+            "B",
+            "C",
             "F",
             "-o",
             "json",
@@ -38,5 +40,11 @@ fn a_quick_measurement_tells_figures_of_every_case() {
     assert!(figure(0, "worker", "of the raw SQL") > 0.0);
     // One commit for many, and a log that is written at all.
     assert!(figure(0, "worker", "commits") < 0.5 && figure(0, "worker", "log") > 100.0);
-    assert!(figure(1, "3 workers", "peak RSS, the largest") > 1.0);
+    // The same SQL and the same client without the product: a drain, and a stream.
+    assert!(
+        figure(1, "bare loop, 64 in flight", "captures") > 0.0
+            && figure(1, "worker, 512 in flight", "of the bare loop") > 0.0
+    );
+    assert!(figure(2, "bare loop, 50/s", "committed to provider, p50") > 0.0);
+    assert!(figure(3, "3 workers", "peak RSS, the largest") > 1.0);
 }

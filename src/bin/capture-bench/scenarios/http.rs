@@ -81,32 +81,21 @@ async fn bare(
     concurrency: u32,
     jobs: u64,
 ) -> anyhow::Result<f64> {
-    let case = name("bare loop", concurrency);
-    let mut database = server.database().await?;
-    server.checkpoint().await?;
-    load::insert(&mut database, "default", Backlog::of(jobs)).await?;
-    let stub = Stub::start().await?;
+    let with = Prepared::new(server, name("bare loop", concurrency), jobs).await?;
     let given = Given {
-        url: database.url.clone(),
-        provider: Some(stub.url(DELAY)),
+        url: with.database.url.clone(),
+        provider: Some(with.stub.url(DELAY)),
         jobs,
         concurrency,
     };
     let mut child = Child::start(Part::Bare, &given).await?;
-    let before = server.mark(&database, &[child.pid]).await?;
+    let before = server.mark(&with.database, &[child.pid]).await?;
     child.go().await?;
-    let after = server.mark(&database, &[child.pid]).await?;
+    let after = server.mark(&with.database, &[child.pid]).await?;
     let peak = number(processes::peak_rss_kib(child.pid)) / 1024.0;
     child.end().await?;
-
-    let rate = rate(&stub, jobs);
-    chapter.add(&case, "captures", "1/s", rate);
-    Spent::between(&before, &after).tell(chapter, &case, number(jobs));
-    stage.tell_statements(&case, &server.dearest_statements(&database).await?);
-    chapter.add(&case, "peak RSS", "MiB", peak);
-    all_are_captured(&case, &mut database, jobs).await?;
-    server.drop(database).await?;
-    Ok(rate)
+    let spent = Spent::between(&before, &after);
+    with.tell(stage, server, chapter, spent, peak).await
 }
 
 /// The product; captures a second.
@@ -117,42 +106,69 @@ async fn worker(
     concurrency: u32,
     jobs: u64,
 ) -> anyhow::Result<f64> {
-    let case = name("worker", concurrency);
-    let mut database = server.database().await?;
-    server.checkpoint().await?;
-    load::insert(&mut database, "default", Backlog::of(jobs)).await?;
-    let stub = Stub::start().await?;
+    let mut with = Prepared::new(server, name("worker", concurrency), jobs).await?;
     let account = Account {
         name: "default",
-        base_url: stub.url(DELAY),
+        base_url: with.stub.url(DELAY),
         concurrency: Some(concurrency),
     };
-    let before = server.mark(&database, &[]).await?;
-    let mut worker = WorkerProcess::start(&stage.binary, &stage.directory, &database.url, &[account]).await?;
-    until_drained(&mut worker, &stub, &mut database, jobs).await?;
-    let after = server.mark(&database, &[worker.pid]).await?;
+    let before = server.mark(&with.database, &[]).await?;
+    let mut worker = WorkerProcess::start(&stage.binary, &stage.directory, &with.database.url, &[account]).await?;
+    until_drained(&mut worker, &with.stub, &mut with.database, jobs).await?;
+    let after = server.mark(&with.database, &[worker.pid]).await?;
     let peak = number(processes::peak_rss_kib(worker.pid)) / 1024.0;
     worker.drain().await?;
-
-    let rate = rate(&stub, jobs);
-    chapter.add(&case, "captures", "1/s", rate);
-    Spent::between(&before, &after).tell(chapter, &case, number(jobs));
-    stage.tell_statements(&case, &server.dearest_statements(&database).await?);
-    chapter.add(&case, "peak RSS", "MiB", peak);
-    all_are_captured(&case, &mut database, jobs).await?;
-    server.drop(database).await?;
-    Ok(rate)
+    let spent = Spent::between(&before, &after);
+    with.tell(stage, server, chapter, spent, peak).await
 }
 
-async fn all_are_captured(case: &str, database: &mut Database, jobs: u64) -> anyhow::Result<()> {
-    let captured = database
-        .count("select count(*) from capture.outcomes where state = 'captured'")
-        .await?;
-    anyhow::ensure!(
-        captured == i64::try_from(jobs)?,
-        "{case}: {captured} of {jobs} are captured"
-    );
-    Ok(())
+/// What a case is measured with: a database with so many captures, and a provider.
+struct Prepared {
+    case: String,
+    jobs: u64,
+    database: Database,
+    stub: Stub,
+}
+
+impl Prepared {
+    async fn new(server: &mut Server, case: String, jobs: u64) -> anyhow::Result<Prepared> {
+        let mut database = server.database().await?;
+        server.checkpoint().await?;
+        load::insert(&mut database, "default", Backlog::of(jobs)).await?;
+        Ok(Prepared {
+            case,
+            jobs,
+            database,
+            stub: Stub::start().await?,
+        })
+    }
+
+    /// Tells what it came to, the peak RSS in MiB; all must be captured. Returns how many a second.
+    async fn tell(
+        mut self,
+        stage: &Stage,
+        server: &mut Server,
+        chapter: &mut Chapter,
+        spent: Spent,
+        peak: f64,
+    ) -> anyhow::Result<f64> {
+        let (case, jobs) = (&self.case, self.jobs);
+        let rate = rate(&self.stub, jobs);
+        chapter.add(case, "captures", "1/s", rate);
+        spent.tell(chapter, case, number(jobs));
+        stage.tell_statements(case, &server.dearest_statements(&self.database).await?);
+        chapter.add(case, "peak RSS", "MiB", peak);
+        let captured = self
+            .database
+            .count("select count(*) from capture.outcomes where state = 'captured'")
+            .await?;
+        anyhow::ensure!(
+            captured == i64::try_from(jobs)?,
+            "{case}: {captured} of {jobs} are captured"
+        );
+        server.drop(self.database).await?;
+        Ok(rate)
+    }
 }
 
 /// Until the provider was asked so often and every answer is recorded.
